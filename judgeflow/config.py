@@ -1,0 +1,307 @@
+"""Settings: judgeflow.toml, then `JUDGEFLOW_SECTION__KEY` from the environment, then command-line overrides.
+
+Everything is checked before anything starts.  A mistake names the key, where it was set (file and line, variable, flag) and
+what would be accepted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from judgeflow.errors import ConfigurationError
+from judgeflow.types import Stock
+
+ENVIRONMENT_PREFIX = "JUDGEFLOW_"
+DEFAULT_FILE = "judgeflow.toml"
+
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+PolicyName = Literal["error", "uncertainty", "margin", "random", "always", "never"]
+SCORERLESS: tuple[PolicyName, ...] = ("always", "random", "never")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RunConfig(_Section):
+    """[run]: which run this is, and where its files lie."""
+
+    name: NonEmpty | None = Field(None, description="the run's identity; default: a hash of input and configuration")
+    directory: NonEmpty = Field(".", description="folder that relative paths of [store] and [log] start from")
+
+
+class JudgeConfig(_Section):
+    """[judge]: the strong LLM that is asked, over the OpenAI chat-completions protocol."""
+
+    id: NonEmpty | None = Field(None, description="what verdicts are keyed by; default: base_url + model")
+    base_url: NonEmpty = Field("https://api.openai.com/v1", description="everything before /chat/completions")
+    model: NonEmpty = Field(description="model name to send")
+    api_key_env: NonEmpty | None = Field(None, description="environment variable that holds the API key; none: no key is sent")
+    temperature: float | None = Field(None, ge=0, le=2, description="sent only if set: some reasoning models refuse it")
+    max_completion_tokens: int = Field(4096, ge=1, description="longest reply, reasoning included")
+    template: NonEmpty = Field("default", description="name of a packaged template, or path of a TOML file")
+    orders: Literal["both", "random", "first"] = Field("both", description="which orders of a pair are asked")
+    graded: bool = Field(default=False, description="slight preferences (A>B) count half of strong ones (A>>B)")
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = Field(
+        "max_completion_tokens", description="what this server calls the limit"
+    )
+    timeout_s: float = Field(120.0, gt=0, description="seconds for one attempt, connecting included")
+    connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
+    retry_attempts: int = Field(6, ge=1, description="attempts at one question that fail for other reasons than a rate limit")
+    retry_for_s: float = Field(600.0, gt=0, description="seconds after which a question is given up, rate limits included")
+    max_prompt_tokens: int = Field(120_000, ge=1, description="longer questions are not sent: the pair gets a labelled fallback")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="more fields of the request: top_p, seed, ...")
+    prompt_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million prompt tokens")
+    completion_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million completion tokens")
+
+    @model_validator(mode="after")
+    def _owned_fields(self) -> Self:
+        owned = {"model", "messages", "temperature", "stream", "n", self.max_tokens_field} & set(self.extra_body)
+        if owned:
+            raise ValueError(f"[judge] extra_body: {', '.join(sorted(owned))} is set by judgeflow itself; take it out")
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"[judge] base_url: {self.base_url!r} is not an http:// or https:// address")
+        return self
+
+
+class LimitsConfig(_Section):
+    """[limits]: what the judge's account admits.  This capacity perishes; attempts count."""
+
+    requests_per_minute: int | None = Field(None, ge=1, description="requests in any window of window_s")
+    tokens_per_minute: int | None = Field(None, ge=1, description="tokens in any window of window_s")
+    max_in_flight: int = Field(64, ge=1, le=10_000, description="requests under way at the same time")
+    window_s: float = Field(60.0, gt=0, description="length of the sliding window in seconds")
+    start: Literal["burst", "paced"] = Field("burst", description="spend a fresh window at once, or evenly")
+    margin_s: float | None = Field(None, ge=0, description="added to the window against network jitter; default window_s / 120")
+
+    @property
+    def period_s(self) -> float:
+        """The window that is kept on this side: the judge's plus the margin, in seconds."""
+        return self.window_s + (self.window_s / 120 if self.margin_s is None else self.margin_s)
+
+
+class BudgetConfig(_Section):
+    """[budget]: what the run may spend.  This stock keeps; paid replies count."""
+
+    requests: int | None = Field(None, ge=0, description="paid replies of the whole run")
+    tokens: int | None = Field(None, ge=0, description="tokens in and out of the whole run")
+    usd: float | None = Field(None, ge=0, description="US dollars of the whole run")
+    steps: int | None = Field(None, ge=1, description="steps that the stock should last for")
+
+    @property
+    def stock(self) -> Stock:
+        """The limits as a value."""
+        return Stock(requests=self.requests, tokens=self.tokens, usd=self.usd)
+
+
+class RoutingConfig(_Section):
+    """[routing]: whom to ask about."""
+
+    policy: PolicyName = Field("error", description="what makes a pair worth asking about")
+    threshold: Literal["adaptive"] | float = Field("adaptive", description="ask above this acquisition; adaptive follows what can be spent")
+    floor: float | None = Field(None, description="never ask below this acquisition")
+    max_share: float | None = Field(None, gt=0, le=1, description="largest share of a step's pairs that is asked about")
+    step_deadline_s: float | None = Field(None, gt=0, description="seconds after which a step returns with what it has")
+    verdict_margin: float = Field(2.0, gt=0, description="logit of a clear verdict")
+    on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
+    seed: int = Field(0, ge=0, description="seed of policy random and of orders = random")
+
+
+class StoreConfig(_Section):
+    """[store]: where verdicts are kept."""
+
+    url: NonEmpty = Field("sqlite+aiosqlite:///judgeflow.db", description="SQLAlchemy address of the verdict database")
+
+
+class LogConfig(_Section):
+    """[log]: one event per attempt and per step."""
+
+    path: NonEmpty | None = Field(None, description="file to append to; none: the terminal only")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    format: Literal["json", "console"] = Field("json", description="form of the lines in the file")
+
+
+class Config(_Section):
+    """All settings of a run."""
+
+    run: RunConfig = RunConfig()
+    judge: JudgeConfig
+    limits: LimitsConfig = LimitsConfig()
+    budget: BudgetConfig = BudgetConfig()
+    routing: RoutingConfig = RoutingConfig()
+    store: StoreConfig = StoreConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        routing = self.routing
+        if routing.policy not in SCORERLESS:
+            raise ValueError(
+                f"[routing] policy: {routing.policy!r} ranks pairs by a scorer, and a configuration file cannot name one in this "
+                f"version; set policy to {', '.join(SCORERLESS)}, or pass scorer= to Scheduler"
+            )
+        check_adaptive(routing, self.budget)
+        return self
+
+    def path(self, relative: str) -> Path:
+        """Return a path of this configuration, taken from [run] directory."""
+        return Path(self.run.directory).expanduser() / Path(relative).expanduser()
+
+
+def check_adaptive(routing: RoutingConfig, budget: BudgetConfig) -> None:
+    """Raise `ValueError` for an adaptive threshold that nothing would ever move."""
+    if routing.policy in {"always", "never"} or routing.threshold != "adaptive":
+        return
+    if routing.step_deadline_s is None and routing.max_share is None and budget.steps is None:
+        raise ValueError(
+            "[routing] threshold: 'adaptive' has nothing to adapt to; set [routing] max_share or step_deadline_s, or [budget] steps, "
+            "or give the threshold as a number"
+        )
+
+
+def load_config(
+    path: str | Path = DEFAULT_FILE,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read a configuration file, then the environment, then `overrides` ({"routing.policy": "always"}).
+
+    Raises `ConfigurationError` naming the key, where it was set and what is accepted.
+    """
+    source = Path(path)
+    text = _read(source)
+    data = _parse(text, source)
+    origins: dict[tuple[str, ...], str] = {}
+    for section, key, raw, origin in _layers(os.environ if environ is None else environ, overrides or {}):
+        table = data.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"{source}: {section} must be a section, written [{section}]")
+        table[key] = _value(raw)
+        origins[(section, key)] = origin
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        problems = [_describe(problem, text, source, origins) for problem in error.errors()]
+        raise ConfigurationError("\n".join(problems)) from None
+
+
+def _read(source: Path) -> str:
+    try:
+        return source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        message = f'{source}: no such configuration file; a minimal one is\n\n[judge]\nmodel = "..."\n\n[routing]\npolicy = "always"'
+        raise ConfigurationError(message) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{source}: cannot be read: {error}") from None
+
+
+def _parse(text: str, source: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source}: not valid TOML: {error}") from None
+
+
+def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """(section, key, raw value, where it was set), weakest first."""
+    layers = []
+    for name in sorted(environ):
+        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        if name.startswith(ENVIRONMENT_PREFIX) and separator:
+            layers.append((section, key, environ[name], f"environment variable {name}"))
+    for name, raw in overrides.items():
+        section, separator, key = name.partition(".")
+        if not separator:
+            raise ConfigurationError(f"--set {name}: expected SECTION.KEY=VALUE, for instance routing.policy=always")
+        layers.append((section, key, raw, f"--set {name}"))
+    return layers
+
+
+def _value(raw: str) -> Any:
+    """Read a value as TOML would; what is no TOML value is a string."""
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _describe(problem: Any, text: str, source: Path, origins: Mapping[tuple[str, ...], str]) -> str:
+    where = tuple(str(part) for part in problem["loc"] if part not in {"float", "literal['adaptive']"})
+    if problem["type"] == "value_error":
+        return f"{_location(where, str(problem['ctx']['error']), text, source, origins)}: {problem['ctx']['error']}"
+    name = f"[{where[0]}] {'.'.join(where[1:])}".strip() if where else "configuration"
+    return f"{_location(where, '', text, source, origins)}: {name}: {_explain(problem, where)}"
+
+
+def _location(where: tuple[str, ...], message: str, text: str, source: Path, origins: Mapping[tuple[str, ...], str]) -> str:
+    """`file:line` of a key, or the variable or flag that set it."""
+    named = re.match(r"\[(\w+)\] (\w+)", message)
+    if named:
+        where = (named[1], named[2])
+    if where[:2] in origins:
+        return origins[where[:2]]
+    line = _line_of(where, text)
+    return f"{source}:{line}" if line else str(source)
+
+
+def _line_of(where: tuple[str, ...], text: str) -> int | None:
+    section = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[([^\[\]]+)\]", line)
+        if header:
+            section = header[1].strip()
+        if where and section == where[0] and (len(where) == 1 if header else bool(_sets(line, where[1:]))):
+            return number
+    return None
+
+
+def _sets(line: str, keys: tuple[str, ...]) -> bool:
+    return bool(keys) and re.match(rf"\s*\"?{re.escape(keys[0])}\"?\s*[.=]", line) is not None
+
+
+def _explain(problem: Any, where: tuple[str, ...]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return _unknown(where)
+    if problem["type"] == "missing":
+        return "is required" if len(where) > 1 else "this section is required"
+    given = problem["input"]
+    accepted = problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{given!r} is not accepted; {accepted.replace('input should', 'it should')}"
+
+
+def _unknown(where: tuple[str, ...]) -> str:
+    known = sections() if len(where) == 1 else keys_of(where[0])
+    close = difflib.get_close_matches(where[-1], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown {'section' if len(where) == 1 else 'key'}{hint} Accepted: {', '.join(known)}"
+
+
+def sections() -> list[str]:
+    """Return the names of all sections."""
+    return list(Config.model_fields)
+
+
+def keys_of(section: str) -> list[str]:
+    """Return the keys of one section; empty for an unknown one."""
+    field = Config.model_fields.get(section)
+    annotation = field.annotation if field else None
+    return list(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+
+
+def run_fingerprint_fields(config: Config) -> dict[str, Any]:
+    """Return the settings that make a run what it is: they, and the input, name a run that has no name of its own.
+
+    Limits, timeouts, logs and files may change without making it another run.
+    """
+    transport = {"timeout_s", "connect_timeout_s", "retry_attempts", "retry_for_s", "api_key_env", "base_url", "prompt_usd_per_mtok"}
+    judge = config.judge.model_dump(mode="json", exclude=transport | {"completion_usd_per_mtok"})
+    judge["id"] = config.judge.id or f"{config.judge.base_url} {config.judge.model}"
+    return {"judge": judge, "budget": config.budget.model_dump(mode="json"), "routing": config.routing.model_dump(mode="json")}

@@ -1,0 +1,118 @@
+"""Every error judgeflow raises on purpose.
+
+    JudgeflowError
+    ├── UsageError                    the caller did what the contract forbids
+    │   ├── ConfigurationError        a setting is unknown, mistyped, impossible or missing
+    │   └── RecordError               a pair record cannot be used (file and line are named)
+    ├── ScorerError                   the scorer failed on a batch
+    ├── StoreError                    the verdict database cannot do what was asked
+    │   ├── StoreUnavailable          locked, read-only, full, corrupt or unreachable
+    │   └── SchemaMismatch            older, newer or foreign schema (the command to run is named)
+    └── JudgeError                    one attempt to ask the judge failed
+        ├── TransientJudgeError       worth another attempt
+        │   ├── JudgeUnreachable      nothing was sent
+        │   ├── JudgeOverloaded       5xx: the judge said that it failed
+        │   ├── RateLimited           429: nothing was served; `retry_after_s` if it said so
+        │   └── ReplyLost             sent, but no usable reply came: may have been paid for
+        └── PermanentJudgeError       the same question would fail again
+            ├── QuestionRejected      400, 413, 422: this question is not acceptable
+            └── JudgeRefusesService   401, 403, 404, insufficient_quota: no question is acceptable
+
+The class docstring is the default message.  Whoever catches an error decides by class alone: `TransientJudgeError` may be
+retried, `JudgeRefusesService` stops the run's asking, everything else concerns one question.
+"""
+
+
+class JudgeflowError(Exception):
+    """judgeflow could not do what was asked."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class UsageError(JudgeflowError):
+    """This call breaks the contract of the function."""
+
+
+class ConfigurationError(UsageError):
+    """The configuration is not usable."""
+
+
+class RecordError(UsageError):
+    """A pair record is not usable."""
+
+
+class ScorerError(JudgeflowError):
+    """The scorer failed."""
+
+
+class StoreError(JudgeflowError):
+    """The verdict database failed."""
+
+
+class StoreUnavailable(StoreError):
+    """The verdict database cannot be read or written."""
+
+
+class SchemaMismatch(StoreError):
+    """The verdict database has another schema than this version of judgeflow."""
+
+
+class JudgeError(JudgeflowError):
+    """The judge did not answer.
+
+    `maybe_paid` tells whether the judge may have charged for the attempt although no reply arrived; the budget then
+    charges it at its worst case.  `status` is the label of an outcome that had to do without the judge.
+    """
+
+    maybe_paid = False
+    status = "judge_error"
+
+
+class TransientJudgeError(JudgeError):
+    """The judge failed in a way that another attempt may mend."""
+
+
+class JudgeUnreachable(TransientJudgeError):
+    """No connection to the judge could be made."""
+
+    status = "unreachable"
+
+
+class JudgeOverloaded(TransientJudgeError):
+    """The judge reported a failure of its own."""
+
+    status = "overloaded"
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(JudgeOverloaded):
+    """The judge turned the request away because of a rate limit."""
+
+    status = "rate_limited"
+
+
+class ReplyLost(TransientJudgeError):
+    """The question was sent, but no usable reply came back."""
+
+    maybe_paid = True
+    status = "reply_lost"
+
+
+class PermanentJudgeError(JudgeError):
+    """The judge will not answer this question."""
+
+
+class QuestionRejected(PermanentJudgeError):
+    """The judge does not accept this question."""
+
+    status = "rejected"
+
+
+class JudgeRefusesService(PermanentJudgeError):
+    """The judge accepts no question from this account with these settings."""
+
+    status = "judge_stopped"

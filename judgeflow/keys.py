@@ -1,0 +1,129 @@
+"""Content keys: the same question has the same key on every machine, in every run.
+
+A key is blake2b-256 over canonical JSON (sorted keys, UTF-8, no spaces, finite numbers) that begins with a kind and a version.
+`pair_key` is the same for (a, b) and (b, a); `call_key` is not: it names one question, in one order, to one judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from judgeflow.types import Message, Pair, Prompt, Question
+
+KEY_BYTES = 32
+NONCE_DIGITS = 16
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of `value`: sorted keys, compact, UTF-8.
+
+    Raises `ValueError` for NaN, infinity, other types than JSON's, and text that is not valid Unicode.
+    """
+    _require_finite(value)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise ValueError(f"no canonical JSON: {error}") from error
+
+
+def _require_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"no canonical JSON for {value}")
+    if isinstance(value, dict):
+        for item in value.values():
+            _require_finite(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_finite(item)
+
+
+def digest(kind: str, value: Any) -> bytes:
+    """Return the 32-byte key of `value` among keys of this `kind` (for instance "judge/1")."""
+    return hashlib.blake2b(canonical_json([kind, value]), digest_size=KEY_BYTES).digest()
+
+
+def text_hash(text: str) -> bytes:
+    """Return the key of one response body.  Raises `ValueError` for text with lone surrogates."""
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES, person=b"jf-text-1").digest()
+
+
+def prompt_body(prompt: Prompt) -> str:
+    """Return the prompt as one text: itself, or the canonical JSON of its messages."""
+    if isinstance(prompt, str):
+        return prompt
+    return canonical_json([{"role": message.role, "content": message.content} for message in prompt]).decode()
+
+
+def prompt_from_body(body: str, *, conversational: bool) -> Prompt:
+    """Return the prompt that `prompt_body` was made from."""
+    if not conversational:
+        return body
+    return tuple(Message(role=item["role"], content=item["content"]) for item in orjson.loads(body))
+
+
+def prompt_hash(prompt: Prompt) -> bytes:
+    """Return the key of a prompt; a text and a conversation of the same characters differ."""
+    person = b"jf-text-1" if isinstance(prompt, str) else b"jf-chat-1"
+    return hashlib.blake2b(prompt_body(prompt).encode(), digest_size=KEY_BYTES, person=person).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairKeys:
+    """Every hash that a pair needs, computed once.
+
+    `canonical` tells that response_a has the smaller hash, so that (a, b) is already the canonical order.
+    """
+
+    prompt: bytes
+    response_a: bytes
+    response_b: bytes
+    pair: bytes
+
+    @property
+    def canonical(self) -> bool:
+        """Whether the pair stands in its canonical order."""
+        return self.response_a <= self.response_b
+
+    @property
+    def identical(self) -> bool:
+        """Whether both responses are the same text."""
+        return self.response_a == self.response_b
+
+
+def pair_keys(pair: Pair) -> PairKeys:
+    """Hash a pair.  Raises `ValueError` for text that is not valid Unicode."""
+    prompt, first, second = prompt_hash(pair.prompt), text_hash(pair.response_a), text_hash(pair.response_b)
+    low, high = sorted((first, second))
+    key = digest("pair/1", [prompt.hex(), low.hex(), high.hex()])
+    return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=key)
+
+
+def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
+    """Return the 16 hex digits that delimit and name one directed question, whoever is asked."""
+    return digest("question/1", [prompt.hex(), first.hex(), second.hex()]).hex()[:NONCE_DIGITS]
+
+
+def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
+    """Return the pair's two directed questions: response_a shown first, then response_b shown first."""
+    forward = _question(pair, keys, judge, sample)
+    swapped_keys = PairKeys(prompt=keys.prompt, response_a=keys.response_b, response_b=keys.response_a, pair=keys.pair)
+    return forward, _question(pair.swapped(), swapped_keys, judge, sample)
+
+
+def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question:
+    shown = [keys.prompt.hex(), keys.response_a.hex(), keys.response_b.hex()]
+    return Question(
+        prompt=pair.prompt,
+        first=pair.response_a,
+        second=pair.response_b,
+        canonical=keys.canonical,
+        nonce=question_nonce(keys.prompt, keys.response_a, keys.response_b),
+        pair_key=keys.pair,
+        call_key=digest("call/1", [judge.hex(), *shown, sample]),
+        sample=sample,
+    )

@@ -1,0 +1,193 @@
+"""What the engine needs from the world, as Protocols.  Each docstring is the contract; `judgeflow.testing` proves it.
+
+Threads: every async method runs on the loop that opened the scheduler.  `Scorer.score` alone runs on a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from judgeflow.types import (
+    Call,
+    CallEvent,
+    Cost,
+    Decision,
+    JudgeIdentity,
+    Pair,
+    Preference,
+    Question,
+    Reading,
+    Reply,
+    Reservation,
+    RunState,
+    StepStatistics,
+    Stock,
+)
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A preference model with uncertainty.
+
+    `score` is synchronous and batched, is called from one thread at a time, and returns one `Preference` per pair in input order.
+    The engine hands it pairs in canonical order and negates the logit for the other, so antisymmetry is exact.  Raises
+    `ScorerError` (or anything else): the pairs of that batch then have no preference, and nothing else happens.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the exact weights and settings: the same fingerprint gives the same preferences."""
+        ...
+
+    def score(self, pairs: Sequence[Pair]) -> Sequence[Preference]:
+        """Return one preference per pair, in order."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Someone who answers one directed question at a time.
+
+    `ask` is one attempt: it returns a `Reply`, or raises a `JudgeError`, and never returns None.  Retries, limits and budgets are
+    the engine's.  It may be called concurrently.  `read` is pure and versioned: the same reply always reads the same.
+    """
+
+    @property
+    def identity(self) -> JudgeIdentity:
+        """What verdicts are keyed by."""
+        ...
+
+    def cost(self, question: Question) -> Cost:
+        """Return the worst case of asking once: one request, prompt tokens plus the longest allowed reply, USD.
+
+        Pure, thread-safe and possibly slow (it counts tokens): called off the loop.
+        """
+        ...
+
+    async def ask(self, question: Question) -> Reply:
+        """Ask once.  Raises `JudgeError`; `error.maybe_paid` tells whether it may have cost something."""
+        ...
+
+    def read(self, reply: Reply) -> Reading:
+        """Return what the reply says about the order it was shown."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections.  Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """The verdict database: replies, budgets and decisions.
+
+    Whatever a method has returned from is durable.  First write wins: settling a call that is already stored charges for it but
+    keeps the stored reply.  Reads see every earlier completed write.  All methods raise `StoreUnavailable` when the database
+    cannot be used.  Methods may be called concurrently; every reservation is checked and taken in one transaction, so spent plus
+    reserved never passes the stock, whoever else writes to the same database.
+    """
+
+    async def open_run(self, name: str, config: Mapping[str, object], judge: JudgeIdentity | None) -> RunState:
+        """Create the run, or continue it, and register the judge; return what it has spent so far.
+
+        Reservations that an earlier process left open stay charged at their worst case.
+        """
+        ...
+
+    async def read(self, call_keys: Sequence[bytes]) -> Mapping[bytes, Call]:
+        """Return the stored calls among `call_keys` (at most a few thousand at a time are sensible)."""
+        ...
+
+    async def decisions(self, run: str, step: int) -> Mapping[bytes, Decision]:
+        """Return what was decided in this step of this run, by pair key; empty if it was never planned."""
+        ...
+
+    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision]) -> None:
+        """Store planned decisions before anything is asked.  The first plan of a pair in a step stays."""
+        ...
+
+    async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
+        """Store how a step ended: its statistics, and source and status of its decisions."""
+        ...
+
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
+        """Put budget aside if spent + reserved + this stays within `stock`; return whether it was."""
+        ...
+
+    async def settle(self, run: str, reservation: Reservation, question: Question, call: Call) -> None:
+        """Store a paid reply and charge its actual cost instead of the reservation, in one transaction."""
+        ...
+
+    async def charge(self, run: str, reservation: Reservation) -> None:
+        """Charge a reservation at its worst case: the reply is lost, the money may be gone."""
+        ...
+
+    async def release(self, run: str, reservation: Reservation) -> None:
+        """Give a reservation back: nothing was served."""
+        ...
+
+    async def run_state(self, run: str) -> RunState:
+        """Return what the run has spent and put aside, all processes together."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish every accepted write, then release the database.  Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """The judge's rate limits: passing it is permission to send one request now.
+
+    `admit` is awaited by one coroutine at a time (the dispatcher), in FIFO order.
+    """
+
+    async def admit(self, tokens: int) -> None:
+        """Wait until one more request of `tokens` fits into every window, and count it.
+
+        Raises `ValueError` for a request that can never fit.
+        """
+        ...
+
+    def settle(self, reserved: int, actual: int) -> None:
+        """Correct the tokens of a request that was admitted with `reserved`."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
+        ...
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Time as the engine sees it."""
+
+    def now(self) -> float:
+        """Monotonic seconds; only differences mean anything."""
+        ...
+
+    def wall(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Is told what happens; must be quick and is never waited for.  An observer that raises is ignored from then on."""
+
+    def call(self, event: CallEvent) -> None:
+        """One attempt at asking the judge has ended."""
+        ...
+
+    def step(self, statistics: StepStatistics) -> None:
+        """One step is complete."""
+        ...
+
+    def notice(self, event: str, **fields: object) -> None:
+        """Something the operator should know: the budget is spent, the judge is unreachable, tokens are estimated."""
+        ...

@@ -1,0 +1,473 @@
+"""The values that flow through judgeflow: frozen, slotted, without behaviour beyond their own consistency.
+
+Logits are natural log-odds that the first response (`response_a`) is preferred.  Token counts are tokens as the judge bills
+them, money is US dollars, durations are seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+Label = Literal["a", "b", "tie"]
+Choice = Literal["a", "b", "tie", "inconsistent"]
+Source = Literal["scorer", "judge", "store", "fallback"]
+
+OK = "ok"
+ONE_ORDER = "one_order"
+IDENTICAL = "identical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One chat message of a conversational prompt."""
+
+    role: str
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+
+
+def as_prompt(value: str | Sequence[object]) -> Prompt:
+    """Return a prompt given as text, messages or `{"role", "content"}` mappings in its frozen form.
+
+    Raises `TypeError` for anything else, `ValueError` for an empty list.
+    """
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Sequence):
+        raise TypeError(f"a prompt is a string or a list of messages, not {type(value).__name__}")
+    if not value:
+        raise ValueError("a prompt given as messages needs at least one message")
+    return tuple(_as_message(item) for item in value)
+
+
+def _as_message(item: object) -> Message:
+    if isinstance(item, Message):
+        return item
+    if not isinstance(item, Mapping):
+        raise TypeError(f"a message is a mapping with 'role' and 'content', not {type(item).__name__}")
+    role, content = item.get("role"), item.get("content")
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise TypeError("a message needs 'role' and 'content', both strings")
+    return Message(role=role, content=content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two responses to one prompt, in an order that matters.
+
+    `id`, `group`, `label` and `metadata` describe the pair without being part of it: two pairs with the same texts are equal.
+    """
+
+    prompt: Prompt
+    response_a: str
+    response_b: str
+    id: str | None = field(default=None, compare=False)
+    group: str | None = field(default=None, compare=False)
+    label: Label | None = field(default=None, compare=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", as_prompt(self.prompt))
+        for name in ("response_a", "response_b"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is a string, not {type(getattr(self, name)).__name__}")
+
+    def swapped(self) -> Pair:
+        """Return the same pair with its responses, and its label, exchanged."""
+        flipped: Mapping[Label, Label] = {"a": "b", "b": "a", "tie": "tie"}
+        label = flipped[self.label] if self.label else None
+        return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One prompt and its K responses, as trainers sample them.
+
+    Identical responses stay apart by their index.  `mask[k]` false takes response k out of the comparison: it gets advantage 0
+    and its siblings count one fewer.
+    """
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    id: str
+    mask: tuple[bool, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", as_prompt(self.prompt))
+        object.__setattr__(self, "responses", tuple(self.responses))
+        if self.mask is not None and len(self.mask) != len(self.responses):
+            raise ValueError(f"group {self.id!r}: {len(self.mask)} mask entries for {len(self.responses)} responses")
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Indexes of the responses that take part, ascending."""
+        return tuple(k for k in range(len(self.responses)) if self.mask is None or self.mask[k])
+
+    def indexes(self) -> tuple[tuple[int, int], ...]:
+        """Return the (i, j), i < j, of every pair, in the order of `pairs()`."""
+        return tuple(itertools.combinations(self.members, 2))
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return the K(K-1)/2 pairs in canonical order: (0,1), (0,2), ..., (K-2,K-1)."""
+        return tuple(
+            Pair(
+                prompt=self.prompt,
+                response_a=self.responses[i],
+                response_b=self.responses[j],
+                id=f"{self.id}:{i}-{j}",
+                group=self.id,
+            )
+            for i, j in self.indexes()
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """What the scorer believes of a pair.
+
+    `logit` is the mean-field logit s = g / u, `uncertainty` is u >= 1 (None where the scorer has none) and `variance` the
+    posterior variance behind it.  Finite by construction: a NaN raises `ValueError` where it is made.
+    """
+
+    logit: float
+    uncertainty: float | None = None
+    variance: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("logit", "uncertainty", "variance"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"a preference needs a finite {name}, not {value}")
+
+    @property
+    def probability(self) -> float:
+        """P(response_a is preferred)."""
+        return sigmoid(self.logit)
+
+    def swapped(self) -> Preference:
+        """Return the belief about the swapped pair."""
+        return replace(self, logit=-self.logit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One directed question: which of two responses, shown in this order, is better?
+
+    `canonical` tells that the response with the smaller hash is shown first; a pair's two questions differ in it.  `nonce` is a
+    hash of everything shown: it delimits the texts in the prompt, so no response can forge a delimiter, and it names the
+    question to a replaying judge.
+    """
+
+    prompt: Prompt
+    first: str
+    second: str
+    canonical: bool
+    nonce: str
+    pair_key: bytes
+    call_key: bytes
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeIdentity:
+    """Which judge answered: what verdicts are keyed by.
+
+    `fingerprint` hashes the id, the model, the template and every sampling parameter, all of which stand readable in `parameters`.
+    """
+
+    id: str
+    model: str
+    fingerprint: bytes
+    parameters: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens as the judge billed them; `reasoning` is part of `completion`, `cached` is part of `prompt`."""
+
+    prompt: int = 0
+    completion: int = 0
+    reasoning: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        """Tokens in and out."""
+        return self.prompt + self.completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One raw answer of the judge, exactly as it was given."""
+
+    text: str
+    reasoning: str = ""
+    refusal: str | None = None
+    finish_reason: str | None = "stop"
+    usage: Usage = Usage()
+    usd: float = 0.0
+    latency_s: float = 0.0
+    attempts: int = 1
+    model: str = ""
+    request_id: str | None = None
+
+
+class ReadingStatus(StrEnum):
+    """How much a reply says.  Everything but `OK` is kept, marked, and never counted as a verdict."""
+
+    OK = "ok"
+    UNPARSEABLE = "unparseable"
+    TRUNCATED = "truncated"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the parser understood of one reply, in the order shown: +1 first, -1 second, 0 tie; None unless `OK`."""
+
+    status: ReadingStatus
+    preferred: int | None = None
+    strong: bool = False
+    parser_version: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.status is ReadingStatus.OK) != (self.preferred in {-1, 0, 1}):
+            raise ValueError(f"a reading with status {self.status} cannot prefer {self.preferred}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One answered question: what came back and how it was read.  One row of the store's `call` table.
+
+    `canonical` is the order that was shown (see `Question`), `judge` the fingerprint, `created_at` Unix time in seconds.
+    """
+
+    key: bytes
+    pair_key: bytes
+    judge: bytes
+    canonical: bool
+    reply: Reply
+    reading: Reading
+    created_at: float
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the judge thinks of a pair, in the pair's own order.
+
+    `logit` is +margin for response_a, -margin for response_b, half of it where only one order prefers, 0 for a tie or a
+    contradiction.  `forward` showed response_a first, `backward` response_b; one of them may be missing.
+    """
+
+    choice: Choice
+    logit: float
+    judge: JudgeIdentity
+    forward: Call | None = None
+    backward: Call | None = None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The one or two calls behind the verdict."""
+        return tuple(call for call in (self.forward, self.backward) if call is not None)
+
+    @property
+    def swapped_agree(self) -> bool | None:
+        """Whether both orders chose the same; None where only one spoke."""
+        spoken = [call.reading.preferred for call in self.calls if call.reading.preferred is not None]
+        return spoken[0] == -spoken[1] if len(spoken) == 2 else None
+
+    def swapped(self) -> Verdict:
+        """Return the same verdict for the swapped pair."""
+        flipped: Mapping[Choice, Choice] = {"a": "b", "b": "a"}
+        choice = flipped.get(self.choice, self.choice)
+        return replace(self, choice=choice, logit=-self.logit, forward=self.backward, backward=self.forward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What asking takes: paid replies, tokens in and out, US dollars.  Adds up component by component."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(requests=self.requests + other.requests, tokens=self.tokens + other.tokens, usd=self.usd + other.usd)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(requests=self.requests - other.requests, tokens=self.tokens - other.tokens, usd=self.usd - other.usd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """What a run may spend in all; None means without limit."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+    def admits(self, spent: Cost) -> bool:
+        """Whether `spent` stays within every limit."""
+        pairs = ((self.requests, spent.requests), (self.tokens, spent.tokens), (self.usd, spent.usd))
+        return all(limit is None or value <= limit for limit, value in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Budget put aside before a question is sent; settled with its reply, released if nothing was served."""
+
+    id: str
+    call_key: bytes
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What the store knows of a run: paid for, put aside for questions under way, and its last step (None before the first)."""
+
+    name: str
+    spent: Cost = Cost()
+    reserved: Cost = Cost()
+    last_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided about one pair in one step, in the pair's canonical order.
+
+    `propensity` is the probability that the pair was asked under the policy that ran.  A planned decision has `asked` but no
+    `source` yet; the step's end fills in `source` and `status`.
+    """
+
+    pair_key: bytes
+    asked: bool
+    logit: float = 0.0
+    uncertainty: float | None = None
+    acquisition: float | None = None
+    threshold: float | None = None
+    propensity: float = 0.0
+    audit: bool = False
+    source: Source | None = None
+    status: str = OK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEvent:
+    """One finished attempt, for observers: never texts, never secrets.
+
+    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped".
+    """
+
+    run: str
+    call_key: bytes
+    pair_key: bytes
+    order: str
+    outcome: str
+    attempt: int
+    latency_s: float
+    usage: Usage
+    usd: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The final word on one pair: always there, always finite.
+
+    `status` is "ok", or says what is missing: "one_order", "identical", or why a `fallback` happened ("deadline", "budget",
+    "refused", "unparseable", "rate_limited", ...).  `acquisition` is the policy's score of the pair, larger means "ask".
+    """
+
+    pair: Pair
+    logit: float
+    source: Source
+    status: str = OK
+    preference: Preference | None = None
+    verdict: Verdict | None = None
+    acquisition: float | None = None
+
+    @property
+    def probability(self) -> float:
+        """P(response_a is preferred)."""
+        return sigmoid(self.logit)
+
+    @property
+    def choice(self) -> Choice | None:
+        """The judge's choice; "tie" for identical responses; None where no judge spoke."""
+        if self.verdict is not None:
+            return self.verdict.choice
+        return "tie" if self.status == IDENTICAL else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStatistics:
+    """What one step did and what it cost.
+
+    `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
+    of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
+    """
+
+    run: str
+    step: int
+    pairs: int
+    threshold: float | None
+    sources: Mapping[str, int]
+    statuses: Mapping[str, int]
+    calls: int
+    spent: Cost
+    prompt_tokens: int
+    completion_tokens: int
+    agreement: float | None
+    latency_s: Mapping[str, float]
+    remaining: Mapping[str, float | None]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Outcomes of one step in input order, and what training makes of them."""
+
+    outcomes: tuple[Outcome, ...]
+    statistics: StepStatistics
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def logits(self) -> tuple[float, ...]:
+        """One finite logit per pair, in input order."""
+        return tuple(outcome.logit for outcome in self.outcomes)
+
+    def advantages(self, scale: float = 1.0) -> dict[str, tuple[float, ...]]:
+        """Return {group id: advantage of each of its K responses}.
+
+        A_i = scale / (K-1) * sum over j != i of s_ij, with s antisymmetric, so a group sums to zero; K counts unmasked responses
+        and fewer than two give 0 (Xu et al. 2025, section 3).  Raises `ValueError` if the step was not routed with `route_groups`.
+        """
+        if not self.groups and self.outcomes:
+            raise ValueError("advantages need groups: route this step with route_groups(groups)")
+        logits = iter(self.logits)
+        return {group.id: _group_advantages(group, logits, scale) for group in self.groups}
+
+
+def _group_advantages(group: Group, logits: Any, scale: float) -> tuple[float, ...]:
+    totals = [0.0] * len(group.responses)
+    for i, j in group.indexes():
+        logit = next(logits)
+        totals[i] += logit
+        totals[j] -= logit
+    others = max(1, len(group.members) - 1)
+    return tuple(scale * total / others for total in totals)
+
+
+def sigmoid(logit: float) -> float:
+    """Return 1 / (1 + exp(-logit)) without overflow."""
+    if logit >= 0:
+        return 1.0 / (1.0 + math.exp(-logit))
+    return math.exp(logit) / (1.0 + math.exp(logit))
