@@ -7,14 +7,15 @@ what would be accepted.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from judgeflow.errors import ConfigurationError
 from judgeflow.types import Stock
@@ -25,6 +26,11 @@ DEFAULT_FILE = "judgeflow.toml"
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 PolicyName = Literal["error", "uncertainty", "margin", "random", "always", "never"]
 SCORERLESS: tuple[PolicyName, ...] = ("always", "random", "never")
+
+_VARIABLE_NAME = re.compile(r"(?!sk_|gsk_|hf_|AIza)[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"\b(sk-|sk_|gsk_|hf_|AIza)[\w-]+|(?<=://)[^/@\s]+(?=@)")
+_LONGEST_SHOWN = 80
+_THRESHOLD = "it should be 'adaptive' or a finite number"
 
 
 class _Section(BaseModel):
@@ -62,13 +68,27 @@ class JudgeConfig(_Section):
     prompt_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million prompt tokens")
     completion_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million completion tokens")
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name_not_a_key(cls, value: str | None) -> str | None:
+        if value is not None and not _VARIABLE_NAME.fullmatch(value):
+            raise ValueError(
+                "[judge] api_key_env: the NAME of an environment variable is expected, for instance OPENAI_API_KEY, and this is no name; "
+                "if it is the key itself, take it out of here, put it into such a variable, and name the variable"
+            )
+        return value
+
     @model_validator(mode="after")
     def _owned_fields(self) -> Self:
         owned = {"model", "messages", "temperature", "stream", "n", self.max_tokens_field} & set(self.extra_body)
         if owned:
             raise ValueError(f"[judge] extra_body: {', '.join(sorted(owned))} is set by judgeflow itself; take it out")
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"[judge] base_url: {self.base_url!r} is not an http:// or https:// address")
+            raise ValueError(f"[judge] base_url: {_shown(self.base_url)} is not an http:// or https:// address")
+        try:
+            json.dumps(self.extra_body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"[judge] extra_body: cannot be sent as JSON: {error}") from None
         return self
 
 
@@ -183,19 +203,20 @@ def load_config(
     for section, key, raw, origin in _layers(os.environ if environ is None else environ, overrides or {}):
         table = data.setdefault(section, {})
         if not isinstance(table, dict):
-            raise ConfigurationError(f"{source}: {section} must be a section, written [{section}]")
-        table[key] = _value(raw)
+            break  # validation says that a section is expected
+        table[key] = _value(raw, textual=key in _texts_of(section))
         origins[(section, key)] = origin
+        origins.setdefault((section,), origin)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         problems = [_describe(problem, text, source, origins) for problem in error.errors()]
-        raise ConfigurationError("\n".join(problems)) from None
+        raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
 
 
 def _read(source: Path) -> str:
     try:
-        return source.read_text(encoding="utf-8")
+        return source.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         message = f'{source}: no such configuration file; a minimal one is\n\n[judge]\nmodel = "..."\n\n[routing]\npolicy = "always"'
         raise ConfigurationError(message) from None
@@ -207,7 +228,8 @@ def _parse(text: str, source: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{source}: not valid TOML: {error}") from None
+        line = re.search(r"at line (\d+)", str(error))
+        raise ConfigurationError(f"{source}{f':{line[1]}' if line else ''}: not valid TOML: {error}") from None
 
 
 def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
@@ -225,12 +247,20 @@ def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tu
     return layers
 
 
-def _value(raw: str) -> Any:
-    """Read a value as TOML would; what is no TOML value is a string."""
+def _value(raw: str, *, textual: bool) -> Any:
+    """Read a value as TOML would; what is no TOML value is a string, and so is everything where only a text will do."""
     try:
-        return tomllib.loads(f"value = {raw}")["value"]
+        value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return raw
+    return raw if textual and not isinstance(value, str) else value
+
+
+def _texts_of(section: str) -> set[str]:
+    """Keys of a section whose value is a text: a run named 2024-05-01 is no date, a model named 4 no number."""
+    section_type = _section_type(section)
+    fields = section_type.model_fields.items() if section_type else ()
+    return {key for key, field in fields if field.annotation is str or NonEmpty in get_args(field.annotation)}
 
 
 def _describe(problem: Any, text: str, source: Path, origins: Mapping[tuple[str, ...], str]) -> str:
@@ -246,9 +276,9 @@ def _location(where: tuple[str, ...], message: str, text: str, source: Path, ori
     named = re.match(r"\[(\w+)\] (\w+)", message)
     if named:
         where = (named[1], named[2])
-    if where[:2] in origins:
+    line = _line_of(where, text) or _line_of(where[:1], text)
+    if where[:2] in origins and (len(where) > 1 or not line):
         return origins[where[:2]]
-    line = _line_of(where, text)
     return f"{source}:{line}" if line else str(source)
 
 
@@ -272,15 +302,22 @@ def _explain(problem: Any, where: tuple[str, ...]) -> str:
         return _unknown(where)
     if problem["type"] == "missing":
         return "is required" if len(where) > 1 else "this section is required"
-    given = problem["input"]
-    accepted = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{given!r} is not accepted; {accepted.replace('input should', 'it should')}"
+    if problem["type"] == "model_type":
+        return f"must be a section, written [{where[0]}]"
+    accepted = _THRESHOLD if where == ("routing", "threshold") else problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{_shown(problem['input'])} is not accepted; {accepted.replace('input should', 'it should')}"
+
+
+def _shown(value: Any) -> str:
+    """A value as a message may show it: cut short, and without what looks like a secret."""
+    text = _SECRET.sub("***", repr(value))
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _unknown(where: tuple[str, ...]) -> str:
     known = sections() if len(where) == 1 else keys_of(where[0])
     close = difflib.get_close_matches(where[-1], known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     return f"unknown {'section' if len(where) == 1 else 'key'}{hint} Accepted: {', '.join(known)}"
 
 
@@ -291,9 +328,14 @@ def sections() -> list[str]:
 
 def keys_of(section: str) -> list[str]:
     """Return the keys of one section; empty for an unknown one."""
+    section_type = _section_type(section)
+    return list(section_type.model_fields) if section_type else []
+
+
+def _section_type(section: str) -> type[BaseModel] | None:
     field = Config.model_fields.get(section)
     annotation = field.annotation if field else None
-    return list(annotation.model_fields) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def run_fingerprint_fields(config: Config) -> dict[str, Any]:

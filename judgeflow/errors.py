@@ -11,14 +11,15 @@
     └── JudgeError                    one attempt to ask the judge failed
         ├── TransientJudgeError       worth another attempt
         │   ├── JudgeUnreachable      nothing was sent
-        │   ├── JudgeOverloaded       5xx: the judge said that it failed
-        │   ├── RateLimited           429: nothing was served; `retry_after_s` if it said so
+        │   ├── JudgeOverloaded       5xx: the judge said that it failed; `retry_after_s` if it said so
+        │   │   └── RateLimited       429: nothing was served
         │   └── ReplyLost             sent, but no usable reply came: may have been paid for
         └── PermanentJudgeError       the same question would fail again
             ├── QuestionRejected      400, 413, 422: this question is not acceptable
+            │   └── QuestionTooLong   longer than [judge] max_prompt_tokens: it is not even sent
             └── JudgeRefusesService   401, 403, 404, insufficient_quota: no question is acceptable
 
-The class docstring is the default message.  Whoever catches an error decides by class alone: `TransientJudgeError` may be
+The first line of the class docstring is the default message.  Whoever catches an error decides by class alone: `TransientJudgeError` may be
 retried, `JudgeRefusesService` stops the run's asking, everything else concerns one question.
 """
 
@@ -27,7 +28,7 @@ class JudgeflowError(Exception):
     """judgeflow could not do what was asked."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or type(self).__doc__)
+        super().__init__(message or (type(self).__doc__ or type(self).__name__).partition("\n")[0])
 
 
 class UsageError(JudgeflowError):
@@ -110,6 +111,12 @@ class QuestionRejected(PermanentJudgeError):
     """The judge does not accept this question."""
 
     status = "rejected"
+
+
+class QuestionTooLong(QuestionRejected):
+    """The question is longer than this judge is given."""
+
+    status = "too_long"
 
 
 class JudgeRefusesService(PermanentJudgeError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -24,22 +24,25 @@ def canonical_json(value: Any) -> bytes:
 
     Raises `ValueError` for NaN, infinity, other types than JSON's, and text that is not valid Unicode.
     """
-    _require_finite(value)
+    _require_json(value)
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
         raise ValueError(f"no canonical JSON: {error}") from error
 
 
-def _require_finite(value: Any) -> None:
+def _require_json(value: Any) -> None:
+    """Refuse what orjson would write although JSON has no word for it: NaN as null, dates, UUIDs and dataclasses as text."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"no canonical JSON for {value}")
     if isinstance(value, dict):
         for item in value.values():
-            _require_finite(item)
+            _require_json(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            _require_finite(item)
+            _require_json(item)
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError(f"no canonical JSON for a {type(value).__name__}")
 
 
 def digest(kind: str, value: Any) -> bytes:
@@ -127,3 +130,10 @@ def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question
         call_key=digest("call/1", [judge.hex(), *shown, sample]),
         sample=sample,
     )
+
+
+def next_sample(question: Question, judge: bytes) -> Question:
+    """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
+    shown = [prompt_hash(question.prompt).hex(), text_hash(question.first).hex(), text_hash(question.second).hex()]
+    sample = question.sample + 1
+    return replace(question, sample=sample, call_key=digest("call/1", [judge.hex(), *shown, sample]))

@@ -5,7 +5,7 @@ Threads: every async method runs on the loop that opened the scheduler.  `Scorer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from judgeflow.types import (
@@ -61,7 +61,8 @@ class Judge(Protocol):
     def cost(self, question: Question) -> Cost:
         """Return the worst case of asking once: one request, prompt tokens plus the longest allowed reply, USD.
 
-        Pure, thread-safe and possibly slow (it counts tokens): called off the loop.
+        Pure, thread-safe and possibly slow (it counts tokens): called off the loop.  Raises `QuestionRejected` for a question that
+        this judge would not take, for instance a too long one: it is then not asked.
         """
         ...
 
@@ -136,6 +137,10 @@ class Store(Protocol):
         ...
 
 
+Settle = Callable[[int], None]
+"""Tells the gate how many tokens an admitted request really took."""
+
+
 @runtime_checkable
 class Gate(Protocol):
     """The judge's rate limits: passing it is permission to send one request now.
@@ -143,19 +148,19 @@ class Gate(Protocol):
     `admit` is awaited by one coroutine at a time (the dispatcher), in FIFO order.
     """
 
-    async def admit(self, tokens: int) -> None:
-        """Wait until one more request of `tokens` fits into every window, and count it.
+    async def admit(self, tokens: int) -> Settle:
+        """Wait until one more request of `tokens` fits into every window, count it, and return how to correct its tokens.
 
         Raises `ValueError` for a request that can never fit.
         """
         ...
 
-    def settle(self, reserved: int, actual: int) -> None:
-        """Correct the tokens of a request that was admitted with `reserved`."""
-        ...
-
     def pause(self, seconds: float) -> None:
         """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
+        ...
+
+    def capacity(self, until: float) -> int | None:
+        """Return how many requests can pass between now and `until` (clock seconds); None without a limit."""
         ...
 
 
@@ -190,4 +195,8 @@ class Observer(Protocol):
 
     def notice(self, event: str, **fields: object) -> None:
         """Something the operator should know: the budget is spent, the judge is unreachable, tokens are estimated."""
+        ...
+
+    def close(self) -> None:
+        """The scheduler is closed: nothing more will be told."""
         ...

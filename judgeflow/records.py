@@ -6,6 +6,7 @@ A pair record is `{"id"?, "prompt": str | [messages], "response_a": str, "respon
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tup
     if bad and on_bad_record == "fatal":
         raise RecordError(_complaint(source, bad))
     if not pairs:
-        raise RecordError(f"{source}: holds no usable pair")
+        reason = f"; the first of {len(bad)} bad records is line {bad[0].line}: {bad[0].reason}" if bad else ""
+        raise RecordError(f"{source}: holds no usable pair{reason}")
     return pairs, bad
 
 
@@ -53,8 +55,9 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with source.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield number, line
+                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if content.strip():
+                    yield number, content
     except OSError as error:
         raise RecordError(f"{source}: cannot be read: {error.strerror or error}") from None
 
@@ -69,9 +72,11 @@ def _complaint(source: Path, bad: Sequence[BadRecord]) -> str:
 def parse_pair(line: bytes | str) -> Pair:
     """Return the pair of one JSON line.  Raises `ValueError` saying what is wrong with it."""
     try:
-        record = orjson.loads(line)
+        record = orjson.loads(line if isinstance(line, str) else line.decode())
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
     if not isinstance(record, dict):
         raise ValueError(f"a record is a JSON object, not {_json_type(record)}")
     return pair_from_record(record)
@@ -84,10 +89,10 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
         raise ValueError(f"{', '.join(missing)} is missing; a record needs prompt, response_a and response_b")
     for key in ("response_a", "response_b"):
         _require_text(record, key)
-    if record.get("label") not in {None, "a", "b", "tie"}:
+    if record.get("label") not in (None, "a", "b", "tie"):
         raise ValueError(f'label is {record["label"]!r}; accepted are "a", "b" and "tie"')
     for key in ("id", "group"):
-        if not isinstance(record.get(key), str | int | None):
+        if not isinstance(record.get(key), str | int | None) or isinstance(record.get(key), bool):
             raise ValueError(f"{key} is {_json_type(record[key])}; it should be a string")
     try:
         return Pair(
@@ -99,7 +104,7 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
             label=record.get("label"),
             metadata={key: value for key, value in record.items() if key not in _OWN_KEYS},
         )
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"prompt: {error}") from None
 
 

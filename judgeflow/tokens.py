@@ -40,7 +40,7 @@ class TokenCounter:
 
 
 def _encoder(model: str) -> Callable[[str], list[int]] | None:
-    return _cached_encoder(_encoding_name(model), os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR"))
+    return _cached_encoder(_encoding_name(model), os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR")))
 
 
 def _encoding_name(model: str) -> str:
@@ -54,10 +54,15 @@ def _encoding_name(model: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _cached_encoder(name: str, folder: str | None) -> Callable[[str], list[int]] | None:
+    if folder == "":  # tiktoken's word for "keep nothing on disk": it would fetch the vocabulary every time
+        return None
     cache = Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache")
     address = _VOCABULARIES.format(name)
     if not (cache / hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()).is_file():
         return None
     import tiktoken
 
-    return tiktoken.get_encoding(name).encode_ordinary
+    try:
+        return tiktoken.get_encoding(name).encode_ordinary
+    except Exception:  # a damaged file makes tiktoken fetch a new one, which fails in many ways; an estimate never does
+        return None

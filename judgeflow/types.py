@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -101,8 +102,11 @@ class Group:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", as_prompt(self.prompt))
-        object.__setattr__(self, "responses", tuple(self.responses))
-        if self.mask is not None and len(self.mask) != len(self.responses):
+        object.__setattr__(self, "responses", _as_responses(self.responses, self.id))
+        if self.mask is None:
+            return
+        object.__setattr__(self, "mask", tuple(self.mask))
+        if len(self.mask) != len(self.responses):
             raise ValueError(f"group {self.id!r}: {len(self.mask)} mask entries for {len(self.responses)} responses")
 
     @property
@@ -128,6 +132,15 @@ class Group:
         )
 
 
+def _as_responses(responses: Any, group: str) -> tuple[str, ...]:
+    if isinstance(responses, str):
+        raise TypeError(f"group {group!r}: responses is a tuple of strings, not one string")
+    for k, response in enumerate(responses):
+        if not isinstance(response, str):
+            raise TypeError(f"group {group!r}: response {k} is a string, not {type(response).__name__}")
+    return tuple(responses)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
     """What the scorer believes of a pair.
@@ -143,7 +156,7 @@ class Preference:
     def __post_init__(self) -> None:
         for name in ("logit", "uncertainty", "variance"):
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
+            if (value is None and name == "logit") or (value is not None and not math.isfinite(value)):
                 raise ValueError(f"a preference needs a finite {name}, not {value}")
 
     @property
@@ -448,10 +461,14 @@ class StepResult:
         """Return {group id: advantage of each of its K responses}.
 
         A_i = scale / (K-1) * sum over j != i of s_ij, with s antisymmetric, so a group sums to zero; K counts unmasked responses
-        and fewer than two give 0 (Xu et al. 2025, section 3).  Raises `ValueError` if the step was not routed with `route_groups`.
+        and fewer than two give 0 (Xu et al. 2025, section 3).  Raises `ValueError` if the step was not routed with `route_groups`,
+        or if two groups share an id.
         """
-        if not self.groups and self.outcomes:
+        if len(self.outcomes) != sum(len(group.indexes()) for group in self.groups):
             raise ValueError("advantages need groups: route this step with route_groups(groups)")
+        repeated = [name for name, count in Counter(group.id for group in self.groups).items() if count > 1]
+        if repeated:
+            raise ValueError(f"advantages are told apart by group id, and {repeated[0]!r} names two groups of this step")
         logits = iter(self.logits)
         return {group.id: _group_advantages(group, logits, scale) for group in self.groups}
 

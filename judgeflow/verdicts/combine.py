@@ -29,7 +29,7 @@ def combine(
         return None
     values = [side * value for side, value in spoken.items()]
     contradict = len(values) == 2 and values[0] * values[1] < 0
-    orders = 1 if single else 2
+    orders = len(values) if single else 2
     logit = 0.0 if contradict else sum(values) / orders
     choice: Choice = "inconsistent" if contradict else _side(logit)
     return Verdict(

@@ -30,7 +30,7 @@ from judgeflow.types import Message, Prompt, Question
 
 SLOTS = ("prompt", "response_a", "response_b")
 _SLOT = re.compile(r"\{(" + "|".join(SLOTS) + r")\}")
-_OPENING = re.compile(rf"<prompt-([0-9a-f]{{{NONCE_DIGITS}}})>")
+_OPENING = re.compile(rf"<(?:{'|'.join(SLOTS)})-([0-9a-f]{{{NONCE_DIGITS}}})>\n")
 _KEYS = {"system", "user", "verdicts", "description"}
 
 
@@ -93,7 +93,7 @@ def load_template(name: str, folder: Path = Path()) -> Template:
         raise ConfigurationError(f"[judge] template: no template {name!r}; packaged are {known}, or give the path of a .toml file")
     path = folder / name
     try:
-        return parse_template(path.read_text(encoding="utf-8"), str(path))
+        return parse_template(path.read_text(encoding="utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"[judge] template: {path} cannot be read: {error}") from None
 
@@ -127,8 +127,14 @@ def _require_slots(name: str, text: str) -> None:
 def _verdicts(name: str, table: Any) -> dict[str, Grade]:
     if not isinstance(table, dict) or not table:
         raise ConfigurationError(f'template {name}: a table [verdicts] is needed, for instance "[[A]]" = "first"')
+    seen: dict[str, str] = {}
     for tag, meaning in table.items():
-        if meaning not in MEANINGS:
+        bare = "".join(tag.split()).casefold()
+        if not bare:
+            raise ConfigurationError(f"template {name}: {tag!r} is no tag: every reply would contain it")
+        if seen.setdefault(bare, tag) != tag:
+            raise ConfigurationError(f"template {name}: {seen[bare]!r} and {tag!r} cannot be told apart: case and white space do not count")
+        if not isinstance(meaning, str) or meaning not in MEANINGS:
             raise ConfigurationError(f"template {name}: {tag!r} means {meaning!r}; accepted are {', '.join(MEANINGS)}")
     missing = {1, -1} - {MEANINGS[meaning].preferred for meaning in table.values()}
     if missing:
@@ -158,7 +164,10 @@ def transcript(prompt: Prompt) -> str:
 
 
 def find_question(messages: Sequence[Mapping[str, Any]]) -> Shown | None:
-    """Return what rendered messages show, or None if they were not made by `render`.  For judges that replay."""
+    """Return what rendered messages show, or None if they were not made by `render`.  For judges that replay.
+
+    The first delimiter is the template's own, whatever the texts behind it contain.
+    """
     text = "\n".join(str(message.get("content")) for message in messages)
     opening = _OPENING.search(text)
     if opening is None:

@@ -1,0 +1,405 @@
+import json
+import math
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from judgeflow.config import Config, RoutingConfig, StoreConfig, keys_of, load_config, run_fingerprint_fields, sections
+from judgeflow.errors import ConfigurationError
+from judgeflow.types import Stock
+
+unhurried = settings(deadline=None)
+MINIMAL = '[judge]\nmodel = "m"\n\n[routing]\npolicy = "always"\n'
+SECRET = "sk-proj-Zx81secretsecretsecret"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a configuration text; the file is called judgeflow.toml."""
+
+    def load(text=MINIMAL, *, overrides=None, environ=None):
+        path = tmp_path / "judgeflow.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_config(path, overrides, environ or {})
+
+    return load
+
+
+@pytest.fixture
+def complaint(load, tmp_path):
+    """Load a configuration that must be refused, and return the message without the folder's name."""
+
+    def complaint(text=MINIMAL, *, overrides=None, environ=None):
+        with pytest.raises(ConfigurationError) as caught:
+            load(text, overrides=overrides, environ=environ)
+        return str(caught.value).replace(f"{tmp_path}/", "")
+
+    return complaint
+
+
+def toml(config):
+    """The settings of a configuration as the text of a file."""
+    lines = []
+    for section, table in config.model_dump(exclude_none=True).items():
+        lines += [f"[{section}]", *(f"{key} = {toml_value(value)}" for key, value in table.items())]
+    return "\n".join(lines)
+
+
+def toml_value(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower()
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+amounts = st.floats(0, 1e9)
+positive = st.floats(1e-3, 1e9)
+json_values = st.recursive(
+    st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def table(**values):
+    """A section with each of these keys there or not."""
+    return st.fixed_dictionaries({}, optional=values)
+
+
+configs = st.fixed_dictionaries(
+    {
+        "judge": st.fixed_dictionaries(
+            {"model": texts},
+            optional={
+                "id": texts,
+                "base_url": texts.map("https://{}".format),
+                "api_key_env": st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True),
+                "temperature": st.floats(0, 2),
+                "max_completion_tokens": st.integers(1, 10**6),
+                "orders": st.sampled_from(["both", "random", "first"]),
+                "graded": st.booleans(),
+                "timeout_s": positive,
+                "extra_body": st.dictionaries(texts.map("x{}".format), json_values, max_size=3),
+                "prompt_usd_per_mtok": amounts,
+            },
+        ),
+        "routing": st.fixed_dictionaries(
+            {"policy": st.sampled_from(["always", "random", "never"]), "max_share": st.floats(0.01, 1)},
+            optional={"threshold": st.just("adaptive") | st.floats(-10, 10), "seed": st.integers(0, 2**31), "verdict_margin": positive},
+        ),
+    },
+    optional={
+        "run": table(name=texts, directory=texts),
+        "limits": table(
+            requests_per_minute=st.integers(1, 10**6), max_in_flight=st.integers(1, 10_000), window_s=positive, margin_s=amounts
+        ),
+        "budget": table(requests=st.integers(0, 10**9), tokens=st.integers(0, 10**12), usd=amounts, steps=st.integers(1, 10**6)),
+        "store": table(url=texts),
+        "log": table(path=texts, level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["json", "console"])),
+    },
+).map(Config.model_validate)
+
+
+@unhurried
+@given(configs)
+def test_settings_written_to_a_file_are_read_back_the_same(config):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "judgeflow.toml"
+        path.write_bytes(toml(config).encode())
+        assert load_config(path, environ={}) == config
+
+
+# What is taken from where
+
+
+def test_a_minimal_file_gets_the_documented_defaults(load):
+    config = load()
+    assert (config.judge.base_url, config.judge.template, config.judge.orders) == ("https://api.openai.com/v1", "default", "both")
+    assert (config.limits.max_in_flight, config.limits.window_s, config.limits.start) == (64, 60.0, "burst")
+    assert (config.routing.verdict_margin, config.routing.threshold) == (2.0, "adaptive")
+    assert config.store.url == "sqlite+aiosqlite:///judgeflow.db"
+    assert config.budget.stock == Stock()
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(load):
+    text = f"{MINIMAL}seed = 1\nverdict_margin = 1.0\n[limits]\nmax_in_flight = 1\n"
+    environ = {"JUDGEFLOW_LIMITS__MAX_IN_FLIGHT": "2", "JUDGEFLOW_ROUTING__SEED": "2", "OTHER_ROUTING__SEED": "9", "JUDGEFLOW_HOME": "/x"}
+    config = load(text, environ=environ, overrides={"routing.seed": "3"})
+    assert (config.routing.verdict_margin, config.limits.max_in_flight, config.routing.seed) == (1.0, 2, 3)
+
+
+def test_an_override_may_open_a_section_that_the_file_does_not_have(load):
+    assert load(overrides={"budget.requests": "10"}).budget.stock == Stock(requests=10)
+
+
+@pytest.mark.parametrize("name", ["2024-05-01", "7", "true", "1e5", "plain", '"quoted"'])
+def test_a_run_set_from_outside_may_be_named_like_a_date_or_a_number(load, name):
+    assert load(environ={"JUDGEFLOW_RUN__NAME": name}).run.name == name.strip('"')
+
+
+def test_structured_values_may_be_given_as_toml_on_the_command_line(load):
+    config = load(overrides={"judge.extra_body": '{top_p = 0.9, stop = ["x"]}', "judge.graded": "true", "routing.threshold": "0.3"})
+    assert config.judge.extra_body == {"top_p": 0.9, "stop": ["x"]}
+    assert config.judge.graded is True
+    assert config.routing.threshold == 0.3
+
+
+def test_a_file_saved_with_a_byte_order_mark_is_read(load):
+    assert load(b"\xef\xbb\xbf" + MINIMAL.encode()).judge.model == "m"
+
+
+def test_relative_paths_start_from_the_run_directory(load):
+    config = load(f'{MINIMAL}[run]\ndirectory = "runs/one"\n')
+    assert config.path("log.jsonl") == Path("runs/one/log.jsonl")
+    assert config.path("/var/log.jsonl") == Path("/var/log.jsonl")
+
+
+@pytest.mark.parametrize(("limits", "period"), [("", 60.5), ("window_s = 12", 12.1), ("window_s = 12\nmargin_s = 0", 12.0)])
+def test_the_window_kept_is_the_judges_plus_the_margin(load, limits, period):
+    assert load(f"{MINIMAL}[limits]\n{limits}").limits.period_s == pytest.approx(period)
+
+
+# What is refused, where it stands and what would be accepted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            MINIMAL.replace('"m"', '"m"\nmodle = "x"'),
+            "judgeflow.toml:3: [judge] modle: unknown key; did you mean model? Accepted: id, base_url, model,",
+        ),
+        (f"{MINIMAL}[limits]\nrpm = 60", "judgeflow.toml:7: [limits] rpm: unknown key. Accepted: requests_per_minute,"),
+        (f"{MINIMAL}[rooting]\nx = 1", "judgeflow.toml:6: [rooting]: unknown section; did you mean routing? Accepted: run, judge, limits,"),
+        (f"{MINIMAL}[scorer]\npath = 'x'", "judgeflow.toml:6: [scorer]: unknown section"),
+        (
+            f'{MINIMAL}[limits]\n\nmax_in_flight = "64"',
+            "judgeflow.toml:8: [limits] max_in_flight: '64' is not accepted; it should be a valid integer",
+        ),
+        (
+            f"{MINIMAL}[limits]\nmax_in_flight = 0",
+            "judgeflow.toml:7: [limits] max_in_flight: 0 is not accepted; it should be greater than or equal",
+        ),
+        (f"{MINIMAL}[limits]\nmax_in_flight = true", "judgeflow.toml:7: [limits] max_in_flight: True is not accepted"),
+        (f"{MINIMAL}[budget]\nusd = -1", "judgeflow.toml:7: [budget] usd: -1 is not accepted; it should be greater than or equal to 0"),
+        (f"{MINIMAL}[budget]\nusd = inf", "judgeflow.toml:7: [budget] usd: inf is not accepted; it should be a finite number"),
+        (f"{MINIMAL}max_share = 1.5", "judgeflow.toml:6: [routing] max_share: 1.5 is not accepted; it should be less than or equal to 1"),
+        (
+            MINIMAL.replace("always", "alwais"),
+            "judgeflow.toml:5: [routing] policy: 'alwais' is not accepted; it should be 'error', 'uncertainty',",
+        ),
+        (MINIMAL.replace('"m"', '""'), "judgeflow.toml:2: [judge] model: '' is not accepted"),
+        (MINIMAL.replace('model = "m"', "temperature = 0"), "judgeflow.toml:1: [judge] model: is required"),
+        ('[routing]\npolicy = "always"', "judgeflow.toml: [judge]: this section is required"),
+        (f'judge = "m"\n{MINIMAL[20:]}', "judgeflow.toml: [judge]: must be a section, written [judge]"),
+        (MINIMAL.replace("[judge]", "[[judge]]"), "judgeflow.toml: [judge]: must be a section, written [judge]"),
+        ("[judge]\nmodel = \n", "judgeflow.toml:2: not valid TOML: Invalid value"),
+        (
+            MINIMAL.replace('"m"', '"m"\nbase_url = "api.example.org"'),
+            "judgeflow.toml:3: [judge] base_url: 'api.example.org' is not an http:// or",
+        ),
+        (MINIMAL.replace('"m"', '"m"\nextra_body = {n = 4}'), "judgeflow.toml:3: [judge] extra_body: n is set by judgeflow itself"),
+        (MINIMAL.replace('"m"', '"m"\nextra_body = {x = nan}'), "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON"),
+        (MINIMAL.replace('"m"', '"m"\nextra_body = {x = 2024-05-01}'), "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON"),
+        (b"\xff\xfe[\x00", "judgeflow.toml: cannot be read: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line_and_what_is_accepted(complaint, text, message):
+    assert complaint(text).startswith(message)
+
+
+@pytest.mark.parametrize("threshold", ['"high"', "nan", "[1]", "true"])
+def test_an_impossible_threshold_is_told_once_and_in_plain_words(complaint, threshold):
+    message = complaint(f"{MINIMAL}threshold = {threshold}")
+    assert message.startswith("judgeflow.toml:6: [routing] threshold: ")
+    assert message.endswith("is not accepted; it should be 'adaptive' or a finite number")
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JUDGEFLOW_LIMITS__MAX_IN_FLIGHT", "many", "[limits] max_in_flight: 'many' is not accepted; it should be a valid integer"),
+        ("JUDGEFLOW_JUDGE__MODLE", "m", "[judge] modle: unknown key; did you mean model?"),
+        ("JUDGEFLOW_ROOTING__POLICY", "always", "[rooting]: unknown section; did you mean routing?"),
+        ("JUDGEFLOW_ROUTING__POLICY", "margin", "[routing] policy: 'margin' ranks pairs by a scorer"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(complaint, name, value, message):
+    assert complaint(environ={name: value}).startswith(f"environment variable {name}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("limits.max_in_flight", "0", "[limits] max_in_flight: 0 is not accepted"),
+        ("limits.max_in_fligth", "1", "[limits] max_in_fligth: unknown key; did you mean max_in_flight?"),
+        ("foo.bar", "1", "[foo]: unknown section"),
+        ("policy", "always", "expected SECTION.KEY=VALUE, for instance routing.policy=always"),
+    ],
+)
+def test_a_mistake_on_the_command_line_names_the_flag(complaint, name, value, message):
+    assert complaint(overrides={name: value}).startswith(f"--set {name}: {message}")
+
+
+def test_a_flag_that_is_right_is_not_blamed_for_a_mistake_in_the_file(complaint):
+    message = complaint(f"{MINIMAL}[limits]\nmax_in_flight = 0", overrides={"limits.requests_per_minute": "5"})
+    assert message.startswith("judgeflow.toml:7: [limits] max_in_flight")
+
+
+def test_every_mistake_is_told_at_once(complaint):
+    lines = complaint(f"{MINIMAL}sed = 1\n[limits]\nmax_in_flight = 0\n[budget]\nsteps = 0").splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["judgeflow.toml:8", "judgeflow.toml:10", "judgeflow.toml:6"]
+
+
+def test_a_required_key_that_is_misspelt_is_told_as_missing_and_as_unknown(complaint):
+    missing, unknown = complaint(MINIMAL.replace("model", "modle")).splitlines()
+    assert missing == "judgeflow.toml:1: [judge] model: is required"
+    assert unknown.startswith("judgeflow.toml:2: [judge] modle: unknown key; did you mean model?")
+
+
+def test_a_missing_file_is_answered_with_a_minimal_one_that_works(tmp_path, load):
+    with pytest.raises(ConfigurationError, match="no such configuration file; a minimal one is") as caught:
+        load_config(tmp_path / "nowhere.toml", environ={})
+    assert "nowhere.toml" in str(caught.value)
+    assert load(str(caught.value).partition("a minimal one is\n")[2]).routing.policy == "always"
+
+
+def test_a_folder_instead_of_a_file_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_config(tmp_path, environ={})
+
+
+# What cannot work together
+
+
+@pytest.mark.parametrize("policy", ["error", "uncertainty", "margin"])
+def test_a_policy_that_ranks_by_a_scorer_needs_one(complaint, policy):
+    message = complaint(MINIMAL.replace("always", policy))
+    assert message.startswith(f"judgeflow.toml:5: [routing] policy: '{policy}' ranks pairs by a scorer")
+    assert "always, random, never" in message
+
+
+def test_an_adaptive_threshold_with_nothing_to_adapt_to_is_a_mistake(complaint):
+    message = complaint(MINIMAL.replace("always", "random"))
+    assert message.startswith("judgeflow.toml:4: [routing] threshold: 'adaptive' has nothing to adapt to")
+    assert all(way in message for way in ("max_share", "step_deadline_s", "[budget] steps", "a number"))
+
+
+@pytest.mark.parametrize("way", ["max_share = 0.2", "step_deadline_s = 60", "threshold = 0.7", "[budget]\nsteps = 100\nrequests = 10"])
+def test_each_way_that_the_message_names_gives_an_adaptive_threshold_its_meaning(load, way):
+    assert load(f"{MINIMAL.replace('always', 'random')}{way}").routing.policy == "random"
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("value", [SECRET, "sk-x", "gsk_abcdef123", "hf_abcdef123", "Bearer abc", "two words", "1ABC", "key="])
+@pytest.mark.parametrize("where", ["file", "environment", "flag"])
+def test_a_key_in_place_of_a_variables_name_is_refused_and_not_repeated(complaint, value, where):
+    message = {
+        "file": lambda: complaint(MINIMAL.replace("[judge]", f'[judge]\napi_key_env = "{value}"')),
+        "environment": lambda: complaint(environ={"JUDGEFLOW_JUDGE__API_KEY_ENV": value}),
+        "flag": lambda: complaint(overrides={"judge.api_key_env": value}),
+    }[where]()
+    assert "[judge] api_key_env: the NAME of an environment variable is expected" in message
+    assert value not in message
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "_key", "k2", "SK_KEY", "HF_TOKEN"])
+def test_the_name_of_a_variable_is_accepted(load, name):
+    assert load(overrides={"judge.api_key_env": name}).judge.api_key_env == name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key = "{}"',
+        'timeout_s = "{}"',
+        'base_url = "{}"',
+        'base_url = "ftp://user:{}@host/v1"',
+        'extra_body = ["{}"]',
+        'temperature = {{ key = "{}" }}',
+        'extra_body = {{ stream = "{}" }}',
+        'api_key_env = ["{}"]',
+        "api_key_env = {}",
+    ],
+)
+def test_a_secret_in_a_wrong_place_never_appears_in_the_message(complaint, line):
+    message = complaint(MINIMAL.replace("[judge]", f"[judge]\n{line.format(SECRET)}"))
+    assert message.startswith("judgeflow.toml:2: ")
+    assert "secret" not in message
+
+
+def test_a_long_value_is_cut_short_in_the_message(complaint):
+    assert len(complaint(f'{MINIMAL}seed = "{"x" * 100_000}"')) < 300
+
+
+# Names and identity
+
+
+def test_sections_and_their_keys_can_be_listed():
+    assert sections() == ["run", "judge", "limits", "budget", "routing", "store", "log"]
+    assert keys_of("store") == list(StoreConfig.model_fields) == ["url"]
+    assert keys_of("nonsense") == []
+
+
+def test_every_setting_has_a_description():
+    models = [Config.model_fields[section].annotation for section in sections()]
+    assert all(field.description for model in models for field in model.model_fields.values())
+
+
+def test_settings_cannot_be_changed_after_loading(load):
+    with pytest.raises(ValueError, match="frozen"):
+        load().judge.model = "other"
+
+
+def test_a_threshold_made_in_code_must_be_finite_too():
+    with pytest.raises(ValueError, match="finite"):
+        RoutingConfig(threshold=math.nan)
+
+
+SAME_RUN = {
+    "limits.requests_per_minute": "5",
+    "limits.max_in_flight": "2",
+    "judge.timeout_s": "5",
+    "judge.api_key_env": "OTHER",
+    "judge.retry_attempts": "2",
+    "judge.prompt_usd_per_mtok": "3",
+    "store.url": "sqlite+aiosqlite:///other.db",
+    "log.path": "log.jsonl",
+    "run.directory": "elsewhere",
+}
+OTHER_RUN = {
+    "judge.model": "other",
+    "judge.base_url": "http://localhost",
+    "judge.template": "verdict-abc",
+    "judge.temperature": "0.5",
+    "judge.orders": "first",
+    "judge.extra_body": "{top_p = 0.5}",
+    "budget.requests": "7",
+    "routing.policy": "never",
+    "routing.seed": "1",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), SAME_RUN.items())
+def test_limits_timeouts_and_files_do_not_make_another_run(load, key, value):
+    assert run_fingerprint_fields(load(overrides={key: value})) == run_fingerprint_fields(load())
+
+
+@pytest.mark.parametrize(("key", "value"), OTHER_RUN.items())
+def test_judge_budget_and_routing_make_another_run(load, key, value):
+    assert run_fingerprint_fields(load(overrides={key: value})) != run_fingerprint_fields(load())
+
+
+def test_a_judge_with_an_id_may_move_to_another_address(load):
+    moved = {"judge.id": "ours", "judge.base_url": "http://elsewhere"}
+    assert run_fingerprint_fields(load(overrides={"judge.id": "ours"})) == run_fingerprint_fields(load(overrides=moved))
