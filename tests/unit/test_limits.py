@@ -1,0 +1,78 @@
+"""The sliding window, checked against its definition."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judgeflow.routing.limits import SlidingWindow
+
+eighths = st.integers(0, 240).map(lambda n: n / 8)  # sums of these are exact
+arrivals = st.lists(st.tuples(eighths, st.integers(1, 5)), max_size=40)
+
+
+def admit_all(window: SlidingWindow, gaps_and_weights) -> list[tuple[float, int]]:
+    """Admit each arrival as early as the window lets it; return (time, weight)."""
+    now, log = 0.0, []
+    for gap, weight in gaps_and_weights:
+        now += gap
+        while (wait := window.wait_s(now, weight)) > 0:
+            now += wait
+        window.admit(now, weight)
+        log.append((now, weight))
+    return log
+
+
+@given(arrivals, st.integers(5, 12), st.integers(1, 60))
+def test_no_sliding_window_ever_holds_more_than_the_limit(gaps, limit, period):
+    log = admit_all(SlidingWindow(limit, period), gaps)
+    for end, _ in log:
+        assert sum(weight for at, weight in log if end - period < at <= end) <= limit
+
+
+@given(arrivals, st.integers(5, 12))
+def test_nobody_waits_longer_than_until_enough_has_left_the_window(gaps, limit):
+    window, period = SlidingWindow(limit, 10.0), 10.0
+    log = admit_all(window, gaps)
+    now = log[-1][0] if log else 0.0
+    wait = window.wait_s(now, 3)
+    if wait > 0:
+        just_before = now + wait - 1 / 16
+        assert sum(weight for at, weight in log if just_before - period < at <= just_before) + 3 > limit
+
+
+def test_a_request_that_can_never_fit_is_an_error_not_an_endless_wait():
+    with pytest.raises(ValueError, match="can never fit a limit of 100"):
+        SlidingWindow(100, 60.0).wait_s(0.0, 101)
+
+
+def test_settling_with_fewer_tokens_makes_room_at_once():
+    window = SlidingWindow(100, 60.0)
+    entry = window.admit(0.0, 90)
+    assert window.wait_s(1.0, 50) == pytest.approx(59.0)
+    window.correct(entry, 40)
+    assert window.wait_s(1.0, 50) == 0.0
+
+
+def test_settling_after_the_window_has_passed_changes_nothing():
+    window = SlidingWindow(100, 60.0)
+    entry = window.admit(0.0, 90)
+    assert window.used(61.0) == 0
+    window.correct(entry, 10)
+    assert window.used(61.0) == 0
+
+
+@given(st.lists(eighths, max_size=15), eighths)
+def test_capacity_is_what_a_greedy_sender_gets_through(gaps, ahead):
+    window, limit, period = SlidingWindow(4, 20.0), 4, 20.0
+    now = max((at for at, _ in admit_all(window, [(gap, 1) for gap in gaps])), default=0.0)
+    promised = window.capacity(now, now + ahead)
+    sent, clock = 0, now
+    while (clock := clock + window.wait_s(clock)) < now + ahead:
+        window.admit(clock)
+        sent += 1
+    assert abs(promised - sent) <= limit
+    assert promised <= (ahead // period + 1) * limit
+
+
+def test_capacity_before_now_is_nothing():
+    assert SlidingWindow(4, 20.0).capacity(10.0, 5.0) == 0
