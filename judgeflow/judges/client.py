@@ -1,0 +1,241 @@
+"""The judge over HTTP: OpenAI chat completions, as spoken by OpenAI, vLLM, DeepSeek, gateways and llama.cpp.
+
+One session, one attempt per call.  Every failure becomes a `JudgeError` whose class says whether another attempt makes sense and
+whether the attempt may have been charged for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import orjson
+
+from judgeflow.config import JudgeConfig
+from judgeflow.errors import (
+    JudgeError,
+    JudgeOverloaded,
+    JudgeRefusesService,
+    JudgeUnreachable,
+    QuestionRejected,
+    QuestionTooLong,
+    RateLimited,
+    ReplyLost,
+)
+from judgeflow.judges.pricing import Prices
+from judgeflow.keys import digest
+from judgeflow.tokens import ESTIMATE_BYTES_PER_TOKEN, TokenCounter
+from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
+from judgeflow.verdicts.parse import read_reply
+from judgeflow.verdicts.prompt import Template, render
+
+_TOKENS_PER_MESSAGE = 8
+_TRANSIENT_4XX = frozenset({408, 409, 425})
+_REFUSALS = frozenset({401, 402, 403, 404})
+
+
+class HttpJudge:
+    """A judge behind `base_url`/chat/completions.
+
+    `cost` counts tokens and runs on any thread; everything else belongs to one event loop.  The API key is sent and never shown.
+    """
+
+    def __init__(self, settings: JudgeConfig, template: Template, *, api_key: str | None = None, max_in_flight: int = 64) -> None:
+        self._settings = settings
+        self._template = template
+        self._api_key = api_key
+        self._max_in_flight = max_in_flight
+        self._prices = Prices(prompt=settings.prompt_usd_per_mtok, completion=settings.completion_usd_per_mtok)
+        self._address = settings.base_url.rstrip("/") + "/chat/completions"
+        self._counter: TokenCounter | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self.identity = identity_of(settings, template)
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether tokens are counted with the model's vocabulary, not estimated."""
+        return self._token_counter().exact
+
+    def _token_counter(self) -> TokenCounter:
+        if self._counter is None:
+            self._counter = TokenCounter(self._settings.model)
+        return self._counter
+
+    def cost(self, question: Question) -> Cost:
+        """Return one request, the prompt's tokens (bounded from above) plus the longest reply, and their price.
+
+        Raises `QuestionTooLong` for a prompt over max_prompt_tokens.
+        """
+        counter, messages = self._token_counter(), render(self._template, question)
+        prompt = sum(counter.bound(message.content) + _TOKENS_PER_MESSAGE for message in messages)
+        if prompt > self._settings.max_prompt_tokens:
+            raise QuestionTooLong(f"about {prompt} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+        usage = Usage(prompt=prompt, completion=self._settings.max_completion_tokens)
+        return Cost(requests=1, tokens=usage.total, usd=self._prices.usd(usage))
+
+    def read(self, reply: Reply) -> Reading:
+        """Return what the reply says, by the template's verdict tags."""
+        return read_reply(reply, self._template.verdicts)
+
+    async def ask(self, question: Question) -> Reply:
+        """Ask once.  Raises a `JudgeError` subclass for everything but a complete reply."""
+        body = self._body(question)
+        started = time.perf_counter()
+        try:
+            async with self._open_session().post(self._address, data=body) as response:
+                payload = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._transport_error(error) from None
+        if response.status != 200:
+            raise self._refused(response.status, response.headers, payload)
+        reply = self._reply(payload, len(body))
+        return replace(reply, latency_s=time.perf_counter() - started, request_id=response.headers.get("x-request-id"))
+
+    async def aclose(self) -> None:
+        """Close the session."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Content-Type": "application/json"}
+            if self._api_key:
+                headers["Authorization"] = f"Bearer {self._api_key}"
+            timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s, sock_connect=self._settings.connect_timeout_s)
+            connector = aiohttp.TCPConnector(limit=self._max_in_flight)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
+        return self._session
+
+    def _body(self, question: Question) -> bytes:
+        messages = [{"role": message.role, "content": message.content} for message in render(self._template, question)]
+        body: dict[str, Any] = {"model": self._settings.model, "messages": messages, **self._settings.extra_body}
+        body[self._settings.max_tokens_field] = self._settings.max_completion_tokens
+        if self._settings.temperature is not None:
+            body["temperature"] = self._settings.temperature
+        return orjson.dumps(body)
+
+    def _transport_error(self, error: Exception) -> JudgeError:
+        """Tell apart what never left from what may have been served."""
+        where = f"the judge at {self._settings.base_url}"
+        if isinstance(error, aiohttp.InvalidURL):
+            return JudgeRefusesService(f"{where}: not a usable address; check [judge] base_url")
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return JudgeUnreachable(f"{where} cannot be reached ({error}); check [judge] base_url, and that the judge is running")
+        if isinstance(error, TimeoutError):
+            return ReplyLost(f"{where} gave no reply within {self._settings.timeout_s:g} s ([judge] timeout_s)")
+        return ReplyLost(f"{where} closed the connection before its reply was complete ({type(error).__name__})")
+
+    def _refused(self, status: int, headers: Any, payload: bytes) -> JudgeError:
+        code, message = _error_of(payload)
+        said = f"the judge at {self._settings.base_url} answered {status}: {self._redacted(message)}"
+        if code == "insufficient_quota":
+            return JudgeRefusesService(f"{said} (the account's quota is used up; nothing more is asked)")
+        if status == 429:
+            return RateLimited(said, retry_after_s=retry_after_s(headers))
+        if status >= 500 or status in _TRANSIENT_4XX:
+            return JudgeOverloaded(said, retry_after_s=retry_after_s(headers))
+        if status in _REFUSALS:
+            return JudgeRefusesService(f"{said}; {self._remedy(status)}")
+        return QuestionRejected(said)
+
+    def _remedy(self, status: int) -> str:
+        if status == 404:
+            return f"check [judge] model = {self._settings.model!r} and base_url"
+        if self._settings.api_key_env is None:
+            return "set [judge] api_key_env to the name of the variable that holds the API key"
+        return f"check the API key in {self._settings.api_key_env}"
+
+    def _redacted(self, message: str) -> str:
+        return message.replace(self._api_key, "***") if self._api_key else message
+
+    def _reply(self, payload: bytes, asked_bytes: int) -> Reply:
+        try:
+            data = orjson.loads(payload)
+            choice = data["choices"][0]
+            message = choice["message"]
+            text, reasoning = _text(message, "content"), _text(message, "reasoning_content") or _text(message, "reasoning")
+            usage = _usage_of(data.get("usage")) or _estimated_usage(asked_bytes, text + reasoning)
+            return Reply(
+                text=text,
+                reasoning=reasoning,
+                refusal=_text(message, "refusal") or None,
+                finish_reason=choice.get("finish_reason"),
+                usage=usage,
+                usd=self._prices.usd(usage),
+                model=str(data.get("model") or ""),
+            )
+        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise ReplyLost(f"the judge at {self._settings.base_url} answered 200 with something that is no chat completion") from None
+
+
+def _text(message: Any, key: str) -> str:
+    value = message.get(key)
+    if not isinstance(value, str | None):
+        raise TypeError(key)
+    return value or ""
+
+
+def identity_of(settings: JudgeConfig, template: Template) -> JudgeIdentity:
+    """Return what verdicts of this judge are keyed by: every parameter that can change an answer, and no other."""
+    name = settings.id or f"{settings.base_url} {settings.model}"
+    parameters = {
+        "id": name,
+        "model": settings.model,
+        "template": template.hash.hex(),
+        "temperature": settings.temperature,
+        "max_completion_tokens": settings.max_completion_tokens,
+        "extra_body": settings.extra_body,
+    }
+    return JudgeIdentity(id=name, model=settings.model, fingerprint=digest("judge/1", parameters), parameters=parameters)
+
+
+def _error_of(payload: bytes) -> tuple[str | None, str]:
+    """(code, message) of an OpenAI error body; anything else is quoted, shortened."""
+    try:
+        error = orjson.loads(payload)["error"]
+        if isinstance(error, str):
+            return None, error
+        return error.get("code") or error.get("type"), str(error.get("message"))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return None, payload[:200].decode("utf-8", "replace").strip() or "an empty body"
+
+
+def _estimated_usage(asked_bytes: int, text: str) -> Usage:
+    """A server that reports no usage is charged by the size of what went back and forth."""
+    written = len(text.encode("utf-8", "replace"))
+    return Usage(prompt=-(-asked_bytes // ESTIMATE_BYTES_PER_TOKEN), completion=-(-written // ESTIMATE_BYTES_PER_TOKEN))
+
+
+def _usage_of(usage: Any) -> Usage | None:
+    if not usage:
+        return None
+    completion_details = usage.get("completion_tokens_details") or {}
+    prompt_details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt=int(usage.get("prompt_tokens") or 0),
+        completion=int(usage.get("completion_tokens") or 0),
+        reasoning=int(completion_details.get("reasoning_tokens") or 0),
+        cached=int(prompt_details.get("cached_tokens") or 0),
+    )
+
+
+def retry_after_s(headers: Any) -> float | None:
+    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        value = headers.get("retry-after")
+        return None if value is None else max(0.0, _seconds(value))
+    except (ValueError, TypeError):
+        return None
+
+
+def _seconds(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return parsedate_to_datetime(value).timestamp() - time.time()

@@ -1,0 +1,209 @@
+"""The HTTP client keeps the contract of the Judge port, against a real server; and what only a client over HTTP can get wrong."""
+
+import socket
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from judgeflow.config import JudgeConfig
+from judgeflow.errors import (
+    JudgeOverloaded,
+    JudgeRefusesService,
+    JudgeUnreachable,
+    QuestionRejected,
+    QuestionTooLong,
+    RateLimited,
+    ReplyLost,
+)
+from judgeflow.judges.client import HttpJudge, retry_after_s
+from judgeflow.keys import pair_keys, questions
+from judgeflow.testing import FakeJudge, JudgeContract, arithmetic_pairs
+from judgeflow.types import Pair, Usage
+from judgeflow.verdicts.prompt import load_template
+
+
+def http_judge(base_url: str, *, template: str = "default", api_key: str | None = None, **settings) -> HttpJudge:
+    chosen = JudgeConfig(base_url=base_url, **{"model": "judge-one", "timeout_s": 5.0, "connect_timeout_s": 1.0} | settings)
+    return HttpJudge(chosen, load_template(template), api_key=api_key)
+
+
+def question(judge: HttpJudge, pair: Pair | None = None):
+    chosen = pair or arithmetic_pairs(1)[0]
+    return questions(chosen, pair_keys(chosen), judge.identity.fingerprint)[0]
+
+
+class TestHttpJudge(JudgeContract):
+    @asynccontextmanager
+    async def open_judge(self, *, faults=(), model="judge-one", template="default"):
+        async with FakeJudge(faults=faults, models=[model]) as server:
+            judge = http_judge(
+                server.base_url, id="contract", model=model, template=template, prompt_usd_per_mtok=1.0, completion_usd_per_mtok=4.0
+            )
+            try:
+                yield judge
+            finally:
+                await judge.aclose()
+
+
+@asynccontextmanager
+async def serving(status: int = 200, body: str = "", headers: dict[str, str] | None = None):
+    """A judge that says exactly one thing; yields (judge, the requests it got)."""
+    received = []
+
+    async def answer(request: web.Request) -> web.Response:
+        received.append((dict(request.headers), await request.json()))
+        return web.Response(status=status, text=body, headers=headers)
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", received
+    finally:
+        await runner.cleanup()
+
+
+async def ask_once(status: int = 200, body: str = "", headers: dict[str, str] | None = None, **settings):
+    async with serving(status, body, headers) as (base_url, received):
+        judge = http_judge(base_url, **settings)
+        try:
+            return await judge.ask(question(judge)), received
+        finally:
+            await judge.aclose()
+
+
+FULL_REPLY = """{"model": "served-model", "choices": [{"finish_reason": "stop", "message": {"content": "<verdict>A</verdict>",
+"reasoning_content": "thinking"}}], "usage": {"prompt_tokens": 100, "completion_tokens": 40, "total_tokens": 140,
+"completion_tokens_details": {"reasoning_tokens": 30}, "prompt_tokens_details": {"cached_tokens": 64}}}"""
+
+
+async def test_a_reply_keeps_text_reasoning_and_usage_apart_and_counts_reasoning_once():
+    reply, _ = await ask_once(body=FULL_REPLY, headers={"x-request-id": "req-7"}, prompt_usd_per_mtok=10.0, completion_usd_per_mtok=20.0)
+    assert (reply.text, reply.reasoning, reply.model, reply.request_id) == ("<verdict>A</verdict>", "thinking", "served-model", "req-7")
+    assert reply.usage == Usage(prompt=100, completion=40, reasoning=30, cached=64)
+    assert reply.usage.total == 140
+    assert reply.usd == pytest.approx((100 * 10 + 40 * 20) / 1e6)
+
+
+async def test_the_request_holds_what_was_configured_and_nothing_else():
+    _, received = await ask_once(body=FULL_REPLY, temperature=0.5, max_tokens_field="max_tokens", extra_body={"top_p": 0.9})
+    body = received[0][1]
+    assert set(body) == {"model", "messages", "temperature", "max_tokens", "top_p"}
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    _, received = await ask_once(body=FULL_REPLY)
+    assert "temperature" not in received[0][1]
+    assert received[0][1]["max_completion_tokens"] == 4096
+
+
+async def test_the_api_key_is_sent_and_never_repeated_in_an_error():
+    secret = "sk-very-secret"
+    _, received = await ask_once(body=FULL_REPLY, api_key=secret)
+    assert received[0][0]["Authorization"] == f"Bearer {secret}"
+    with pytest.raises(JudgeRefusesService) as caught:
+        await ask_once(401, f'{{"error": {{"message": "Incorrect API key: {secret}"}}}}', api_key=secret)
+    assert secret not in str(caught.value)
+    assert "***" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, '{"error": {"message": "context length", "code": "context_length_exceeded"}}', QuestionRejected),
+        (403, "{}", JudgeRefusesService),
+        (404, '{"error": {"message": "no such model", "code": "model_not_found"}}', JudgeRefusesService),
+        (409, "{}", JudgeOverloaded),
+        (422, '{"detail": "bad"}', QuestionRejected),
+        (429, '{"error": {"message": "quota", "code": "insufficient_quota"}}', JudgeRefusesService),
+        (429, '{"error": {"message": "quota", "type": "insufficient_quota"}}', JudgeRefusesService),
+        (429, "slow down", RateLimited),
+        (502, "<html>bad gateway</html>", JudgeOverloaded),
+        (200, "[]", ReplyLost),
+        (200, '{"choices": []}', ReplyLost),
+        (200, '{"choices": [{"message": {"content": 7}}]}', ReplyLost),
+    ],
+)
+async def test_every_answer_that_is_no_reply_becomes_the_error_that_fits_it(status, body, error):
+    with pytest.raises(error):
+        await ask_once(status, body)
+
+
+async def test_a_wrong_model_names_the_setting_to_check():
+    with pytest.raises(JudgeRefusesService, match=r"404.*no such model.*\[judge\] model = 'judge-one'"):
+        await ask_once(404, '{"error": {"message": "no such model"}}')
+
+
+async def test_without_a_key_a_401_says_which_setting_is_missing():
+    with pytest.raises(JudgeRefusesService, match="api_key_env"):
+        await ask_once(401, "{}")
+
+
+async def test_content_null_is_a_reply_that_was_paid_for():
+    reply, _ = await ask_once(body='{"choices": [{"message": {"content": null}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}')
+    assert (reply.text, reply.usage.prompt) == ("", 9)
+
+
+async def test_a_server_that_reports_no_usage_is_charged_by_size():
+    reply, received = await ask_once(body='{"choices": [{"message": {"content": "<verdict>A</verdict>"}}]}')
+    shown = sum(len(message["content"]) for message in received[0][1]["messages"])
+    assert shown / 4 < reply.usage.prompt < shown / 2
+    assert reply.usage.completion == 5
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "0.5", "retry-after-ms": "120"}, 0.12),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+async def test_retry_after_is_read_in_each_of_its_forms(headers, seconds):
+    with pytest.raises(RateLimited) as caught:
+        await ask_once(429, "{}", headers)
+    assert caught.value.retry_after_s == seconds
+
+
+def test_a_retry_after_date_in_the_future_is_counted_from_now():
+    assert retry_after_s({"retry-after": "Fri, 01 Jan 2500 00:00:00 GMT"}) > 1e9
+
+
+async def test_nobody_listening_is_unreachable_and_cannot_have_cost_anything():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        judge = http_judge(f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
+        with pytest.raises(JudgeUnreachable, match="check \\[judge\\] base_url") as caught:
+            await judge.ask(question(judge))
+        assert not caught.value.maybe_paid
+        await judge.aclose()
+
+
+async def test_a_reply_that_does_not_come_in_time_may_have_been_paid_for():
+    async with FakeJudge(faults=["hang"], models=["judge-one"]) as server:
+        judge = http_judge(server.base_url, timeout_s=0.2)
+        with pytest.raises(ReplyLost, match=r"0.2 s \(\[judge\] timeout_s\)") as caught:
+            await judge.ask(question(judge))
+        assert caught.value.maybe_paid
+        await judge.aclose()
+
+
+def test_a_question_over_the_length_limit_is_rejected_before_it_is_sent():
+    judge = http_judge("http://127.0.0.1:9/v1", max_prompt_tokens=1000)
+    long = Pair(prompt="p", response_a="x" * 1_000_000, response_b="y")
+    with pytest.raises(QuestionTooLong, match="max_prompt_tokens is 1000"):
+        judge.cost(question(judge, long))
+
+
+def test_the_fingerprint_follows_what_changes_answers_and_nothing_else():
+    base = http_judge("http://one/v1", id="same")
+    same = http_judge("http://other/v1", id="same", timeout_s=1.0, retry_attempts=1, max_prompt_tokens=5, prompt_usd_per_mtok=3.0)
+    assert base.identity.fingerprint == same.identity.fingerprint
+    for changed in ({"temperature": 0.0}, {"max_completion_tokens": 7}, {"extra_body": {"seed": 1}}, {"model": "m"}, {"id": "else"}):
+        other = http_judge("http://one/v1", **{"id": "same"} | changed)
+        assert other.identity.fingerprint != base.identity.fingerprint, changed
+    assert http_judge("http://one/v1", id="same", template="verdict-scale").identity.fingerprint != base.identity.fingerprint
