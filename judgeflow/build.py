@@ -1,0 +1,85 @@
+"""The composition root: from a configuration to the objects that do the work."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from judgeflow.clock import LoopClock
+from judgeflow.config import Config, load_config, run_fingerprint_fields
+from judgeflow.engine.retry import RetryPolicy
+from judgeflow.engine.scheduler import Scheduler
+from judgeflow.errors import ConfigurationError
+from judgeflow.judges.client import HttpJudge
+from judgeflow.judges.gate import ThrottleGate
+from judgeflow.keys import digest
+from judgeflow.observe.log import file_log
+from judgeflow.ports import Observer
+from judgeflow.store import SqlStore
+from judgeflow.verdicts.prompt import load_template
+
+RUN_NAME_DIGITS = 12
+
+
+def build_scheduler(
+    config: str | Path | Config, *, run_input: bytes = b"", observers: Sequence[Observer] = (), retry_failed: bool = False
+) -> Scheduler:
+    """Return a scheduler for a configuration file or a loaded `Config`.
+
+    `run_input` identifies the data of a run without a name; `retry_failed` asks again what failed for good.  Raises
+    `ConfigurationError`; nothing is opened, sent or written but the log file.
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    judge = build_judge(settings)
+    clock = LoopClock()
+    watching = list(observers)
+    if settings.log.path is not None:
+        watching.append(file_log(settings.log, settings.path(settings.log.path)))
+    return Scheduler(
+        store=functools.partial(SqlStore.open, store_url(settings)),
+        judge=judge,
+        gate=ThrottleGate(settings.limits, clock),
+        routing=settings.routing,
+        budget=settings.budget,
+        run=run_name(settings, run_input),
+        orders=settings.judge.orders,
+        graded=settings.judge.graded,
+        retry=RetryPolicy(attempts=settings.judge.retry_attempts, for_s=settings.judge.retry_for_s),
+        retry_failed=retry_failed,
+        max_in_flight=settings.limits.max_in_flight,
+        clock=clock,
+        observers=watching,
+        settings=settings.model_dump(mode="json"),
+    )
+
+
+def build_judge(settings: Config) -> HttpJudge:
+    """Return the judge of a configuration, with the key from the variable that it names.  Raises `ConfigurationError`."""
+    template = load_template(settings.judge.template, settings.path("."))
+    return HttpJudge(settings.judge, template, api_key=api_key(settings), max_in_flight=settings.limits.max_in_flight)
+
+
+def api_key(settings: Config) -> str | None:
+    """Return the judge's API key, or None where none is configured.  Raises `ConfigurationError` if the variable is not set."""
+    name = settings.judge.api_key_env
+    if name is None:
+        return None
+    value = os.environ.get(name, "").strip()
+    if not value:
+        raise ConfigurationError(f"[judge] api_key_env: the environment variable {name} is not set; export it, or take the key out")
+    return value
+
+
+def store_url(settings: Config) -> str:
+    """Return the store's address, with a relative SQLite path taken from [run] directory."""
+    scheme, separator, path = settings.store.url.partition(":///")
+    if not separator or not scheme.startswith("sqlite") or path.startswith((":memory:", "/")):
+        return settings.store.url
+    return f"{scheme}:///{settings.path(path)}"
+
+
+def run_name(settings: Config, run_input: bytes = b"") -> str:
+    """Return [run] name, or a hash of the input and of the settings that decide what is asked."""
+    return settings.run.name or digest("run/1", [run_fingerprint_fields(settings), run_input.hex()]).hex()[:RUN_NAME_DIGITS]

@@ -1,0 +1,40 @@
+"""One observer that passes everything on to many, and survives those that raise."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from judgeflow.ports import Observer
+from judgeflow.types import CallEvent, StepStatistics
+
+
+class Observers:
+    """Tells every observer in turn.  One that raises is dropped, with a line on stderr, so that watching never stops the work."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+
+    def call(self, event: CallEvent) -> None:
+        """Pass on a finished attempt."""
+        self._tell(lambda observer: observer.call(event))
+
+    def step(self, statistics: StepStatistics) -> None:
+        """Pass on a finished step."""
+        self._tell(lambda observer: observer.step(statistics))
+
+    def notice(self, event: str, **fields: object) -> None:
+        """Pass on a notice."""
+        self._tell(lambda observer: observer.notice(event, **fields))
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        self._tell(lambda observer: observer.close())
+
+    def _tell(self, message: Callable[[Observer], None]) -> None:
+        for observer in list(self._observers):
+            try:
+                message(observer)
+            except Exception as error:  # whatever an observer does, the step goes on
+                self._observers.remove(observer)
+                print(f"judgeflow: observer {observer!r} failed and is not told any more: {error!r}", file=sys.stderr)  # noqa: T201  # the log may be what failed

@@ -1,0 +1,107 @@
+"""Structured logs: one event per attempt and per step, never texts, never secrets.
+
+Events and their fields (JSON lines carry `timestamp` and `level` too):
+
+    call            run, call, pair, order, outcome, attempt, latency_s, prompt_tokens, completion_tokens, reasoning_tokens, usd, error
+    step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, agreement, latency_s, remaining, seconds
+    budget_spent, judge_stopped, scorer_failed, store_failed, step_not_recorded, tokens_estimated     what the operator should know
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import orjson
+import structlog
+
+from judgeflow.config import LogConfig
+from judgeflow.errors import ConfigurationError
+from judgeflow.types import CallEvent, StepStatistics
+
+KEY_DIGITS = 16
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class LogObserver:
+    """Writes what the scheduler tells to one structlog logger; attempts at `call_level`, steps at info, notices at warning."""
+
+    def __init__(self, logger: Any, *, call_level: str = "info", stream: TextIO | None = None) -> None:
+        self._logger = logger
+        self._call = getattr(logger, call_level)
+        self._stream = stream
+
+    def call(self, event: CallEvent) -> None:
+        """Log an attempt."""
+        fields: dict[str, object] = {
+            "run": event.run,
+            "call": event.call_key.hex()[:KEY_DIGITS],
+            "pair": event.pair_key.hex()[:KEY_DIGITS],
+            "order": event.order,
+            "outcome": event.outcome,
+            "attempt": event.attempt,
+            "latency_s": round(event.latency_s, 4),
+            "prompt_tokens": event.usage.prompt,
+            "completion_tokens": event.usage.completion,
+            "reasoning_tokens": event.usage.reasoning,
+            "usd": round(event.usd, 8),
+        }
+        self._call("call", **fields, **({"error": event.error} if event.error else {}))
+
+    def step(self, statistics: StepStatistics) -> None:
+        """Log a step."""
+        self._logger.info(
+            "step",
+            run=statistics.run,
+            step=statistics.step,
+            pairs=statistics.pairs,
+            threshold=statistics.threshold,
+            sources=dict(statistics.sources),
+            statuses=dict(statistics.statuses),
+            calls=statistics.calls,
+            tokens=statistics.spent.tokens,
+            usd=round(statistics.spent.usd, 8),
+            agreement=statistics.agreement,
+            latency_s={name: round(value, 4) for name, value in statistics.latency_s.items()},
+            remaining={name: value for name, value in statistics.remaining.items() if value is not None},
+            seconds=round(statistics.seconds, 4),
+        )
+
+    def notice(self, event: str, **fields: object) -> None:
+        """Log something the operator should know."""
+        self._logger.warning(event, **fields)
+
+    def close(self) -> None:
+        """Close the file, if this observer opened one."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+def file_log(settings: LogConfig, path: Path) -> LogObserver:
+    """Return an observer that appends to `path`.  Raises `ConfigurationError` if it cannot be opened."""
+    try:
+        stream = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise ConfigurationError(f"[log] path: {path} cannot be written: {error.strerror or error}") from None
+    renderer = _json_renderer() if settings.format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    return LogObserver(_logger(stream, settings.level, renderer), stream=stream)
+
+
+def console_log(settings: LogConfig) -> LogObserver:
+    """Return an observer that writes readable lines to stderr: steps and notices, and with level "debug" every attempt."""
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return LogObserver(_logger(sys.stderr, settings.level, renderer), call_level="debug")
+
+
+def _logger(stream: TextIO, level: str, renderer: Any) -> Any:
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        context_class=dict,
+    )
+
+
+def _json_renderer() -> Any:
+    return structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())
