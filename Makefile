@@ -1,0 +1,58 @@
+# Everything runs in .venv, made from constraints.txt by the first target that needs it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## Make .venv with pinned versions
+
+.PHONY: demo
+demo: $(READY) ## Route generated pairs through a local judge, offline
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+.PHONY: test
+test: $(READY) ## Run the tests (not the slow ones)
+	$(BIN)/python -m pytest
+
+.PHONY: test-slow
+test-slow: $(READY) ## Run the slow tests only
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: coverage
+coverage: $(READY) ## Run the tests and report branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+.PHONY: lint
+lint: $(READY) ## Lint, format check, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## Format, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: $(READY) ## Build dist/*.whl
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+
+.PHONY: clean
+clean: ## Remove .venv and everything generated
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*

@@ -1,0 +1,3 @@
+from judgeflow.cli import main
+
+main()

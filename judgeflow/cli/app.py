@@ -1,0 +1,36 @@
+"""The table of verbs.  Each lives in a file of its own and imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from judgeflow import __version__
+from judgeflow.cli import db
+from judgeflow.cli.fake_judge import fake_judge
+from judgeflow.cli.route import route
+
+app = typer.Typer(
+    name="judgeflow",
+    help="Ask a strong LLM judge only where your preference model is uncertain.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("route")(route)
+app.add_typer(db.app, name="db")
+app.command("fake-judge")(fake_judge)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"judgeflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Options that stand before the verb."""

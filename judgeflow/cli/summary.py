@@ -1,0 +1,153 @@
+"""What a routed file came to: counts, cost, and accuracy where there are labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from judgeflow.records import outcome_record
+from judgeflow.types import Outcome, StepResult
+
+
+@dataclass(slots=True)
+class Share:
+    """How many of how many."""
+
+    hits: float = 0
+    of: int = 0
+
+    def add(self, hit: float) -> None:
+        """Count one more."""
+        self.hits += hit
+        self.of += 1
+
+    @property
+    def value(self) -> float | None:
+        """The share, or None of nothing."""
+        return self.hits / self.of if self.of else None
+
+
+@dataclass(slots=True)
+class Summary:
+    """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
+    sign of the final logit everywhere (a logit of exactly 0 earns half).
+    """
+
+    out: str
+    skipped: int = 0
+    run: str = ""
+    pairs: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+    sources: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    agreement: Share = field(default_factory=Share)
+    accuracy: dict[str, Share] = field(default_factory=dict)
+    remaining: dict[str, float | None] = field(default_factory=dict)
+
+    def add(self, result: StepResult) -> None:
+        """Add one step."""
+        statistics = result.statistics
+        self.pairs += statistics.pairs
+        self.calls += statistics.calls
+        self.prompt_tokens += statistics.prompt_tokens
+        self.completion_tokens += statistics.completion_tokens
+        self.usd += statistics.spent.usd
+        self.seconds += statistics.seconds
+        self.sources.update(statistics.sources)
+        self.statuses.update(statistics.statuses)
+        self.remaining = dict(statistics.remaining)
+        for outcome in result.outcomes:
+            self._compare(outcome)
+
+    def _compare(self, outcome: Outcome) -> None:
+        verdict, label = outcome.verdict, outcome.pair.label
+        if verdict is not None and verdict.swapped_agree is not None:
+            self.agreement.add(verdict.swapped_agree)
+        if label is None:
+            return
+        record = outcome_record(outcome)
+        for name in ("choice_ab", "choice_ba", "choice"):
+            if record[name] is not None:
+                self._share(name).add(record[name] == label)
+        if label != "tie":
+            self._share("logit").add(0.5 if outcome.logit == 0 else (outcome.logit > 0) == (label == "a"))
+
+    def _share(self, name: str) -> Share:
+        return self.accuracy.setdefault(name, Share())
+
+    def as_record(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "run": self.run,
+            "pairs": self.pairs,
+            "skipped": self.skipped,
+            "sources": dict(self.sources),
+            "statuses": dict(self.statuses),
+            "calls": self.calls,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "usd": self.usd,
+            "agreement": self.agreement.value,
+            "accuracy": {name: share.value for name, share in self.accuracy.items()},
+            "labelled": {name: share.of for name, share in self.accuracy.items()},
+            "remaining": self.remaining,
+            "seconds": self.seconds,
+            "out": self.out,
+        }
+
+
+_ACCURACY_NAMES = {
+    "choice_ab": "accuracy, response_a shown first",
+    "choice_ba": "accuracy, response_b shown first",
+    "choice": "accuracy, both orders combined",
+    "logit": "accuracy of the final logit",
+}
+
+
+def print_summary(summary: Summary, *, as_json: bool) -> None:
+    """Print a summary on stdout: one JSON object, or a table."""
+    if as_json:
+        print(orjson.dumps(summary.as_record()).decode())
+        return
+    table = Table(title=f"run {summary.run}", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _rows(summary):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _rows(summary: Summary) -> list[tuple[str, str]]:
+    rows = [("pairs", f"{summary.pairs:,}" + (f" ({summary.skipped} bad records skipped)" if summary.skipped else ""))]
+    rows.append(("decided by", _counts(summary.sources)))
+    if set(summary.statuses) - {"ok"}:
+        rows.append(("not ok", _counts(Counter({name: n for name, n in summary.statuses.items() if name != "ok"}))))
+    rows.append(("judge calls paid", f"{summary.calls:,}"))
+    rows.append(("tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"))
+    if summary.usd:
+        rows.append(("USD", f"{summary.usd:.4f}"))
+    left = {name: value for name, value in summary.remaining.items() if value is not None}
+    if left:
+        rows.append(("budget left", ", ".join(f"{value:,.10g} {name}" for name, value in left.items())))
+    if summary.agreement.value is not None:
+        rows.append(("both orders agree", f"{summary.agreement.value:.3f} of {summary.agreement.of:,}"))
+    for key, title in _ACCURACY_NAMES.items():
+        share = summary.accuracy.get(key)
+        if share is not None and share.value is not None:
+            rows.append((title, f"{share.value:.3f} of {share.of:,}"))
+    rows.append(("seconds", f"{summary.seconds:.1f}"))
+    rows.append(("outcomes", summary.out))
+    return rows
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common()) or "-"
