@@ -1,0 +1,287 @@
+"""`judgeflow route` as a user runs it: a process, a configuration file, a judge over HTTP, a database file."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from judgeflow.records import outcome_line, read_pairs
+from judgeflow.testing import FakeJudge, arithmetic_pairs
+from judgeflow.types import Outcome, Pair
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SECRET = "sk-test-7c1e0f"
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+async def start(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
+    inherited = {"PATH": "/usr/bin:/bin", "COVERAGE_PROCESS_START": "", "TERM": "dumb"}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "judgeflow", *arguments),
+        cwd=folder,
+        env=inherited | (environment or {}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> Ended:
+    out, err = await process.communicate()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def judgeflow(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Ended:
+    return await end(await start(folder, *arguments, environment=environment))
+
+
+def write_pairs(folder: Path, pairs: list[Pair]) -> list[Pair]:
+    keys = ("id", "prompt", "response_a", "response_b", "label")
+    lines = [json.dumps({key: getattr(pair, key) for key in keys}) for pair in pairs]
+    (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n")
+    return pairs
+
+
+def configure(folder: Path, server: FakeJudge, extra: str = "") -> None:
+    judge = f'[judge]\nbase_url = "{server.base_url}"\nmodel = "fake-judge"\nid = "fake"\ntimeout_s = 10.0\n'
+    (folder / "judgeflow.toml").write_text(f'{judge}\n[routing]\npolicy = "always"\n\n[log]\npath = "run.log"\n{extra}')
+
+
+def stored_calls(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "judgeflow.db")) as database:
+        return database.execute("select count(*) from call").fetchone()[0]
+
+
+ROUTE = ("route", "pairs.jsonl", "--out", "outcomes.jsonl")
+
+
+async def test_a_file_is_routed_in_order_and_a_second_run_makes_no_request(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(30))
+    async with FakeJudge.from_pairs(pairs, accuracy=1.0) as server:
+        configure(tmp_path, server)
+        first = await judgeflow(tmp_path, *ROUTE, "--json", "--step-size", "8")
+        assert (first.code, server.statistics.requests) == (0, 60)
+        outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+        second = await judgeflow(tmp_path, *ROUTE, "--json", "--step-size", "8")
+        assert (second.code, server.statistics.requests) == (0, 60)
+    assert [outcome["id"] for outcome in outcomes] == [pair.id for pair in pairs]
+    assert {(outcome["source"], outcome["choice"] == outcome["label"]) for outcome in outcomes} == {("judge", True)}
+    summary = json.loads(first.out)
+    assert (summary["calls"], summary["sources"], summary["accuracy"]["choice"]) == (60, {"judge": 30}, 1.0)
+    assert json.loads(second.out)["sources"] == {"store": 30}
+    assert not (tmp_path / "outcomes.jsonl.partial").exists()
+
+
+async def test_the_outcomes_file_is_a_file_of_pairs_that_can_be_routed_again(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(3))
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        await judgeflow(tmp_path, *ROUTE)
+    again, bad = read_pairs(tmp_path / "outcomes.jsonl")
+    assert again == pairs
+    assert bad == []
+    assert outcome_line(Outcome(pair=pairs[0], logit=0.0, source="scorer")).endswith(b"\n")
+
+
+async def test_a_killed_run_asks_only_what_was_not_stored_when_it_is_started_again(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(60))
+    async with FakeJudge.from_pairs(pairs, latency=0.03) as server:
+        configure(tmp_path, server, "[limits]\nmax_in_flight = 4\n")
+        process = await start(tmp_path, *ROUTE)
+        while server.statistics.answered < 50:
+            await asyncio.sleep(0)
+        process.kill()
+        assert (await end(process)).code == -signal.SIGKILL
+        before, stored = server.statistics.requests, stored_calls(tmp_path)
+        assert before - stored <= 8
+        resumed = await judgeflow(tmp_path, *ROUTE, "--json")
+        assert resumed.code == 0
+        assert server.statistics.requests - before == 120 - stored
+    assert json.loads(resumed.out)["sources"] == {"judge": 60 - stored // 2, "store": stored // 2} or stored % 2
+
+
+async def test_ctrl_c_waits_for_replies_that_are_paid_for_and_exits_130(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(60))
+    async with FakeJudge.from_pairs(pairs, latency=0.2) as server:
+        configure(tmp_path, server, "[limits]\nmax_in_flight = 6\n")
+        process = await start(tmp_path, *ROUTE)
+        while server.statistics.requests < 12:
+            await asyncio.sleep(0)
+        process.send_signal(signal.SIGINT)
+        ended = await end(process)
+        assert ended.code == 130
+        assert "requests in flight" in ended.err
+        assert "outcomes are in outcomes.jsonl.partial" in ended.err
+        assert server.statistics.answered == server.statistics.requests == stored_calls(tmp_path) < 120
+        assert (await judgeflow(tmp_path, *ROUTE)).code == 0
+        assert server.statistics.requests == 120
+
+
+async def test_logs_hold_one_event_per_call_and_step_and_neither_texts_nor_secrets(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(5))
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.api_key_env=JUDGE_KEY", environment={"JUDGE_KEY": SECRET})
+    log = (tmp_path / "run.log").read_text()
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert events == ["call"] * 10 + ["step"]
+    for text in (log, ended.out, ended.err, (tmp_path / "judgeflow.db").read_bytes().decode("latin-1")):
+        assert SECRET not in text
+    assert not any(pair.prompt in log or pair.response_a in log for pair in pairs)
+    assert json.loads(ended.out)["pairs"] == 5
+
+
+async def test_settings_come_from_the_file_then_the_environment_then_the_flags(tmp_path):
+    write_pairs(tmp_path, arithmetic_pairs(10))
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        variables = {"JUDGEFLOW_BUDGET__REQUESTS": "8"}
+        by_variable = await judgeflow(tmp_path, *ROUTE, "--json", environment=variables)
+        assert server.statistics.requests == 8
+        by_flag = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "budget.requests=2", environment=variables)
+        assert server.statistics.requests == 10
+    assert json.loads(by_variable.out)["statuses"] == {"ok": 4, "budget": 6}
+    assert json.loads(by_flag.out)["remaining"] == {"requests": 0, "tokens": None, "usd": None}
+
+
+async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes(tmp_path):
+    pairs = [Pair(prompt="p", response_a="same", response_b="same"), Pair(prompt="p", response_a="x " * 500_000, response_b="b")]
+    write_pairs(tmp_path, pairs + arithmetic_pairs(1))
+    async with FakeJudge(faults=["refusal", "refusal"]) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE)
+    outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert ended.code == 0
+    assert [(o["source"], o["status"], o["choice"]) for o in outcomes] == [
+        ("scorer", "identical", "tie"),
+        ("fallback", "too_long", None),
+        ("fallback", "refused", None),
+    ]
+
+
+async def test_bad_records_can_be_left_out_and_are_counted(tmp_path):
+    write_pairs(tmp_path, arithmetic_pairs(2))
+    with (tmp_path / "pairs.jsonl").open("a") as stream:
+        stream.write('{"prompt": "p", "response_a": ""}\n')
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--on-bad-record", "skip")
+    assert ended.code == 0
+    assert "pairs.jsonl:3: skipped: response_b is missing" in ended.err
+    assert (json.loads(ended.out)["pairs"], json.loads(ended.out)["skipped"]) == (2, 1)
+
+
+BAD_PAIRS = {
+    '{"prompt": "p", "response_a": "x"': ["pairs.jsonl:2: not valid JSON", "Nothing was asked"],
+    '{"prompt": "p", "response_a": "x"}': ["pairs.jsonl:2: response_b is missing"],
+    '{"prompt": "p", "response_a": "x", "response_b": "  "}': ["pairs.jsonl:2: response_b is empty"],
+    '{"prompt": [], "response_a": "x", "response_b": "y"}': ["pairs.jsonl:2: prompt"],
+    '{"prompt": "p", "response_a": "x", "response_b": "y", "label": "A"}': ["pairs.jsonl:2: label is 'A'"],
+}
+
+
+@pytest.mark.parametrize("record", BAD_PAIRS)
+async def test_a_bad_record_is_named_by_file_and_line_before_anything_is_spent(tmp_path, record):
+    write_pairs(tmp_path, arithmetic_pairs(1))
+    with (tmp_path / "pairs.jsonl").open("a") as stream:
+        stream.write(record + "\n")
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE)
+        assert server.statistics.requests == 0
+    assert ended.code == 2
+    assert all(words in ended.err for words in BAD_PAIRS[record]), ended.err
+    assert "Traceback" not in ended.err
+
+
+BAD_SETTINGS = {
+    "[limits]\nrequest_per_minute = 5\n": ["judgeflow.toml:13", "did you mean requests_per_minute"],
+    "[limit]\nx = 1\n": ["[limit]", "did you mean limits"],
+    '[budget]\nrequests = "many"\n': ["judgeflow.toml:13", "[budget] requests", "integer"],
+    "[budget]\nrequests = -1\n": ["judgeflow.toml:13", "[budget] requests", "greater than or equal to 0"],
+    "[budget\n": ["not valid TOML", "judgeflow.toml:12"],
+}
+
+
+@pytest.mark.parametrize("settings", BAD_SETTINGS)
+async def test_a_bad_setting_is_named_by_key_and_line_before_anything_is_spent(tmp_path, settings):
+    write_pairs(tmp_path, arithmetic_pairs(1))
+    async with FakeJudge() as server:
+        configure(tmp_path, server, settings)
+        ended = await judgeflow(tmp_path, *ROUTE)
+        assert server.statistics.requests == 0
+    assert ended.code == 2
+    assert all(words in ended.err for words in BAD_SETTINGS[settings]), ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("--set", "routing.policy=random"), 2, "nothing to adapt to"),
+        (("--set", "routing.policy=error"), 2, "ranks pairs by a scorer"),
+        (("--set", "judge.api_key_env=NO_SUCH_VARIABLE"), 2, "NO_SUCH_VARIABLE is not set"),
+        (("--set", "judge.model=other"), 1, "answered 404"),
+        (("--set", "judge.base_url=http://127.0.0.1:9/v1"), 1, "cannot be reached"),
+        (("--set", "judge.template=nope"), 2, "packaged are default, verdict-abc, verdict-scale"),
+        (("--set", "judge.base_url=localhost:80"), 2, "not an http:// or https:// address"),
+        (("--config", "absent.toml"), 2, "no such configuration file"),
+        (("--out", "no/such/folder/o.jsonl"), 2, "does not exist"),
+        (("--on-bad-record", "ignore"), 2, "fatal"),
+        (("--set", "store.url=sqlite+aiosqlite:///no/such/folder/x.db"), 1, "no/such/folder"),
+    ],
+)
+async def test_a_wrong_call_says_what_to_do_and_spends_nothing(tmp_path, flags, code, words):
+    write_pairs(tmp_path, arithmetic_pairs(3))
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, *flags)
+        assert server.statistics.answered == 0
+    assert ended.code == code, ended.err
+    assert words in ended.err
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "outcomes.jsonl").exists()
+
+
+async def test_a_database_of_another_program_is_left_alone(tmp_path):
+    write_pairs(tmp_path, arithmetic_pairs(1))
+    with closing(sqlite3.connect(tmp_path / "judgeflow.db")) as database:
+        database.execute("create table bookmarks (url text)")
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE)
+        assert server.statistics.requests == 0
+    assert ended.code == 1
+    assert "judgeflow.db" in ended.err
+    assert "another program" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="skipped: no data")
+async def test_recorded_o1_mini_verdicts_on_judgebench_are_reproduced(tmp_path):
+    source = DATA / "judgebench_gpt4o.jsonl"
+    (tmp_path / "pairs.jsonl").symlink_to(source)
+    async with FakeJudge.from_recorded(source) as server:
+        configure(tmp_path, server)
+        scale = ("--json", "--set", "judge.template=verdict-scale", "--set", "judge.model=o1-mini")
+        ended = await judgeflow(tmp_path, *ROUTE, *scale)
+        again = await judgeflow(tmp_path, *ROUTE, *scale)
+        assert server.statistics.requests == 700
+    summary = json.loads(ended.out)
+    accuracy = {name: f"{value:.3f}" for name, value in summary["accuracy"].items()}
+    assert (summary["pairs"], summary["calls"], f"{summary['agreement']:.3f}") == (350, 700, "0.686")
+    assert (accuracy["choice_ab"], accuracy["choice_ba"], accuracy["choice"]) == ("0.709", "0.746", "0.657")
+    assert json.loads(again.out)["sources"] == {"store": 350}
+    outcomes = [json.loads(line)["id"] for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
+    assert outcomes == [json.loads(line)["id"] for line in source.read_text().splitlines()]
