@@ -18,6 +18,7 @@ from judgeflow.keys import digest
 from judgeflow.observe.log import file_log
 from judgeflow.ports import Observer
 from judgeflow.store import SqlStore
+from judgeflow.store.engines import normalise_url
 from judgeflow.verdicts.prompt import load_template
 
 RUN_NAME_DIGITS = 12
@@ -37,6 +38,7 @@ def build_scheduler(
     watching = list(observers)
     if settings.log.path is not None:
         watching.append(file_log(settings.log, settings.path(settings.log.path)))
+    _tell_if_estimated(settings, judge, watching)
     return Scheduler(
         store=functools.partial(SqlStore.open, store_url(settings)),
         judge=judge,
@@ -53,6 +55,15 @@ def build_scheduler(
         observers=watching,
         settings=settings.model_dump(mode="json"),
     )
+
+
+def _tell_if_estimated(settings: Config, judge: HttpJudge, observers: Sequence[Observer]) -> None:
+    """Where tokens or dollars are limited, say once if they are counted by an estimate."""
+    limited = settings.limits.tokens_per_minute or settings.budget.tokens or settings.budget.usd
+    if limited and not judge.counts_exactly:
+        remedy = "set TIKTOKEN_CACHE_DIR to a folder with tiktoken's vocabularies to count exactly"
+        for observer in observers:
+            observer.notice("tokens_estimated", model=settings.judge.model, how="UTF-8 bytes / 4 x 1.7", remedy=remedy)
 
 
 def build_judge(settings: Config) -> HttpJudge:
@@ -73,11 +84,8 @@ def api_key(settings: Config) -> str | None:
 
 
 def store_url(settings: Config) -> str:
-    """Return the store's address, with a relative SQLite path taken from [run] directory."""
-    scheme, separator, path = settings.store.url.partition(":///")
-    if not separator or not scheme.startswith("sqlite") or path.startswith((":memory:", "/")):
-        return settings.store.url
-    return f"{scheme}:///{settings.path(path)}"
+    """Return the store's address, with a relative path taken from [run] directory.  Raises `ConfigurationError`."""
+    return normalise_url(settings.store.url, settings.run.directory)
 
 
 def run_name(settings: Config, run_input: bytes = b"") -> str:

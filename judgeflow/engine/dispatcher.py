@@ -29,7 +29,7 @@ from judgeflow.errors import (
 )
 from judgeflow.ports import Clock, Gate, Judge, Settle, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Call, CallEvent, Cost, Question, Reply, Reservation, Usage
+from judgeflow.types import Call, CallEvent, Cost, Question, Reading, ReadingStatus, Reply, Reservation, Usage
 
 UNREACHABLE_ATTEMPTS = 3
 """A judge that has never answered and cannot be reached so often is not there: nobody waits for it any longer."""
@@ -165,14 +165,17 @@ class Dispatcher:
         try:
             if await self._reserved(job):
                 await self._ask(job, settle_tokens)
-        except StoreError as error:
-            self.refusal = error
-            self._drop(job, error)
-            self.halt(error)
-            self.observers.notice("store_failed", error=str(error))
+        except Exception as error:  # without a working store nothing may be paid for, whatever is wrong with it
+            self._give_up(job, error if isinstance(error, StoreError) else StoreError(f"the store raised {error!r}"))
         finally:
             self._in_flight -= 1
             self._wake.set()
+
+    def _give_up(self, job: Job, error: StoreError) -> None:
+        self.refusal = error
+        self._drop(job, error)
+        self.halt(error)
+        self.observers.notice("store_failed", error=str(error))
 
     async def _reserved(self, job: Job) -> bool:
         """Put the job's worst case aside in the store, unless an earlier attempt already has."""
@@ -211,7 +214,7 @@ class Dispatcher:
             judge=self.judge.identity.fingerprint,
             canonical=question.canonical,
             reply=replace(reply, attempts=job.attempts + 1),
-            reading=self.judge.read(reply),
+            reading=self._read(reply),
             created_at=self.clock.wall(),
             sample=question.sample,
         )
@@ -221,6 +224,14 @@ class Dispatcher:
             await self.store.settle(self.run, reservation, question, call)
         if not job.future.done():
             job.future.set_result(call)
+
+    def _read(self, reply: Reply) -> Reading:
+        """Read a reply.  One that the judge's own reader chokes on is kept all the same: it was paid for."""
+        try:
+            return self.judge.read(reply)
+        except Exception as error:  # a judge is foreign code
+            self.observers.notice("reply_unreadable", error=repr(error))
+            return Reading(status=ReadingStatus.UNPARSEABLE)
 
     async def _failed(self, job: Job, error: JudgeError) -> None:
         job.limited += isinstance(error, RateLimited)

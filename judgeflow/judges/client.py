@@ -6,6 +6,7 @@ whether the attempt may have been charged for.
 
 from __future__ import annotations
 
+import io
 import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,7 @@ from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, render
 
+LARGE_BODY_BYTES = 2**20
 _TOKENS_PER_MESSAGE = 8
 _TRANSIENT_4XX = frozenset({408, 409, 425})
 _REFUSALS = frozenset({401, 402, 403, 404})
@@ -85,7 +87,7 @@ class HttpJudge:
         body = self._body(question)
         started = time.perf_counter()
         try:
-            async with self._open_session().post(self._address, data=body) as response:
+            async with self._open_session().post(self._address, data=_payload(body)) as response:
                 payload = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._transport_error(error) from None
@@ -170,6 +172,11 @@ class HttpJudge:
             )
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
             raise ReplyLost(f"the judge at {self._settings.base_url} answered 200 with something that is no chat completion") from None
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Hand large bodies over as a stream, as aiohttp demands: it would warn that one write of them blocks the loop."""
+    return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)
 
 
 def _text(message: Any, key: str) -> str:

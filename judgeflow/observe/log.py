@@ -4,7 +4,8 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
 
     call            run, call, pair, order, outcome, attempt, latency_s, prompt_tokens, completion_tokens, reasoning_tokens, usd, error
     step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, agreement, latency_s, remaining, seconds
-    budget_spent, judge_stopped, scorer_failed, store_failed, step_not_recorded, tokens_estimated     what the operator should know
+    budget_spent, judge_stopped, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
+                    what the operator should know
 """
 
 from __future__ import annotations
@@ -90,14 +91,27 @@ def file_log(settings: LogConfig, path: Path) -> LogObserver:
 
 def console_log(settings: LogConfig) -> LogObserver:
     """Return an observer that writes readable lines to stderr: steps and notices, and with level "debug" every attempt."""
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    return LogObserver(_logger(sys.stderr, settings.level, renderer), call_level="debug")
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+    return LogObserver(_logger(sys.stderr, settings.level, _for_people, renderer), call_level="debug")
 
 
-def _logger(stream: TextIO, level: str, renderer: Any) -> Any:
+def _for_people(_logger: Any, _method: str, event: Any) -> Any:
+    """Leave out what is empty, round what is measured, and write tables as a list."""
+    return {name: _readable(value) for name, value in event.items() if value is not None and value != {} and name != "run"}
+
+
+def _readable(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 3)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_readable(item)}" for name, item in value.items())
+    return value
+
+
+def _logger(stream: TextIO, level: str, *renderers: Any) -> Any:
     return structlog.wrap_logger(
         structlog.PrintLogger(stream),
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), renderer],
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True), *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         context_class=dict,
     )

@@ -55,7 +55,7 @@ async def serving(status: int = 200, body: str = "", headers: dict[str, str] | N
         received.append((dict(request.headers), await request.json()))
         return web.Response(status=status, text=body, headers=headers)
 
-    app = web.Application()
+    app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/chat/completions", answer)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -197,6 +197,15 @@ def test_a_question_over_the_length_limit_is_rejected_before_it_is_sent():
     long = Pair(prompt="p", response_a="x" * 1_000_000, response_b="y")
     with pytest.raises(QuestionTooLong, match="max_prompt_tokens is 1000"):
         judge.cost(question(judge, long))
+
+
+async def test_a_question_of_several_megabytes_is_sent_whole_where_it_is_allowed():
+    long = Pair(prompt="p", response_a="word " * 600_000, response_b="b")
+    async with serving(body=FULL_REPLY) as (base_url, received):
+        judge = http_judge(base_url)
+        await judge.ask(question(judge, long))
+        await judge.aclose()
+    assert long.response_a in received[0][1]["messages"][1]["content"]
 
 
 def test_the_fingerprint_follows_what_changes_answers_and_nothing_else():

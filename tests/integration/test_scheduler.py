@@ -456,6 +456,55 @@ async def test_when_replies_cannot_be_stored_asking_stops_and_outcomes_say_why()
     assert ("store_failed", {"error": "disk full"}) in seen.notices
 
 
+class _SurprisingStore(MemoryStore):
+    """Raises what no contract allows."""
+
+    async def settle(self, run, reservation, question, call):
+        raise ZeroDivisionError
+
+
+async def test_a_store_with_a_bug_ends_in_outcomes_too_never_in_a_step_that_hangs():
+    async with FakeJudge() as server, scheduling(server, _SurprisingStore()) as scheduler:
+        step = await scheduler.route(arithmetic_pairs(5))
+        assert "ZeroDivisionError" in str(scheduler.refusal)
+    assert step.statistics.statuses == {"store_error": 5}
+
+
+class _IllegibleJudge(HttpJudge):
+    """Cannot read its own replies."""
+
+    def read(self, reply):
+        raise KeyError(reply.text)
+
+
+async def test_a_reply_that_the_judges_reader_chokes_on_is_kept_and_not_asked_again(database):
+    pairs, seen = arithmetic_pairs(2), Recorder()
+    async with FakeJudge() as server:
+        judge = _IllegibleJudge(JudgeConfig(base_url=server.base_url, model="fake-judge"), load_template("default"))
+        async with scheduling(server, database, judge=judge, observers=[seen]) as scheduler:
+            step = await scheduler.route(pairs)
+            again = await scheduler.route(pairs)
+        assert server.statistics.requests == 4
+    assert step.statistics.statuses == again.statistics.statuses == {"unparseable": 2}
+    assert {event for event, _ in seen.notices} == {"reply_unreadable"}
+
+
+class _ThrowingJudge(HttpJudge):
+    """Raises something that is no JudgeError."""
+
+    async def ask(self, question):
+        raise ZeroDivisionError
+
+
+async def test_a_judge_object_with_a_bug_is_labelled_and_charged_at_worst_case(database):
+    async with FakeJudge() as server:
+        judge = _ThrowingJudge(JudgeConfig(base_url=server.base_url, model="fake-judge"), load_template("default"))
+        async with scheduling(server, database, judge=judge, budget=BudgetConfig(requests=10)) as scheduler:
+            step = await scheduler.route(arithmetic_pairs(2))
+    assert step.statistics.statuses == {"judge_error": 2}
+    assert step.statistics.remaining["requests"] == 6
+
+
 async def test_an_observer_that_raises_is_dropped_and_the_others_go_on(database, capsys):
     class Faulty(Recorder):
         def call(self, event):

@@ -1,0 +1,1 @@
+"""One file per case.  Each has `SIZE` (what --size means, and its default), `GOALS`, and `measure(size, seed) -> figures`."""

@@ -1,0 +1,94 @@
+"""The README says what is true: its commands run in order in one folder, and print what it shows."""
+
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^(<!-- set-up: run by \.ci/run -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [(bool(setup), language, body) for setup, language, body in BLOCK.findall(README)]
+
+
+def bodies(language: str) -> list[str]:
+    return [body for setup, found, body in BLOCKS if found == language and not setup]
+
+
+def session(block: str) -> list[tuple[str, str]]:
+    """The commands of a console block, and what each prints."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def comparable(output: str) -> str:
+    """Without what differs from run to run: seconds, column widths, the trailing space of titles."""
+    output = re.sub(r"(seconds\s+│ )[\d.]+", r"\1-", output)
+    return "\n".join(re.sub(r"[ ─]+", " ", line).strip() for line in output.strip().splitlines())
+
+
+@pytest.fixture(scope="module")
+def port_is_free():
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 8399)) == 0:
+            pytest.fail("something listens on port 8399, which the README's commands use")
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory, port_is_free) -> list[str]:
+    """Run every console command and Python block of the README in order, in one shell; return what each printed on stdout."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "judgeflow.toml").write_text(bodies("toml")[0], encoding="utf-8")
+    lines = [f'export PATH="{Path(sys.executable).parent}:$PATH"', "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT", "set -e"]
+    for setup, language, body in BLOCKS:
+        if language == "console" and not setup:
+            lines += [f"printf '\\036'\n{command}" for command, _ in session(body)]
+        if language == "python":
+            lines += ["printf '\\036'", f"python - <<'PYTHON'\n{body}PYTHON"]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\036")[1:]
+
+
+def test_every_command_prints_what_the_readme_shows(printed):
+    shown = []
+    for setup, language, body in BLOCKS:
+        if language == "console" and not setup:
+            shown += [output for _, output in session(body)]
+        if language == "text":
+            shown.append(body)
+    assert len(shown) == len(printed) >= 5
+    assert [comparable(output) for output in printed] == [comparable(output) for output in shown]
+
+
+def test_the_configuration_is_complete_and_accepted(tmp_path):
+    from judgeflow import load_config
+
+    (block,) = bodies("toml")
+    (tmp_path / "judgeflow.toml").write_text(block, encoding="utf-8")
+    assert load_config(tmp_path / "judgeflow.toml", environ={}).budget.requests == tomllib.loads(block)["budget"]["requests"]
+
+
+def test_set_up_blocks_are_what_ci_runs():
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    commands = [line.partition("#")[0].strip() for setup, _, body in BLOCKS if setup for line in body.splitlines()]
+    assert commands == ["make demo", "make test"]
+    assert all(re.search(rf"^(\w+=\w+ )?{command}$", ci, re.MULTILINE) for command in commands)
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert len(links) >= 5
+    assert all((ROOT / link).exists() for link in links)

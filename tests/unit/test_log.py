@@ -1,0 +1,100 @@
+"""Structured logs: what they hold, and what they never hold."""
+
+import json
+
+import pytest
+
+from judgeflow.config import LogConfig
+from judgeflow.errors import ConfigurationError
+from judgeflow.observe.log import console_log, file_log
+from judgeflow.types import CallEvent, Cost, StepStatistics, Usage
+
+CALL = CallEvent(
+    run="r",
+    call_key=b"\x01" * 32,
+    pair_key=b"\x02" * 32,
+    order="swapped",
+    outcome="ok",
+    attempt=2,
+    latency_s=1.23456789,
+    usage=Usage(prompt=100, completion=20, reasoning=5),
+    usd=0.001,
+)
+STEP = StepStatistics(
+    run="r",
+    step=3,
+    pairs=10,
+    threshold=None,
+    sources={"judge": 4, "scorer": 6},
+    statuses={"ok": 10},
+    calls=8,
+    spent=Cost(requests=8, tokens=960, usd=0.008),
+    prompt_tokens=800,
+    completion_tokens=160,
+    agreement=2 / 3,
+    latency_s={"p50": 1.0},
+    remaining={"requests": 92, "tokens": None},
+    seconds=2.0,
+)
+
+
+def written(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_event_is_one_json_line_with_time_level_and_every_figure(tmp_path):
+    log = file_log(LogConfig(), tmp_path / "run.log")
+    log.call(CALL)
+    log.step(STEP)
+    log.notice("budget_spent", requests_left=0)
+    log.close()
+    call, step, notice = written(tmp_path / "run.log")
+    assert (call["event"], call["call"], call["order"], call["attempt"]) == ("call", "01" * 8, "swapped", 2)
+    assert (call["prompt_tokens"], call["completion_tokens"], call["reasoning_tokens"]) == (100, 20, 5)
+    assert "error" not in call
+    assert (step["event"], step["sources"], step["calls"], step["tokens"]) == ("step", {"judge": 4, "scorer": 6}, 8, 960)
+    assert (step["remaining"], step["latency_s"]) == ({"requests": 92}, {"p50": 1.0})
+    assert (notice["event"], notice["level"], notice["requests_left"]) == ("budget_spent", "warning", 0)
+    assert all(event["timestamp"].endswith("Z") for event in (call, step, notice))
+
+
+def test_a_second_run_appends_to_the_file(tmp_path):
+    for _ in range(2):
+        log = file_log(LogConfig(), tmp_path / "run.log")
+        log.step(STEP)
+        log.close()
+    assert len(written(tmp_path / "run.log")) == 2
+
+
+def test_a_level_leaves_lesser_events_out(tmp_path):
+    log = file_log(LogConfig(level="warning"), tmp_path / "run.log")
+    log.call(CALL)
+    log.step(STEP)
+    log.notice("judge_stopped", error="401")
+    log.close()
+    assert [event["event"] for event in written(tmp_path / "run.log")] == ["judge_stopped"]
+
+
+def test_a_log_file_that_cannot_be_opened_names_the_setting(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"\[log\] path: .*no/such.*cannot be written"):
+        file_log(LogConfig(), tmp_path / "no/such" / "run.log")
+
+
+def test_the_console_format_is_lines_for_people(tmp_path):
+    log = file_log(LogConfig(format="console"), tmp_path / "run.log")
+    log.step(STEP)
+    log.close()
+    assert "step=3" in (tmp_path / "run.log").read_text()
+
+
+def test_the_terminal_shows_steps_and_notices_and_attempts_only_when_debugging(capsys):
+    for level, expected in (("info", 2), ("debug", 3)):
+        log = console_log(LogConfig(level=level))
+        log.call(CALL)
+        log.step(STEP)
+        log.notice("scorer_failed", error="nan")
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == expected
+    assert "sources='judge 4, scorer 6'" in lines[1]
+    assert "agreement=0.667" in lines[1]
+    assert "threshold" not in lines[1]
