@@ -1,0 +1,16 @@
+"""The verdict database: every reply that was paid for, what was decided with it, and what the run has spent.
+
+    schema.py      tables, and the revisions of the schema          migrate.py   create, upgrade, recognise a database
+    engines.py     addresses, connections, SQLite's settings        failures.py  driver errors -> StoreUnavailable
+    ledger.py      budget arithmetic of one run, pure               queries.py   read-only figures about a database
+    operations.py  one write, and the rows it stands for            check.py     proves that a database is sound
+    transaction.py a batch of writes inside one transaction         memory.py    `MemoryStore`
+    writer.py      groups concurrent writes into batches            sql.py       `SqlStore`
+
+This package is the only one that imports SQLAlchemy; nothing here is imported before a store is used.
+"""
+
+from judgeflow.store.memory import MemoryStore
+from judgeflow.store.sql import SqlStore
+
+__all__ = ["MemoryStore", "SqlStore"]

@@ -1,0 +1,45 @@
+"""Errors of drivers and of the file system, told as what happened to which file and what to do next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from judgeflow.errors import StoreError, StoreUnavailable
+
+BUSY_SECONDS = 30
+
+_ELSEWHERE = "or choose another [store] url"
+_CAUSES = (
+    ("locked", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
+    ("readonly", f"it cannot be written; make the file and its folder writable, {_ELSEWHERE}"),
+    ("disk is full", f"the disk is full; free some space, {_ELSEWHERE}; everything acknowledged so far is kept"),
+    ("not a database", f"it is damaged or no SQLite database; restore a backup, {_ELSEWHERE}"),
+    ("malformed", f"it is damaged; save a copy and restore a backup (`judgeflow db check` lists what it finds), {_ELSEWHERE}"),
+    ("unable to open", f"it cannot be opened; check that its folder exists and that both may be read and written, {_ELSEWHERE}"),
+    ("disk i/o error", f"the disk reports an error; check it and its free space, {_ELSEWHERE}"),
+)
+
+
+@contextmanager
+def store_errors(where: str) -> Iterator[None]:
+    """Turn driver and file-system errors inside the block into `StoreUnavailable` or `StoreError` about the database `where`."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise explain(where, error) from error
+
+
+def explain(where: str, error: Exception) -> StoreError:
+    """Return the error to raise for a driver's `error` about the database `where`."""
+    original = getattr(error, "orig", None) or error
+    if isinstance(error, IntegrityError | sqlite3.IntegrityError):
+        return StoreError(f"{where} refuses this write ({original}); open_run registers the run and its judge before anything else")
+    said = str(original).lower()
+    for sign, advice in _CAUSES:
+        if sign in said:
+            return StoreUnavailable(f"{where}: {advice} ({original})")
+    return StoreUnavailable(f"{where}: the verdict database failed: {original}; `judgeflow db check` tells whether it is sound")

@@ -1,0 +1,86 @@
+"""Budget arithmetic of one run: pure, and the same for every store.
+
+    reserve ──> open ──┬─ settle ──> settled    counts its actual cost as spent
+                       ├─ charge ──> charged    counts its worst case as spent
+                       └─ release ─> released   counts nothing
+
+A closed reservation stays as it is, so repeating a settlement changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from judgeflow.errors import StoreError
+from judgeflow.types import Cost, Reservation, Stock
+
+USD_DECIMALS = 12
+
+
+class ReservationState(StrEnum):
+    """What became of budget that was put aside."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    CHARGED = "charged"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One reservation: `cost` is what it counts for now."""
+
+    call_key: bytes
+    cost: Cost
+    state: ReservationState = ReservationState.OPEN
+
+
+class Ledger:
+    """What one run has spent and put aside.
+
+    `spent`, `reserved`, `entries` and `changed` (ids of entries that were made or closed here) are written by `reserve` and
+    `close` alone, which never await, so no two of them interleave.
+    """
+
+    def __init__(self, spent: Cost = Cost(), reserved: Cost = Cost(), entries: Iterable[tuple[str, Entry]] = ()) -> None:  # noqa: B008 - frozen
+        self.spent = spent
+        self.reserved = reserved
+        self.entries = dict(entries)
+        self.changed: set[str] = set()
+
+    def reserve(self, reservation: Reservation, stock: Stock) -> bool:
+        """Put budget aside if everything spent and reserved then stays within `stock`; return whether it was.
+
+        Raises `StoreError` for an id that was used before.
+        """
+        if reservation.id in self.entries:
+            raise StoreError(f"reservation {reservation.id!r} was made before; give every reservation an id of its own")
+        if not stock.admits(_exact(self.spent + self.reserved + reservation.cost)):
+            return False
+        self.reserved = _exact(self.reserved + reservation.cost)
+        self._write(reservation.id, Entry(call_key=reservation.call_key, cost=reservation.cost))
+        return True
+
+    def close(self, reservation: Reservation, state: ReservationState, actual: Cost) -> None:
+        """Count `actual` as spent instead of the reservation; nothing happens if it is closed already.
+
+        A reservation that is not known here counts all the same: what was paid for must show up in the budget.
+        """
+        entry = self.entries.get(reservation.id)
+        if entry is not None and entry.state is not ReservationState.OPEN:
+            return
+        if entry is not None:
+            self.reserved = _exact(self.reserved - entry.cost)
+        self.spent = _exact(self.spent + actual)
+        self._write(reservation.id, Entry(call_key=reservation.call_key, cost=actual, state=state))
+
+    def _write(self, key: str, entry: Entry) -> None:
+        self.entries[key] = entry
+        self.changed.add(key)
+
+
+def _exact(cost: Cost) -> Cost:
+    """Round dollars to a billionth of a millidollar, so that sums of decimal prices come back to zero."""
+    return replace(cost, usd=round(cost.usd, USD_DECIMALS))

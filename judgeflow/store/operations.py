@@ -1,0 +1,189 @@
+"""What can be written, as values, and the rows each write stands for.
+
+Building rows hashes texts, so it runs on a worker thread, before the transaction begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from judgeflow.keys import prompt_body, prompt_hash, text_hash
+from judgeflow.store.ledger import ReservationState
+from judgeflow.types import Call, Cost, Decision, JudgeIdentity, Question, Reservation, StepStatistics, Stock
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRun:
+    """Create or continue a run, and register its judge."""
+
+    run: str
+    config: Mapping[str, object]
+    judge: JudgeIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Put budget aside if `stock` allows it."""
+
+    run: str
+    reservation: Reservation
+    stock: Stock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """End a reservation without a reply."""
+
+    run: str
+    reservation: Reservation
+    state: ReservationState
+    actual: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Store a reply and charge its actual cost."""
+
+    run: str
+    reservation: Reservation
+    question: Question
+    call: Call
+
+    @property
+    def actual(self) -> Cost:
+        """One paid reply, its tokens and its price."""
+        return actual_cost(self.call)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Store planned decisions."""
+
+    run: str
+    step: int
+    decisions: Sequence[Decision]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Store how a step ended."""
+
+    statistics: StepStatistics
+    decisions: Sequence[Decision]
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return self.statistics.run
+
+
+Operation = OpenRun | Reserve | Close | Settle | Plan | Finish
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows to insert, by table.  Filled on one thread, then handed to the transaction; texts and pairs stand in once."""
+
+    texts: dict[bytes, Row] = field(default_factory=dict)
+    pairs: dict[bytes, Row] = field(default_factory=dict)
+    calls: list[Row] = field(default_factory=list)
+    planned: list[Row] = field(default_factory=list)
+    finished: list[Row] = field(default_factory=list)
+    steps: list[Row] = field(default_factory=list)
+
+
+def actual_cost(call: Call) -> Cost:
+    """Return what a reply cost: one request, tokens in and out, USD."""
+    return Cost(requests=1, tokens=call.reply.usage.total, usd=call.reply.usd)
+
+
+def build_rows(operations: Iterable[Operation], run_ids: Mapping[str, int], now: float) -> Rows:
+    """Return the rows of all operations; `now` is Unix time in seconds.  Raises `ValueError` for texts that are not valid Unicode."""
+    rows = Rows()
+    for operation in operations:
+        if isinstance(operation, Settle):
+            _add_settled(rows, operation)
+        elif isinstance(operation, Plan):
+            rows.planned += _decision_rows(run_ids[operation.run], operation.step, operation.decisions)
+        elif isinstance(operation, Finish):
+            rows.steps.append(_step_row(run_ids[operation.run], operation.statistics, now))
+            rows.finished += _decision_rows(run_ids[operation.run], operation.statistics.step, operation.decisions)
+    return rows
+
+
+def _add_settled(rows: Rows, operation: Settle) -> None:
+    question = operation.question
+    prompt, first, second = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
+    rows.texts[prompt] = _text_row(prompt, prompt_body(question.prompt), conversational=not isinstance(question.prompt, str))
+    rows.texts[first] = _text_row(first, question.first, conversational=False)
+    rows.texts[second] = _text_row(second, question.second, conversational=False)
+    low, high = (first, second) if question.canonical else (second, first)
+    rows.pairs[question.pair_key] = {"key": question.pair_key, "prompt": prompt, "low": low, "high": high}
+    rows.calls.append(_call_row(operation.call))
+
+
+def _text_row(key: bytes, body: str, *, conversational: bool) -> Row:
+    return {"hash": key, "conversational": conversational, "body": body}
+
+
+def _call_row(call: Call) -> Row:
+    reply, reading, usage = call.reply, call.reading, call.reply.usage
+    return {
+        "key": call.key,
+        "pair_key": call.pair_key,
+        "judge": call.judge,
+        "canonical": call.canonical,
+        "sample": call.sample,
+        "text": storable(reply.text),
+        "reasoning": storable(reply.reasoning),
+        "refusal": None if reply.refusal is None else storable(reply.refusal),
+        "finish_reason": reply.finish_reason,
+        "status": reading.status.value,
+        "preferred": reading.preferred,
+        "strong": reading.strong,
+        "parser_version": reading.parser_version,
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "reasoning_tokens": usage.reasoning,
+        "cached_tokens": usage.cached,
+        "usd": reply.usd,
+        "latency_s": reply.latency_s,
+        "attempts": reply.attempts,
+        "model": reply.model,
+        "request_id": reply.request_id,
+        "created_at": call.created_at,
+    }
+
+
+def storable(text: str) -> str:
+    """Return `text`, with "?" for lone surrogates, which no database takes: a paid reply is kept even if a server garbles it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+DECISION_FIELDS = tuple(item.name for item in fields(Decision))
+
+
+def _decision_rows(run_id: int, step: int, decisions: Iterable[Decision]) -> list[Row]:
+    return [{"run_id": run_id, "step": step} | {name: getattr(decision, name) for name in DECISION_FIELDS} for decision in decisions]
+
+
+def _step_row(run_id: int, statistics: StepStatistics, now: float) -> Row:
+    plain = ("step", "pairs", "threshold", "calls", "prompt_tokens", "completion_tokens", "agreement", "seconds")
+    mappings = ("sources", "statuses", "latency_s", "remaining")
+    return {
+        "run_id": run_id,
+        "created_at": now,
+        "spent_requests": statistics.spent.requests,
+        "spent_tokens": statistics.spent.tokens,
+        "spent_usd": statistics.spent.usd,
+        **{name: getattr(statistics, name) for name in plain},
+        **{name: dict(getattr(statistics, name)) for name in mappings},
+    }

@@ -1,0 +1,204 @@
+"""`SqlStore`: the verdict database behind the `Store` port."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Self, TypeVar, cast
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from judgeflow.errors import StoreUnavailable
+from judgeflow.store import migrate, schema
+from judgeflow.store.engines import file_of, normalise_url, reader_engine, writer_engine
+from judgeflow.store.failures import store_errors
+from judgeflow.store.ledger import ReservationState
+from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
+from judgeflow.store.transaction import apply, run_state, unknown_run
+from judgeflow.store.writer import GroupWriter
+from judgeflow.types import (
+    Call,
+    Cost,
+    Decision,
+    JudgeIdentity,
+    Question,
+    Reading,
+    ReadingStatus,
+    Reply,
+    Reservation,
+    RunState,
+    StepStatistics,
+    Stock,
+    Usage,
+)
+
+# Building the calls of one chunk keeps the loop for about 5 ms.
+KEYS_PER_READ = 512
+
+Item = TypeVar("Item")
+
+
+class SqlStore:
+    """A `Store` in a database file.  Made by `SqlStore.open`, used on the loop that opened it."""
+
+    def __init__(self, url: str, writer: AsyncEngine, reader: AsyncEngine, wall: Callable[[], float]) -> None:
+        self._where = str(file_of(url))
+        self._engine = writer
+        self._reader = reader
+        self._wall = wall
+        # Ids of runs by name.  They never change, so what is here is true; written by _learn_runs alone.
+        self._run_ids: dict[str, int] = {}
+        self._queue: GroupWriter[Operation] = GroupWriter(self._commit)
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, *, wall: Callable[[], float] = time.time) -> Self:
+        """Open a verdict database given as SQLAlchemy URL or plain path; a missing or empty one is created.
+
+        `wall` returns Unix time in seconds.  Raises `StoreUnavailable` if it cannot be read and written, `SchemaMismatch` if it
+        belongs to another program or another version of judgeflow, `ConfigurationError` if `url` is no address.
+        """
+        address = normalise_url(url)
+        await migrate.prepare(address)
+        store = cls(address, writer_engine(address), reader_engine(address), wall)
+        try:
+            await store._try_writing()
+        except BaseException:
+            await store.aclose()
+            raise
+        return store
+
+    async def _try_writing(self) -> None:
+        """Take the write lock once, so that a database that cannot be written stops us here, before anything is paid for."""
+        with store_errors(self._where):
+            async with self._engine.begin():
+                pass
+
+    async def open_run(self, name: str, config: Mapping[str, object], judge: JudgeIdentity | None) -> RunState:
+        """See `Store.open_run`.  The configuration stored is the one the run was created with."""
+        return cast("RunState", await self._queue.submit(OpenRun(run=name, config=config, judge=judge)))
+
+    async def read(self, call_keys: Sequence[bytes]) -> Mapping[bytes, Call]:
+        """See `Store.read`."""
+        found: dict[bytes, Call] = {}
+        with store_errors(self._where):
+            async with self._readable().connect() as connection:
+                for keys in _chunks(dict.fromkeys(call_keys), KEYS_PER_READ):
+                    rows = await connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
+                    found.update((row[0], _call(row)) for row in rows)
+        return found
+
+    async def decisions(self, run: str, step: int) -> Mapping[bytes, Decision]:
+        """See `Store.decisions`."""
+        statement = _DECISIONS.where(schema.run.c.name == run, schema.decision.c.step == step)
+        with store_errors(self._where):
+            async with self._readable().connect() as connection:
+                rows = (await connection.execute(statement)).mappings()
+                return {row["pair_key"]: Decision(**row) for row in rows}
+
+    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision]) -> None:
+        """See `Store.record_plan`."""
+        await self._queue.submit(Plan(run=run, step=step, decisions=decisions))
+
+    async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
+        """See `Store.record_step`.  Recording a step again adds a row of statistics and renews source and status."""
+        await self._queue.submit(Finish(statistics=statistics, decisions=decisions))
+
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
+        """See `Store.reserve`.  Raises `StoreError` for an id that was used before."""
+        return bool(await self._queue.submit(Reserve(run=run, reservation=reservation, stock=stock)))
+
+    async def settle(self, run: str, reservation: Reservation, question: Question, call: Call) -> None:
+        """See `Store.settle`.  Of a reservation that is closed already the reply is kept and nothing is charged."""
+        await self._queue.submit(Settle(run=run, reservation=reservation, question=question, call=call))
+
+    async def charge(self, run: str, reservation: Reservation) -> None:
+        """See `Store.charge`."""
+        await self._queue.submit(Close(run=run, reservation=reservation, state=ReservationState.CHARGED, actual=reservation.cost))
+
+    async def release(self, run: str, reservation: Reservation) -> None:
+        """See `Store.release`."""
+        await self._queue.submit(Close(run=run, reservation=reservation, state=ReservationState.RELEASED, actual=Cost()))
+
+    async def run_state(self, run: str) -> RunState:
+        """See `Store.run_state`."""
+        with store_errors(self._where):
+            async with self._readable().connect() as connection:
+                return await run_state(connection, run)
+
+    async def aclose(self) -> None:
+        """See `Store.aclose`."""
+        self._closed = True
+        await self._queue.aclose()
+        await self._reader.dispose()
+        await self._engine.dispose()
+
+    def _readable(self) -> AsyncEngine:
+        if self._closed:
+            raise StoreUnavailable(f"{self._where}: the store is closed; open it again to go on")
+        return self._reader
+
+    async def _commit(self, operations: Sequence[Operation]) -> Sequence[object]:
+        """Apply operations in one transaction and return their results; raising means that nothing was changed."""
+        now = self._wall()
+        with store_errors(self._where):
+            await self._learn_runs({item.run for item in operations if not isinstance(item, OpenRun)})
+            rows = await self._rows(operations, now)
+            async with self._engine.begin() as connection:
+                return await apply(connection, operations, rows, self._run_ids, now)
+
+    async def _rows(self, operations: Sequence[Operation], now: float) -> Rows:
+        """Hash and lay out what will be written: on a worker thread if there is any."""
+        large = [item for item in operations if isinstance(item, Settle | Plan | Finish)]
+        return await asyncio.to_thread(build_rows, large, self._run_ids, now) if large else Rows()
+
+    async def _learn_runs(self, names: set[str]) -> None:
+        missing = names - self._run_ids.keys()
+        if not missing:
+            return
+        async with self._reader.connect() as connection:
+            found = await connection.execute(select(schema.run.c.name, schema.run.c.id).where(schema.run.c.name.in_(missing)))
+            self._run_ids.update((name, number) for name, number in found)
+        if names - self._run_ids.keys():
+            raise unknown_run(min(names - self._run_ids.keys()))
+
+
+_CALLS = select(schema.call)
+_DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)
+
+
+def _call(row: Sequence[Any]) -> Call:
+    """Read a row of `call`, its columns in the order of the table."""
+    key, pair_key, judge, canonical, sample, text, reasoning, refusal, finish_reason, *rest = row
+    status, preferred, strong, version, prompt, completion, thought, cached, usd, latency_s, attempts, model, request_id, created_at = rest
+    reply = Reply(
+        text=text,
+        reasoning=reasoning,
+        refusal=refusal,
+        finish_reason=finish_reason,
+        usage=Usage(prompt=prompt, completion=completion, reasoning=thought, cached=cached),
+        usd=usd,
+        latency_s=latency_s,
+        attempts=attempts,
+        model=model,
+        request_id=request_id,
+    )
+    return Call(
+        key=key,
+        pair_key=pair_key,
+        judge=judge,
+        canonical=canonical,
+        reply=reply,
+        reading=Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version),
+        created_at=created_at,
+        sample=sample,
+    )
+
+
+def _chunks(items: Mapping[Item, object], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

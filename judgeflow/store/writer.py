@@ -1,0 +1,105 @@
+"""Group commit: writes that wait at the same moment share one transaction.
+
+A commit costs the same for one write as for hundreds, so under load the store is as fast as its batches are large, and an idle
+store answers at once: nothing waits for a batch to fill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from judgeflow.errors import StoreUnavailable
+
+MOST_PER_BATCH = 512
+
+Operation = TypeVar("Operation")
+
+
+class GroupWriter(Generic[Operation]):
+    """Runs operations in the order they were submitted, many per call of `commit`.
+
+    `commit` applies all operations it is given in one transaction and returns their results, or raises and has changed nothing.
+    The queue is as long as there are callers waiting, since each waits for its own operation.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Operation]], Awaitable[Sequence[object]]]) -> None:
+        self._commit = commit
+        # Appended to by submit(), emptied by the one task; both run on the same loop.
+        self._queue: deque[tuple[Operation, asyncio.Future[object]]] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, operation: Operation) -> object:
+        """Return the operation's result once it is committed.
+
+        Cancelling the caller does not take the operation back: it was accepted before the first await.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed; open it again to go on")
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._queue.append((operation, future))
+        self._wake.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="judgeflow store writer")
+        return await future
+
+    async def aclose(self) -> None:
+        """Commit what was accepted, then stop.  Idempotent."""
+        self._closed = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})  # unlike awaiting the task, this leaves it running if we are cancelled
+
+    async def _run(self) -> None:
+        try:
+            while self._queue or not self._closed:
+                await self._next_batch()
+        finally:
+            # Only when the loop itself is being torn down is anything left here.
+            self._answer([future for _, future in self._queue], [StoreUnavailable("the store's loop has ended")] * len(self._queue))
+
+    async def _next_batch(self) -> None:
+        if not self._queue:
+            self._wake.clear()
+            await self._wake.wait()
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_BATCH))]
+        futures = [future for _, future in batch]
+        results: Sequence[object] = [StoreUnavailable("the store's loop has ended during a write")] * len(batch)
+        try:
+            results = await self._results([operation for operation, _ in batch])
+        finally:
+            self._answer(futures, results)
+
+    async def _results(self, operations: Sequence[Operation]) -> Sequence[object]:
+        """Commit all; if that fails for another reason than the database itself, each alone, so that only the bad one fails."""
+        try:
+            return await self._commit(operations) if operations else ()
+        except StoreUnavailable as error:
+            return [error] * len(operations)
+        except Exception as error:  # whatever it is belongs to the caller of the operation, not to this task
+            if len(operations) == 1:
+                return [error]
+            return [(await self._results([operation]))[0] for operation in operations]
+
+    @staticmethod
+    def _answer(futures: Sequence[asyncio.Future[object]], results: Sequence[object]) -> None:
+        for future, result in zip(futures, results, strict=True):
+            if future.done():  # its caller was cancelled
+                continue
+            if isinstance(result, StoreUnavailable):
+                future.set_exception(_own(result))
+            elif isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+def _own(error: StoreUnavailable) -> StoreUnavailable:
+    """Return a copy, so that callers who share a failure do not share a traceback."""
+    copy = StoreUnavailable(str(error))
+    copy.__cause__ = error.__cause__
+    return copy
