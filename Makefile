@@ -25,16 +25,12 @@ demo: $(READY) ## Route generated pairs through a local judge, offline
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 .PHONY: test
-test: $(READY) ## Run the tests (not the slow ones)
-	$(BIN)/python -m pytest
+test: $(READY) ## Run the tests (not the slow ones); COVERAGE=1 measures branch coverage
+	$(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-slow
 test-slow: $(READY) ## Run the slow tests only
 	$(BIN)/python -m pytest -m slow
-
-.PHONY: coverage
-coverage: $(READY) ## Run the tests and report branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
 
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Ask a strong LLM judge only where your preference model is uncertain.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("route")(route)

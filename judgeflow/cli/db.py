@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "sqlite+aiosqlite:///judgeflow.db"
 
-app = typer.Typer(help="Create, upgrade, check and describe a verdict database.", no_args_is_help=True)
+app = typer.Typer(help="Create, upgrade, check and describe a verdict database.", no_args_is_help=True, rich_markup_mode=None)
 
 Url = Annotated[
     str | None, typer.Option("--url", help="Database address or file; default: [store] url of the configuration, or judgeflow.db.")

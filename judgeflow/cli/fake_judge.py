@@ -38,7 +38,7 @@ def fake_judge(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8399,
     seed: Annotated[int, typer.Option(help="Another seed gives other opinions, latencies and faults.")] = 0,
 ) -> None:
-    """Run an OpenAI-compatible judge that misbehaves on request, until Ctrl-C.
+    """Run a local judge that misbehaves on request.
 
     Example: judgeflow fake-judge --pairs pairs.jsonl --faults 429:0.1,hang:0.01
 

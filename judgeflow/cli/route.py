@@ -32,7 +32,7 @@ def route(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
-    """Route pairs: stored verdicts first, then the judge, within limits and budget.
+    """Route a file of pairs to stored verdicts and the judge.
 
     The same command continues a run that was interrupted: what was paid for is in the database and is not asked again.
 
