@@ -70,7 +70,7 @@ class Job:
 class Dispatcher:
     """Lets questions out in FIFO order, as fast as limits and budget allow and no faster.
 
-    Everything happens on one loop.  `_queue`, `_in_flight` and `_halted` change only between awaits, in the methods below.
+    Everything happens on one loop.  `_queue`, `_jobs`, `_in_flight` and `_halted` change only between awaits, in the methods below.
     """
 
     judge: Judge
@@ -85,6 +85,7 @@ class Dispatcher:
     refusal: JudgeflowError | None = None
     answered: bool = False
     _queue: deque[Job] = field(default_factory=deque)
+    _jobs: dict[bytes, Job] = field(default_factory=dict)
     _resting: dict[Job, asyncio.TimerHandle] = field(default_factory=dict)
     _in_flight: int = 0
     _halted: JudgeflowError | None = None
@@ -107,9 +108,17 @@ class Dispatcher:
         if self._halted is not None:
             self._drop(job, self._halted)
         else:
+            self._jobs[question.call_key] = job
+            future.add_done_callback(lambda _: self._jobs.pop(question.call_key))
             self._queue.append(job)
             self._wake.set()
         return future
+
+    def prolong(self, call_key: bytes, deadline: float | None) -> None:
+        """Somebody else waits for this question too: keep it wanted until the later of both deadlines."""
+        job = self._jobs.get(call_key)
+        if job is not None and job.deadline is not None:
+            job.deadline = None if deadline is None else max(job.deadline, deadline)
 
     def halt(self, reason: JudgeflowError) -> None:
         """Send nothing more, ever; what is under way may come back."""

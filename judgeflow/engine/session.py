@@ -193,6 +193,7 @@ class Session:
         under_way = self._flights.pending(question.call_key)
         if under_way is not None:
             self._budget.unplan(cost)
+            dispatcher.prolong(question.call_key, deadline)
             return under_way
         return self._flights.launch(question.call_key, dispatcher.submit(question, cost, deadline))
 

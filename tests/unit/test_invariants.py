@@ -124,3 +124,22 @@ def test_a_judges_retry_after_holds_every_question_back_not_only_its_own():
     assert 30.0 <= statistics.seconds < 31.0
     assert seen.requests == 21
     assert statistics.sources == {"judge": 10}
+
+
+def test_a_question_shared_by_two_steps_stays_wanted_until_the_later_deadline():
+    """One call takes 10 s and one is out at a time: the first step's 45 s are enough for half of the eight calls."""
+    pairs = arithmetic_pairs(4)
+
+    async def main(clock):
+        judge = ScriptedJudge(clock=clock, latency=10.0)
+        routing = RoutingConfig(policy="always", step_deadline_s=45.0)
+        async with Scheduler(store=MemoryStore(), judge=judge, routing=routing, clock=clock, max_in_flight=1) as scheduler:
+            first = asyncio.ensure_future(scheduler.route(pairs))
+            await clock.sleep(40.0)
+            second = await scheduler.route(pairs)
+            return (await first).statistics.statuses, second.statistics.statuses, judge.statistics.requests
+
+    first, second, requests = run(main)
+    assert first == {"ok": 2, "deadline": 2}
+    assert second == {"ok": 4}
+    assert requests == 8
