@@ -141,6 +141,14 @@ class Dispatcher:
         return self._in_flight
 
     async def _run(self) -> None:
+        try:
+            await self._let_out()
+        except Exception as error:  # a gate is foreign code: if it breaks, nobody may wait for it
+            self.refusal = JudgeError(f"the gate raised {error!r}; nothing more is asked")
+            self.halt(self.refusal)
+            self.observers.notice("judge_stopped", error=str(self.refusal))
+
+    async def _let_out(self) -> None:
         while True:
             job = await self._next()
             if not self._still_wanted(job):
@@ -150,8 +158,8 @@ class Dispatcher:
             except ValueError:
                 self._drop(job, NotAsked("too_long"))
                 continue
-            except asyncio.CancelledError:
-                self._drop(job, self._halted or NotAsked("interrupted"))
+            except BaseException:  # the job in hand is not in the queue any more
+                self._drop(job, self._halted or JudgeError("the gate failed"))
                 raise
             if self._still_wanted(job):
                 self._in_flight += 1
@@ -215,7 +223,9 @@ class Dispatcher:
             await self._succeeded(job, reply)
 
     async def _succeeded(self, job: Job, reply: Reply) -> None:
-        self.answered, self.refusal = True, None
+        self.answered = True
+        if self._halted is None:
+            self.refusal = None
         question = job.question
         call = Call(
             key=question.call_key,

@@ -489,6 +489,32 @@ async def test_a_reply_that_the_judges_reader_chokes_on_is_kept_and_not_asked_ag
     assert {event for event, _ in seen.notices} == {"reply_unreadable"}
 
 
+class _BrokenGate:
+    """Lets one request pass, then breaks."""
+
+    def __init__(self):
+        self.passed = 0
+
+    async def admit(self, tokens):
+        self.passed += 1
+        if self.passed > 1:
+            raise ZeroDivisionError
+        return lambda _: None
+
+    def pause(self, seconds):
+        pass
+
+    def capacity(self, until):
+        return None
+
+
+async def test_a_gate_with_a_bug_ends_in_labelled_outcomes(database):
+    async with FakeJudge() as server, scheduling(server, database, gate=_BrokenGate()) as scheduler:
+        step = await scheduler.route(arithmetic_pairs(5))
+        assert "ZeroDivisionError" in str(scheduler.refusal)
+    assert step.statistics.statuses == {"one_order": 1, "judge_error": 4}
+
+
 class _ThrowingJudge(HttpJudge):
     """Raises something that is no JudgeError."""
 
