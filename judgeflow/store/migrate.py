@@ -45,6 +45,8 @@ async def inspect(url: str) -> SchemaState:
     """Tell what lies at `url` without changing it.  Raises `StoreUnavailable` if that cannot be read."""
     address = normalise_url(url)
     path = file_of(address)
+    if path.is_dir():  # opening it would fail too, but on a thread that may outlive a short event loop
+        raise StoreUnavailable(f"{path} is a folder; choose a file as [store] url")
     with store_errors(str(path)):
         if not path.exists():
             return SchemaState(kind="missing")
