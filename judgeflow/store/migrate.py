@@ -5,6 +5,7 @@ An older database is never upgraded in passing: other processes may still be wri
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,8 +46,11 @@ async def inspect(url: str) -> SchemaState:
     """Tell what lies at `url` without changing it.  Raises `StoreUnavailable` if that cannot be read."""
     address = normalise_url(url)
     path = file_of(address)
-    if path.is_dir():  # opening it would fail too, but on a thread that may outlive a short event loop
+    # Opening these would fail too, but on a thread that may outlive a short event loop.
+    if path.is_dir():
         raise StoreUnavailable(f"{path} is a folder; choose a file as [store] url")
+    if path.exists() and not os.access(path, os.R_OK):
+        raise StoreUnavailable(f"{path}: the file cannot be read; change its permissions, or choose another [store] url")
     with store_errors(str(path)):
         if not path.exists():
             return SchemaState(kind="missing")
