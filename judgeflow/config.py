@@ -235,16 +235,25 @@ def _parse(text: str, source: Path) -> dict[str, Any]:
 def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
     """(section, key, raw value, where it was set), weakest first."""
     layers = []
-    for name in sorted(environ):
+    for name in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX) and separator:
-            layers.append((section, key, environ[name], f"environment variable {name}"))
+        if not separator:
+            raise ConfigurationError(_not_a_setting(name))
+        layers.append((section, key, environ[name], f"environment variable {name}"))
     for name, raw in overrides.items():
         section, separator, key = name.partition(".")
         if not separator:
             raise ConfigurationError(f"--set {name}: expected SECTION.KEY=VALUE, for instance routing.policy=always")
         layers.append((section, key, raw, f"--set {name}"))
     return layers
+
+
+def _not_a_setting(name: str) -> str:
+    """What to say about a variable that has our prefix and names no section and key: it would go unnoticed."""
+    known = [f"{section}__{key}".upper() for section in sections() for key in keys_of(section)]
+    close = difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX).upper(), known, n=1, cutoff=0.55)
+    hint = f"did you mean {ENVIRONMENT_PREFIX}{close[0]}?" if close else f"for instance {ENVIRONMENT_PREFIX}ROUTING__POLICY=always"
+    return f"environment variable {name}: expected {ENVIRONMENT_PREFIX}SECTION__KEY, with two underscores; {hint}"
 
 
 def _value(raw: str, *, textual: bool) -> Any:

@@ -130,7 +130,7 @@ def test_a_minimal_file_gets_the_documented_defaults(load):
 
 def test_the_environment_wins_over_the_file_and_the_command_line_over_both(load):
     text = f"{MINIMAL}seed = 1\nverdict_margin = 1.0\n[limits]\nmax_in_flight = 1\n"
-    environ = {"JUDGEFLOW_LIMITS__MAX_IN_FLIGHT": "2", "JUDGEFLOW_ROUTING__SEED": "2", "OTHER_ROUTING__SEED": "9", "JUDGEFLOW_HOME": "/x"}
+    environ = {"JUDGEFLOW_LIMITS__MAX_IN_FLIGHT": "2", "JUDGEFLOW_ROUTING__SEED": "2", "OTHER_ROUTING__SEED": "9"}
     config = load(text, environ=environ, overrides={"routing.seed": "3"})
     assert (config.routing.verdict_margin, config.limits.max_in_flight, config.routing.seed) == (1.0, 2, 3)
 
@@ -230,6 +230,9 @@ def test_an_impossible_threshold_is_told_once_and_in_plain_words(complaint, thre
         ("JUDGEFLOW_JUDGE__MODLE", "m", "[judge] modle: unknown key; did you mean model?"),
         ("JUDGEFLOW_ROOTING__POLICY", "always", "[rooting]: unknown section; did you mean routing?"),
         ("JUDGEFLOW_ROUTING__POLICY", "margin", "[routing] policy: 'margin' ranks pairs by a scorer"),
+        ("JUDGEFLOW_BUDGET_REQUESTS", "5", "expected JUDGEFLOW_SECTION__KEY, with two underscores; did you mean JUDGEFLOW_BUDGET__REQUESTS?"),
+        ("JUDGEFLOW_MODEL", "m", "expected JUDGEFLOW_SECTION__KEY, with two underscores; did you mean JUDGEFLOW_JUDGE__MODEL?"),
+        ("JUDGEFLOW_HOME", "x", "expected JUDGEFLOW_SECTION__KEY, with two underscores; for instance JUDGEFLOW_ROUTING__POLICY=always"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(complaint, name, value, message):
