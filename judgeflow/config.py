@@ -171,6 +171,11 @@ class Config(_Section):
         check_adaptive(routing, self.budget)
         return self
 
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        check_prices(self.judge, self.budget)
+        return self
+
     def path(self, relative: str) -> Path:
         """Return a path of this configuration, taken from [run] directory."""
         return Path(self.run.directory).expanduser() / Path(relative).expanduser()
@@ -184,6 +189,15 @@ def check_adaptive(routing: RoutingConfig, budget: BudgetConfig) -> None:
         raise ValueError(
             "[routing] threshold: 'adaptive' has nothing to adapt to; set [routing] max_share or step_deadline_s, or [budget] steps, "
             "or give the threshold as a number"
+        )
+
+
+def check_prices(judge: JudgeConfig, budget: BudgetConfig) -> None:
+    """Raise `ValueError` for a budget in dollars that nothing would ever be charged to."""
+    if budget.usd is not None and not judge.prompt_usd_per_mtok and not judge.completion_usd_per_mtok:
+        raise ValueError(
+            "[budget] usd: limits nothing while every reply costs 0; set [judge] prompt_usd_per_mtok and completion_usd_per_mtok to the "
+            "judge's prices, or limit requests or tokens instead"
         )
 
 

@@ -54,7 +54,7 @@ def test_estimated_tokens_are_announced_where_tokens_are_limited_and_only_there(
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     for sections, expected in (
         ({"limits": {"tokens_per_minute": 10}}, ["tokens_estimated"]),
-        ({"budget": {"usd": 1.0}}, ["tokens_estimated"]),
+        ({"budget": {"usd": 1.0}, "judge": {"prompt_usd_per_mtok": 2.0}}, ["tokens_estimated"]),
         ({"budget": {"requests": 1}}, []),
     ):
         seen = Notices()

@@ -76,7 +76,7 @@ def table(**values):
 configs = st.fixed_dictionaries(
     {
         "judge": st.fixed_dictionaries(
-            {"model": texts},
+            {"model": texts, "prompt_usd_per_mtok": positive},
             optional={
                 "id": texts,
                 "base_url": texts.map("https://{}".format),
@@ -87,7 +87,7 @@ configs = st.fixed_dictionaries(
                 "graded": st.booleans(),
                 "timeout_s": positive,
                 "extra_body": st.dictionaries(texts.map("x{}".format), json_values, max_size=3),
-                "prompt_usd_per_mtok": amounts,
+                "completion_usd_per_mtok": amounts,
             },
         ),
         "routing": st.fixed_dictionaries(
@@ -299,6 +299,17 @@ def test_an_adaptive_threshold_with_nothing_to_adapt_to_is_a_mistake(complaint):
 @pytest.mark.parametrize("way", ["max_share = 0.2", "step_deadline_s = 60", "threshold = 0.7", "[budget]\nsteps = 100\nrequests = 10"])
 def test_each_way_that_the_message_names_gives_an_adaptive_threshold_its_meaning(load, way):
     assert load(f"{MINIMAL.replace('always', 'random')}{way}").routing.policy == "random"
+
+
+def test_a_budget_in_dollars_needs_the_judges_prices(complaint):
+    message = complaint(f"{MINIMAL}[budget]\nusd = 5.0")
+    assert message.startswith("judgeflow.toml:7: [budget] usd: limits nothing while every reply costs 0")
+    assert "[judge] prompt_usd_per_mtok and completion_usd_per_mtok" in message
+
+
+@pytest.mark.parametrize("price", ["judge.prompt_usd_per_mtok", "judge.completion_usd_per_mtok"])
+def test_one_price_gives_a_budget_in_dollars_its_meaning(load, price):
+    assert load(overrides={"budget.usd": "5.0", price: "0.1"}).budget.stock == Stock(usd=5.0)
 
 
 # Secrets
