@@ -31,6 +31,7 @@ _VARIABLE_NAME = re.compile(r"(?!sk_|gsk_|hf_|AIza)[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"\b(sk-|sk_|gsk_|hf_|AIza)[\w-]+|(?<=://)[^/@\s]+(?=@)")
 _LONGEST_SHOWN = 80
 _THRESHOLD = "it should be 'adaptive' or a finite number"
+_TABLE = 'it should be a TOML inline table, for instance {top_p = 0.9}; from outside the file also a JSON object, {"top_p": 0.9}'
 
 
 class _Section(BaseModel):
@@ -271,12 +272,22 @@ def _not_a_setting(name: str) -> str:
 
 
 def _value(raw: str, *, textual: bool) -> Any:
-    """Read a value as TOML would; what is no TOML value is a string, and so is everything where only a text will do."""
+    """Read a value as TOML would, or a JSON object; what is neither is a string, and so is everything where only a text will do."""
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        return raw
+        value = _json_object(raw)
     return raw if textual and not isinstance(value, str) else value
+
+
+def _json_object(raw: str) -> Any:
+    """The JSON object that `raw` is; `raw` itself if it is none."""
+    if not raw.lstrip().startswith("{"):
+        return raw
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw
 
 
 def _texts_of(section: str) -> set[str]:
@@ -327,7 +338,11 @@ def _explain(problem: Any, where: tuple[str, ...]) -> str:
         return "is required" if len(where) > 1 else "this section is required"
     if problem["type"] == "model_type":
         return f"must be a section, written [{where[0]}]"
-    accepted = _THRESHOLD if where == ("routing", "threshold") else problem["msg"][0].lower() + problem["msg"][1:]
+    accepted = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] == "dict_type":
+        accepted = _TABLE
+    if where == ("routing", "threshold"):
+        accepted = _THRESHOLD
     return f"{_shown(problem['input'])} is not accepted; {accepted.replace('input should', 'it should')}"
 
 

@@ -151,6 +151,25 @@ def test_structured_values_may_be_given_as_toml_on_the_command_line(load):
     assert config.routing.threshold == 0.3
 
 
+@pytest.mark.parametrize("value", ['{"top_p": 0.9, "stop": ["x"]}', ' {"top_p":0.9,"stop":["x"]}', '{top_p = 0.9, stop = ["x"]}'])
+def test_more_fields_of_the_request_may_be_given_from_outside_as_json_or_toml(load, value):
+    fields = {"top_p": 0.9, "stop": ["x"]}
+    assert load(overrides={"judge.extra_body": value}).judge.extra_body == fields
+    assert load(environ={"JUDGEFLOW_JUDGE__EXTRA_BODY": value}).judge.extra_body == fields
+
+
+def test_a_text_that_looks_like_json_stays_a_text(load):
+    assert load(overrides={"run.name": '{"a": 1}'}).run.name == '{"a": 1}'
+
+
+@pytest.mark.parametrize("value", ["top_p=0.9", '{"top_p": 0.9', "[1]", "{top_p}"])
+def test_more_fields_in_another_form_are_refused_with_the_two_that_are_accepted(complaint, value):
+    message = complaint(overrides={"judge.extra_body": value})
+    assert message.startswith("--set judge.extra_body: [judge] extra_body: ")
+    assert "a TOML inline table, for instance {top_p = 0.9}" in message
+    assert '{"top_p": 0.9}' in message
+
+
 def test_a_file_saved_with_a_byte_order_mark_is_read(load):
     assert load(b"\xef\xbb\xbf" + MINIMAL.encode()).judge.model == "m"
 
@@ -230,7 +249,11 @@ def test_an_impossible_threshold_is_told_once_and_in_plain_words(complaint, thre
         ("JUDGEFLOW_JUDGE__MODLE", "m", "[judge] modle: unknown key; did you mean model?"),
         ("JUDGEFLOW_ROOTING__POLICY", "always", "[rooting]: unknown section; did you mean routing?"),
         ("JUDGEFLOW_ROUTING__POLICY", "margin", "[routing] policy: 'margin' ranks pairs by a scorer"),
-        ("JUDGEFLOW_BUDGET_REQUESTS", "5", "expected JUDGEFLOW_SECTION__KEY, with two underscores; did you mean JUDGEFLOW_BUDGET__REQUESTS?"),
+        (
+            "JUDGEFLOW_BUDGET_REQUESTS",
+            "5",
+            "expected JUDGEFLOW_SECTION__KEY, with two underscores; did you mean JUDGEFLOW_BUDGET__REQUESTS?",
+        ),
         ("JUDGEFLOW_MODEL", "m", "expected JUDGEFLOW_SECTION__KEY, with two underscores; did you mean JUDGEFLOW_JUDGE__MODEL?"),
         ("JUDGEFLOW_HOME", "x", "expected JUDGEFLOW_SECTION__KEY, with two underscores; for instance JUDGEFLOW_ROUTING__POLICY=always"),
     ],
