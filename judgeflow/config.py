@@ -139,7 +139,7 @@ class RoutingConfig(_Section):
 class StoreConfig(_Section):
     """[store]: where verdicts are kept."""
 
-    url: NonEmpty = Field("sqlite+aiosqlite:///judgeflow.db", description="SQLAlchemy address of the verdict database")
+    url: NonEmpty = Field("sqlite+aiosqlite:///judgeflow.db", description="path or SQLAlchemy address of the verdict database")
 
 
 class LogConfig(_Section):

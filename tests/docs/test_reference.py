@@ -1,9 +1,12 @@
 """The reference pages name exactly what there is."""
 
 import inspect
+import json
 import re
 import tomllib
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import pytest
 
@@ -18,12 +21,24 @@ CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 OUTCOMES = (DOCS / "outcomes.md").read_text(encoding="utf-8")
 
 
+def accepted(annotation) -> str:
+    """What a setting of this type takes, as the page says it: the values of a Literal, or the kind of value."""
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{json.dumps(value)}`" for value in get_args(annotation))
+    if get_origin(annotation) in {UnionType, Union}:
+        return ", ".join(accepted(each) for each in get_args(annotation) if each is not NoneType)
+    kinds = {str: "text", int: "integer", float: "number", bool: "`true`, `false`", dict: "table"}
+    return kinds[str if get_origin(annotation) is Annotated else get_origin(annotation) or annotation]
+
+
 @pytest.mark.parametrize("section", Config.model_fields)
-def test_every_setting_is_documented_with_its_meaning(section):
+def test_every_setting_is_documented_with_what_it_accepts_and_means(section):
     text = CONFIGURATION.partition(f"## [{section}]")[2].partition("## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", text, re.MULTILINE))
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
     fields = Config.model_fields[section].annotation.model_fields
-    assert rows == {name: field.description for name, field in fields.items()}
+    assert {name: (values, meaning) for name, _, values, meaning in rows} == {
+        name: (accepted(field.annotation), field.description) for name, field in fields.items()
+    }
 
 
 def test_the_template_of_the_page_is_a_valid_template():
