@@ -158,6 +158,7 @@ class Preference:
             value = getattr(self, name)
             if (value is None and name == "logit") or (value is not None and not math.isfinite(value)):
                 raise ValueError(f"a preference needs a finite {name}, not {value}")
+        object.__setattr__(self, "logit", _unsigned_zero(self.logit))
 
     @property
     def probability(self) -> float:
@@ -286,6 +287,9 @@ class Verdict:
     forward: Call | None = None
     backward: Call | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logit", _unsigned_zero(self.logit))
+
     @property
     def calls(self) -> tuple[Call, ...]:
         """The one or two calls behind the verdict."""
@@ -407,6 +411,9 @@ class Outcome:
     verdict: Verdict | None = None
     acquisition: float | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logit", _unsigned_zero(self.logit))
+
     @property
     def probability(self) -> float:
         """P(response_a is preferred)."""
@@ -481,6 +488,11 @@ def _group_advantages(group: Group, logits: Any, scale: float) -> tuple[float, .
         totals[j] -= logit
     others = max(1, len(group.members) - 1)
     return tuple(scale * total / others for total in totals)
+
+
+def _unsigned_zero(logit: float) -> float:
+    """Return `logit`, with 0.0 for -0.0: negating a belief in nothing leaves it a belief in nothing."""
+    return logit + 0.0
 
 
 def sigmoid(logit: float) -> float:

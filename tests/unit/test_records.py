@@ -272,6 +272,11 @@ def test_an_outcome_without_a_judge_leaves_its_fields_null_and_its_tokens_zero()
     assert "id" not in found
 
 
+def test_a_logit_of_nothing_is_written_without_a_sign():
+    outcome = Outcome(pair=Pair(prompt="p", response_a="x", response_b="y"), logit=-0.0, source="judge")
+    assert b'"logit":0.0,' in outcome_line(outcome)
+
+
 prompts = texts | st.lists(st.builds(Message, role=texts, content=texts), min_size=1, max_size=3).map(tuple)
 
 

@@ -242,6 +242,14 @@ def test_an_outcome_tells_the_judges_choice_a_tie_for_identical_texts_and_nothin
     assert Outcome(pair=pair(), logit=0.3, source="scorer").choice is None
 
 
+@pytest.mark.parametrize("zero", [0.0, -0.0, 0])
+def test_a_logit_of_nothing_never_has_a_sign(zero):
+    belief, verdict = Preference(logit=zero), Verdict(choice="tie", logit=zero, judge=JUDGE)
+    outcome = Outcome(pair=pair(), logit=-zero, source="judge")
+    for value in (belief, belief.swapped(), verdict, verdict.swapped(), outcome):
+        assert str(value.logit) == "0.0"
+
+
 def test_reasoning_and_cached_tokens_are_not_counted_twice():
     assert Usage(prompt=100, completion=50, reasoning=40, cached=90).total == 150
 
