@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -144,10 +145,21 @@ def pair_lines(pairs: list[Pair]) -> Iterator[bytes]:
 def main() -> None:
     """Write pair records to the standard output."""
     parser = argparse.ArgumentParser(prog="python -m judgeflow.testing.pairs", description="Write labelled arithmetic pairs as JSONL.")
-    parser.add_argument("count", type=int, help="how many pairs")
+    parser.add_argument("count", type=_count, help="how many pairs")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other pairs")
     arguments = parser.parse_args()
-    sys.stdout.buffer.writelines(pair_lines(arithmetic_pairs(arguments.count, arguments.seed)))
+    try:
+        sys.stdout.buffer.writelines(pair_lines(arithmetic_pairs(arguments.count, arguments.seed)))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        raise SystemExit(1) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pairs; give 0 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

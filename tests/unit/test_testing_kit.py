@@ -195,6 +195,18 @@ class TestArithmeticPairs:
         done = subprocess.run([sys.executable, "-m", "judgeflow.testing.pairs", "7", "--seed", "1"], capture_output=True, check=True)
         assert [parse_pair(line) for line in done.stdout.splitlines()] == PAIRS[:7]
 
+    def test_a_reader_that_has_seen_enough_ends_the_command_line_quietly(self):
+        command = f"{sys.executable} -m judgeflow.testing.pairs 2000 | head -1"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+        assert parse_pair(done.stdout).id == "arithmetic-00001"
+        assert done.stderr == b""
+
+    @pytest.mark.parametrize("count", ["-5", "2.5", "many"])
+    def test_what_is_no_number_of_pairs_is_a_mistake_of_usage(self, count):
+        done = subprocess.run([sys.executable, "-m", "judgeflow.testing.pairs", count], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"{count!r} is no number of pairs; give 0 or more" in done.stderr
+
 
 class TestSmallParts:
     @pytest.mark.parametrize(
