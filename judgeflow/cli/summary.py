@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from judgeflow.records import outcome_record
-from judgeflow.types import Outcome, StepResult
+from judgeflow.types import IDENTICAL, OK, Outcome, StepResult
+
+UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error")
+"""Statuses of pairs that the judge, or the way to it, failed: the same command asks about them again."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Summary:
     """
 
     out: str
+    orders: str = "both"
     skipped: int = 0
     run: str = ""
     pairs: int = 0
@@ -52,6 +56,16 @@ class Summary:
     agreement: Share = field(default_factory=Share)
     accuracy: dict[str, Share] = field(default_factory=dict)
     remaining: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def decided(self) -> int:
+        """Pairs about which somebody had a word: scorer, judge or store."""
+        return self.pairs - self.sources["fallback"]
+
+    @property
+    def unasked(self) -> Counter[str]:
+        """Pairs that the judge, or the way to it, failed, by status."""
+        return Counter({status: self.statuses[status] for status in UNASKED if self.statuses[status]})
 
     def add(self, result: StepResult) -> None:
         """Add one step."""
@@ -76,7 +90,7 @@ class Summary:
             return
         record = outcome_record(outcome)
         for name in ("choice_ab", "choice_ba", "choice"):
-            if record[name] is not None:
+            if verdict is not None and record[name] is not None:
                 self._share(name).add(record[name] == label)
         if label != "tie":
             self._share("logit").add(0.5 if outcome.logit == 0 else (outcome.logit > 0) == (label == "a"))
@@ -112,6 +126,8 @@ _ACCURACY_NAMES = {
     "logit": "accuracy of the final logit",
 }
 
+_ONE_ORDER = {"choice": "accuracy, the one order asked"}
+
 
 def print_summary(summary: Summary, *, as_json: bool) -> None:
     """Print a summary on stdout: one JSON object, or a table."""
@@ -128,9 +144,13 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
 
 def _rows(summary: Summary) -> list[tuple[str, str]]:
     rows = [("pairs", f"{summary.pairs:,}" + (f" ({summary.skipped} bad records skipped)" if summary.skipped else ""))]
-    rows.append(("decided by", _counts(summary.sources)))
-    if set(summary.statuses) - {"ok"}:
-        rows.append(("not ok", _counts(Counter({name: n for name, n in summary.statuses.items() if name != "ok"}))))
+    identical = summary.statuses[IDENTICAL]
+    rows.append(("decided by", _counts(summary.sources - Counter({"scorer": identical}))))  # where there is nothing to decide, nobody did
+    if identical:
+        rows.append(("identical, not asked", f"{identical:,}"))
+    missing = Counter({name: n for name, n in summary.statuses.items() if name not in {OK, IDENTICAL}})
+    if missing:
+        rows.append(("not ok", _counts(missing)))
     rows.append(("judge calls paid", f"{summary.calls:,}"))
     rows.append(("tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"))
     if summary.usd:
@@ -143,7 +163,7 @@ def _rows(summary: Summary) -> list[tuple[str, str]]:
     for key, title in _ACCURACY_NAMES.items():
         share = summary.accuracy.get(key)
         if share is not None and share.value is not None:
-            rows.append((title, f"{share.value:.3f} of {share.of:,}"))
+            rows.append((title if summary.orders == "both" else _ONE_ORDER.get(key, title), f"{share.value:.3f} of {share.of:,}"))
     rows.append(("seconds", f"{summary.seconds:.1f}"))
     rows.append(("outcomes", summary.out))
     return rows

@@ -1,0 +1,110 @@
+"""What a routed file came to, as the table says it."""
+
+import pytest
+
+from judgeflow.cli.summary import Summary, print_summary
+from judgeflow.types import (
+    Call,
+    Cost,
+    JudgeIdentity,
+    Outcome,
+    Pair,
+    Reading,
+    ReadingStatus,
+    Reply,
+    StepResult,
+    StepStatistics,
+    Verdict,
+)
+
+PAIR = Pair(prompt="p", response_a="x", response_b="y", label="a")
+JUDGE = JudgeIdentity(id="judge", model="m", fingerprint=b"f")
+CALL = Call(
+    key=b"k",
+    pair_key=b"p",
+    judge=b"f",
+    canonical=True,
+    reply=Reply(text="raw"),
+    reading=Reading(status=ReadingStatus.OK, preferred=1),
+    created_at=0.0,
+)
+JUDGED = Outcome(pair=PAIR, logit=2.0, source="judge", verdict=Verdict(choice="a", logit=2.0, judge=JUDGE, forward=CALL))
+IDENTICAL = Outcome(pair=PAIR, logit=0.0, source="scorer", status="identical")
+SCORED = Outcome(pair=PAIR, logit=0.3, source="scorer")
+
+
+def lost(status):
+    return Outcome(pair=PAIR, logit=0.0, source="fallback", status=status)
+
+
+def result(*outcomes):
+    statistics = StepStatistics(
+        run="run",
+        step=0,
+        pairs=len(outcomes),
+        threshold=None,
+        sources={source: sum(outcome.source == source for outcome in outcomes) for source in {outcome.source for outcome in outcomes}},
+        statuses={status: sum(outcome.status == status for outcome in outcomes) for status in {outcome.status for outcome in outcomes}},
+        calls=0,
+        spent=Cost(),
+        prompt_tokens=0,
+        completion_tokens=0,
+        agreement=None,
+        latency_s={},
+        remaining={},
+        seconds=0.0,
+    )
+    return StepResult(outcomes=outcomes, statistics=statistics)
+
+
+@pytest.fixture
+def table(capsys):
+    """The rows that are printed for these outcomes."""
+
+    def table(*outcomes, orders="both"):
+        summary = Summary(out="o.jsonl", orders=orders)
+        summary.add(result(*outcomes))
+        print_summary(summary, as_json=False)
+        cells = (line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
+        return {name.strip(): value.strip() for name, value in cells}
+
+    return table
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "decided", "identical"),
+    [
+        ([JUDGED, IDENTICAL, IDENTICAL], "judge 1", "2"),
+        ([SCORED, SCORED, IDENTICAL], "scorer 2", "1"),
+        ([IDENTICAL], "-", "1"),
+        ([SCORED, SCORED, JUDGED], "scorer 2, judge 1", None),
+    ],
+)
+def test_identical_responses_are_decided_by_nobody(table, outcomes, decided, identical):
+    rows = table(*outcomes)
+    assert rows["decided by"] == decided
+    assert rows.get("identical, not asked") == identical
+
+
+def test_identical_responses_do_not_count_as_choices_of_the_judge(table):
+    assert table(JUDGED, IDENTICAL)["accuracy, both orders combined"] == "1.000 of 1"
+
+
+def test_identical_responses_are_not_counted_as_not_ok(table):
+    assert "not ok" not in table(JUDGED, IDENTICAL)
+    assert table(JUDGED, IDENTICAL, lost("budget"))["not ok"] == "budget 1"
+
+
+@pytest.mark.parametrize("orders", ["first", "random"])
+def test_a_judge_asked_in_one_order_has_no_accuracy_of_both_orders(table, orders):
+    assert table(JUDGED)["accuracy, both orders combined"] == "1.000 of 1"
+    rows = table(JUDGED, orders=orders)
+    assert "accuracy, both orders combined" not in rows
+    assert rows["accuracy, the one order asked"] == "1.000 of 1"
+
+
+def test_what_the_judge_failed_is_told_apart_from_what_the_user_limited():
+    summary = Summary(out="o.jsonl")
+    summary.add(result(JUDGED, lost("overloaded"), lost("overloaded"), lost("reply_lost"), lost("budget"), lost("refused")))
+    assert summary.unasked == {"overloaded": 2, "reply_lost": 1}
+    assert summary.decided == 1
