@@ -12,6 +12,7 @@ from judgeflow.cli import INTERRUPTED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from judgeflow.cli.outcomes_file import OutcomesFile
     from judgeflow.cli.summary import Summary
     from judgeflow.config import Config
     from judgeflow.engine.scheduler import Scheduler
@@ -34,31 +35,39 @@ def route(
 ) -> None:
     """Route a file of pairs to stored verdicts and the judge.
 
-    The same command continues a run that was interrupted: what was paid for is in the database and is not asked again.
+    The same command continues a run that was interrupted: what was paid for is in the database and is not asked again. Outcomes grow in
+    OUTCOMES.jsonl.partial, which gets its final name when the last one is written.
+
+    Exit codes: 0 every pair has its outcome; 1 the judge, the database or the disk failed; 2 usage or configuration; 130 interrupted.
 
     Example: judgeflow route pairs.jsonl --config judgeflow.toml --out outcomes.jsonl --set routing.policy=always
     """
-    import asyncio
-
-    from judgeflow.cli.summary import Summary, print_summary
+    from judgeflow.build import store_url
+    from judgeflow.cli.outcomes_file import OutcomesFile
+    from judgeflow.cli.summary import Summary
     from judgeflow.config import load_config
     from judgeflow.records import read_pairs
+    from judgeflow.store.engines import file_of
 
     if on_bad_record not in {"fatal", "skip"}:
         raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
     loaded = load_config(config, _overrides(settings or []))
     records, bad = read_pairs(pairs, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
-    _require_folder(out)
-    for record in bad:
-        typer.echo(f"{pairs}:{record.line}: skipped: {record.reason}", err=True)
-    summary = Summary(skipped=len(bad), out=str(out))
-    run = _Run(config=loaded, source=pairs, pairs=records, out=out, step_size=step_size, retry_failed=retry_failed, summary=summary)
-    finished = asyncio.run(run.route())
-    print_summary(summary, as_json=json)
-    if not finished:
-        done = f"{summary.pairs} of {len(records)} outcomes are in {run.partial}"
-        typer.echo(f"interrupted: {done}; everything paid for is stored, and the same command goes on from there", err=True)
-        raise typer.Exit(INTERRUPTED)
+    database = file_of(store_url(loaded))
+    with OutcomesFile(out, {pairs: "the pairs", config: "the configuration", database: "the verdict database"}) as outcomes:
+        for record in bad:
+            typer.echo(f"{pairs}:{record.line}: skipped: {record.reason}", err=True)
+        run = _Run(
+            config=loaded,
+            source=pairs,
+            pairs=records,
+            outcomes=outcomes,
+            database=database,
+            step_size=step_size,
+            retry_failed=retry_failed,
+            summary=Summary(skipped=len(bad), out=str(out), orders=loaded.judge.orders),
+        )
+        _carry_out(run, as_json=json)
 
 
 def _overrides(settings: Sequence[str]) -> dict[str, str]:
@@ -73,33 +82,57 @@ def _overrides(settings: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def _require_folder(out: Path) -> None:
-    from judgeflow.errors import UsageError
+def _carry_out(run: _Run, *, as_json: bool) -> None:
+    """Route, print the summary, and end with the exit code of what happened."""
+    import asyncio
 
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist")
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder; name a file in it")
+    from judgeflow.cli.summary import print_summary
+    from judgeflow.errors import JudgeError
+
+    try:
+        asyncio.run(run.route())
+    except KeyboardInterrupt:  # the second Ctrl-C, which has said what it costs
+        raise typer.Exit(INTERRUPTED) from None
+    print_summary(run.summary, as_json=as_json)
+    if run.interrupted:
+        typer.echo(f"interrupted: {run.progress()}; everything paid for is stored, and the same command goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED)
+    complaint = run.complaint()
+    if complaint:
+        raise JudgeError(complaint)
 
 
 class _Run:
-    """One call of the verb: outcomes grow in OUT.partial, which becomes OUT when the last one is written."""
+    """One call of the verb, from pairs to a file of outcomes."""
 
     def __init__(
-        self, *, config: Config, source: Path, pairs: list[Pair], out: Path, step_size: int, retry_failed: bool, summary: Summary
+        self,
+        *,
+        config: Config,
+        source: Path,
+        pairs: list[Pair],
+        outcomes: OutcomesFile,
+        database: Path,
+        step_size: int,
+        retry_failed: bool,
+        summary: Summary,
     ) -> None:
+        from judgeflow.cli.watch import Watch
+
+        self.summary = summary
+        self.interrupted = False
         self._config = config
         self._source = source
         self._pairs = pairs
-        self._out = out
+        self._outcomes = outcomes
+        self._database = database
         self._step_size = step_size
         self._retry_failed = retry_failed
-        self._summary = summary
-        self._interrupted = False
-        self.partial = out.with_name(out.name + ".partial")
+        self._stopped = False
+        self._watch = Watch(config.judge.template, lambda message: typer.echo(message, err=True))
 
-    async def route(self) -> bool:
-        """Route every step; return False if the user interrupted."""
+    async def route(self) -> None:
+        """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
         from judgeflow.build import build_scheduler
         from judgeflow.cli.progress import progress
         from judgeflow.observe.log import console_log
@@ -109,16 +142,20 @@ class _Run:
             scheduler = build_scheduler(
                 self._config,
                 run_input=self._fingerprint(),
-                observers=[console_log(self._config.log), bar],
+                observers=[console_log(self._config.log), self._watch, bar],
                 retry_failed=self._retry_failed,
             )
             self._catch_signals(scheduler)
+            is_new = not self._database.exists()
             async with scheduler:
-                self._summary.run = scheduler.run
+                if is_new:
+                    typer.echo(f"created new verdict database {self._database}", err=True)
+                self.summary.run = scheduler.run
                 await self._write(scheduler)
-        if not self._interrupted:
-            self.partial.replace(self._out)
-        return not self._interrupted
+        if self.interrupted or self._stopped:
+            self.summary.out = str(self._outcomes.partial)
+        else:
+            self._outcomes.complete()
 
     def _fingerprint(self) -> bytes:
         """What makes this input another input: the file's content and how it is cut into steps."""
@@ -130,15 +167,30 @@ class _Run:
     async def _write(self, scheduler: Scheduler) -> None:
         from judgeflow.records import outcome_line
 
-        with self.partial.open("wb") as stream:
-            for step, start in enumerate(range(0, len(self._pairs), self._step_size)):
-                result = await scheduler.route(self._pairs[start : start + self._step_size], step=step)
-                stream.writelines(outcome_line(outcome) for outcome in result.outcomes)
-                self._summary.add(result)
-                if self._interrupted:
-                    return
-                if scheduler.refusal is not None:
-                    raise scheduler.refusal
+        for step, start in enumerate(range(0, len(self._pairs), self._step_size)):
+            result = await scheduler.route(self._pairs[start : start + self._step_size], step=step)
+            self._outcomes.write(outcome_line(outcome) for outcome in result.outcomes)
+            self.summary.add(result)
+            self._stopped = scheduler.refusal is not None
+            if self.interrupted or self._stopped:
+                return
+
+    def progress(self) -> str:
+        """How far an unfinished run has come."""
+        return f"{self.summary.decided:,} of {len(self._pairs):,} pairs are decided, the outcomes so far are in {self._outcomes.partial}"
+
+    def complaint(self) -> str:
+        """What to say if the judge failed pairs that were to be asked about; nothing if it did not."""
+        unasked = self.summary.unasked
+        parts = [f"stopped: {self.progress()}"] if self._stopped else []
+        if unasked:
+            counts = ", ".join(f"{status} {count:,}" for status, count in unasked.most_common())
+            parts.append(f"{unasked.total():,} pairs went without the judge ({counts})")
+        if not parts:
+            return ""
+        if self._watch.last_error is not None:
+            parts.append(f"the last error: {self._watch.last_error}")
+        return "; ".join([*parts, "the same command asks again what is missing"])
 
     def _catch_signals(self, scheduler: Scheduler) -> None:
         import asyncio
@@ -146,12 +198,20 @@ class _Run:
 
         loop = asyncio.get_running_loop()
 
-        def interrupt(number: int) -> None:
-            self._interrupted = True
+        def leave() -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            lost = f"the replies of {scheduler.in_flight} requests in flight are lost, and the budget counts them at their worst case"
+            typer.echo(f"left: {lost}; everything before is stored, and the same command goes on from there", err=True)
+            raise KeyboardInterrupt
+
+        def interrupt() -> None:
+            self.interrupted = True
             scheduler.stop()
-            loop.remove_signal_handler(number)
             waiting = f"waiting for {scheduler.in_flight} requests in flight, whose replies are paid for"
             typer.echo(f"stopping: {waiting}; press Ctrl-C again to leave them", err=True)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, leave)
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupt, number)
+            loop.add_signal_handler(number, interrupt)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from judgeflow.cli.outcomes_file import OutcomesFile
 from judgeflow.records import outcome_line, read_pairs
-from judgeflow.testing import FakeJudge, arithmetic_pairs
+from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs
 from judgeflow.types import Outcome, Pair
+from judgeflow.verdicts.prompt import load_template
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SECRET = "sk-test-7c1e0f"
@@ -126,10 +129,31 @@ async def test_ctrl_c_waits_for_replies_that_are_paid_for_and_exits_130(tmp_path
         ended = await end(process)
         assert ended.code == 130
         assert "requests in flight" in ended.err
-        assert "outcomes are in outcomes.jsonl.partial" in ended.err
+        partial = (tmp_path / "outcomes.jsonl.partial").read_text()
+        decided = sum(json.loads(line)["source"] != "fallback" for line in partial.splitlines())
+        assert 0 < decided < 60
+        assert f"{decided} of 60 pairs are decided, the outcomes so far are in outcomes.jsonl.partial" in ended.err
+        assert re.search(r"│ outcomes +│ outcomes\.jsonl\.partial +│", ended.out)
         assert server.statistics.answered == server.statistics.requests == stored_calls(tmp_path) < 120
         assert (await judgeflow(tmp_path, *ROUTE)).code == 0
         assert server.statistics.requests == 120
+
+
+async def test_a_second_ctrl_c_leaves_at_once_and_says_what_is_lost(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(20))
+    async with FakeJudge.from_pairs(pairs, faults=["hang"] * 6) as server:
+        configure(tmp_path, server, "[limits]\nmax_in_flight = 6\n")
+        process = await start(tmp_path, *ROUTE)
+        while server.statistics.requests < 6:
+            await asyncio.sleep(0)
+        process.send_signal(signal.SIGINT)
+        stopping = [await process.stderr.readline() for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        ended = await end(process)
+    assert b"stopping: waiting for 6 requests in flight" in stopping[1]
+    assert (ended.code, ended.out) == (130, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith("left: the replies of 6 requests in flight are lost, and the budget counts them at their worst case")
 
 
 async def test_logs_hold_one_event_per_call_and_step_and_neither_texts_nor_secrets(tmp_path):
@@ -242,6 +266,10 @@ async def test_a_bad_setting_is_named_by_key_and_line_before_anything_is_spent(t
         (("--set", "judge.base_url=localhost:80"), 2, "not an http:// or https:// address"),
         (("--config", "absent.toml"), 2, "no such configuration file"),
         (("--out", "no/such/folder/o.jsonl"), 2, "does not exist"),
+        (("--out", "pairs.jsonl/o.jsonl"), 2, "Not a directory"),
+        (("--out", "pairs.jsonl"), 2, "would overwrite pairs.jsonl, the pairs"),
+        (("--out", "./judgeflow.toml"), 2, "would overwrite judgeflow.toml, the configuration"),
+        (("--out", "/dev/null"), 2, "a device or a pipe"),
         (("--on-bad-record", "ignore"), 2, "fatal"),
         (("--set", "store.url=sqlite+aiosqlite:///no/such/folder/x.db"), 1, "no/such/folder"),
     ],
@@ -256,6 +284,138 @@ async def test_a_wrong_call_says_what_to_do_and_spends_nothing(tmp_path, flags, 
     assert words in ended.err
     assert "Traceback" not in ended.err
     assert not (tmp_path / "outcomes.jsonl").exists()
+
+
+async def outcomes_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "outcomes.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("faults", "status"), [("503:1", "overloaded"), ("429-bare:1", "rate_limited"), ("reset:1", "reply_lost")])
+async def test_a_judge_that_fails_is_told_at_the_end_and_by_the_exit_code_though_every_pair_has_its_outcome(tmp_path, faults, status):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(4))
+    patience = ("--set", "judge.retry_attempts=1", "--set", "judge.retry_for_s=0.01")
+    async with FakeJudge.from_pairs(pairs, faults=faults) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, *patience)
+    assert ended.code == 1
+    last = ended.err.splitlines()[-1]
+    assert last.startswith(f"judgeflow: 4 pairs went without the judge ({status} 4); the last error: the judge at http://127.0.0.1:")
+    assert last.endswith("; the same command asks again what is missing")
+    assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 4
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        again = await judgeflow(tmp_path, *ROUTE, "--json")
+    assert (again.code, json.loads(again.out)["sources"]) == (0, {"judge": 4})
+
+
+async def test_a_judge_that_refuses_service_stops_the_run_with_what_it_has_in_the_partial_file(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(9))
+    async with FakeJudge.from_pairs(pairs, faults=["ok"] * 6 + ["quota"] * 99) as server:
+        configure(tmp_path, server, "[limits]\nmax_in_flight = 1\n")
+        ended = await judgeflow(tmp_path, *ROUTE, "--step-size", "3")
+        assert server.statistics.requests == 7
+    assert ended.code == 1
+    assert re.search(r"│ outcomes +│ outcomes\.jsonl\.partial +│", ended.out)
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("judgeflow: stopped: 3 of 9 pairs are decided, the outcomes so far are in outcomes.jsonl.partial; ")
+    assert "3 pairs went without the judge (judge_stopped 3); the last error: the judge at" in last
+    assert not (tmp_path / "outcomes.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("faults", "flags", "status"),
+    [
+        ("refusal:1", (), "refused"),
+        ("no-tag:1", (), "unparseable"),
+        ("length:1", (), "truncated"),
+        ("400:1", (), "rejected"),
+        ("hang:1", ("--set", "routing.step_deadline_s=0.2", "--set", "judge.timeout_s=0.4"), "deadline"),
+        ("", ("--set", "budget.requests=0"), "budget"),
+        ("", ("--set", "judge.max_prompt_tokens=1"), "too_long"),
+    ],
+)
+async def test_what_the_user_limited_or_the_judge_answered_is_no_failure_of_the_run(tmp_path, faults, flags, status):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(2))
+    async with FakeJudge.from_pairs(pairs, faults=faults) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, *flags)
+    assert ended.code == 0, ended.err
+    assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 2
+
+
+async def test_a_file_that_another_run_is_writing_is_refused_before_anything_is_asked(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(3))
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        with OutcomesFile(tmp_path / "outcomes.jsonl", {}):
+            refused = await judgeflow(tmp_path, *ROUTE)
+        assert server.statistics.requests == 0
+        assert (await judgeflow(tmp_path, *ROUTE)).code == 0
+    assert refused.code == 2
+    assert refused.err.startswith("judgeflow: --out outcomes.jsonl: another judgeflow is writing outcomes.jsonl.partial")
+
+
+async def test_a_full_disk_is_one_message_and_exit_code_1(tmp_path):
+    same = "x" * 1_000_000
+    write_pairs(tmp_path, [Pair(prompt="p", response_a=same, response_b=same)])
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        command = f"ulimit -f 1500; exec {sys.executable} -m judgeflow {' '.join(ROUTE)}"  # blocks of a kilobyte
+        process = await asyncio.create_subprocess_exec("bash", "-c", command, cwd=tmp_path, stderr=asyncio.subprocess.PIPE)
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "judgeflow: outcomes.jsonl.partial cannot be written: File too large; " in said.decode()
+    assert "Traceback" not in said.decode()
+
+
+async def test_a_new_database_is_told_and_one_that_is_there_is_not(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(1))
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        first, second = [await judgeflow(tmp_path, *ROUTE, "--set", "store.url=sqlite:///mine.db") for _ in range(2)]
+    assert first.err.splitlines()[0] == "created new verdict database mine.db"
+    assert "created" not in second.err
+
+
+OWN_TEMPLATE = """
+user = "Which? {prompt} {response_a} {response_b} End with [[1]], [[2]] or [[0]]."
+[verdicts]
+"[[1]]" = "first"
+"[[2]]" = "second"
+"[[0]]" = "tie"
+"""
+
+
+async def test_replies_that_nobody_can_read_are_told_once_and_early_with_the_template_and_without_texts(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(20))
+    (tmp_path / "own.toml").write_text(OWN_TEMPLATE)
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, "--set", "judge.template=own.toml")
+    (warning,) = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
+    assert "none of the first 20 replies holds a verdict (unparseable 20)" in warning
+    assert "template own.toml" in warning
+    assert "judgeflow db info" in warning
+    assert ended.code == 0
+
+
+async def test_a_fake_judge_that_is_given_the_template_replies_in_its_tags(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(20))
+    (tmp_path / "own.toml").write_text(OWN_TEMPLATE)
+    tags = load_template("own.toml", tmp_path).verdicts
+    async with FakeJudge(Opinions(truth=Opinions.truths(pairs), accuracy=1.0, verdict_format=tags)) as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.template=own.toml")
+    assert json.loads(ended.out)["accuracy"]["choice"] == 1.0
+    assert "warning" not in ended.err
+
+
+async def test_one_readable_reply_among_many_is_no_reason_for_a_warning(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(20))
+    async with FakeJudge.from_pairs(pairs, faults=["ok"] + ["no-tag"] * 39) as server:
+        configure(tmp_path, server, "[limits]\nmax_in_flight = 1\n")
+        ended = await judgeflow(tmp_path, *ROUTE)
+    assert "warning: " not in ended.err
 
 
 async def test_a_database_of_another_program_is_left_alone(tmp_path):
