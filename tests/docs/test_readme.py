@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+PORT = "8399"
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- set-up: run by \.ci/run -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,21 +33,22 @@ def comparable(output: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def port_is_free():
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 8399)) == 0:
-            pytest.fail("something listens on port 8399, which the README's commands use")
+def here():
+    """The README's text with a free port instead of 8399, which others on this machine may be using."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    return lambda text: text.replace(PORT, str(port)).replace("judgeflow fake-judge ", f"judgeflow fake-judge --port {port} ")
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory, port_is_free) -> list[str]:
+def printed(tmp_path_factory, here) -> list[str]:
     """Run every console command and Python block of the README in order, in one shell; return what each printed on stdout."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "judgeflow.toml").write_text(bodies("toml")[0], encoding="utf-8")
-    lines = [f'export PATH="{Path(sys.executable).parent}:$PATH"', "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT", "set -e"]
+    (folder / "judgeflow.toml").write_text(here(bodies("toml")[0]), encoding="utf-8")
+    lines = [f'export PATH="{Path(sys.executable).parent}:$PATH"', "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT", "set -e"]
     for setup, language, body in BLOCKS:
         if language == "console" and not setup:
-            lines += [f"printf '\\036'\n{command}" for command, _ in session(body)]
+            lines += [f"printf '\\036'\n{here(command)}" for command, _ in session(body)]
         if language == "python":
             lines += ["printf '\\036'", f"python - <<'PYTHON'\n{body}PYTHON"]
     done = subprocess.run(
@@ -56,7 +58,8 @@ def printed(tmp_path_factory, port_is_free) -> list[str]:
         text=True,
         timeout=120,
         check=False,
-        env={"PATH": "/usr/bin:/bin"},
+        # An id of its own names the judge whatever its port: the run is then the one that the README shows.
+        env={"PATH": "/usr/bin:/bin", "JUDGEFLOW_JUDGE__ID": f"http://127.0.0.1:{PORT}/v1 fake-judge"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\036")[1:]
