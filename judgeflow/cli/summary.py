@@ -137,12 +137,13 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
     table = Table(title=f"run {summary.run}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column()
-    for name, value in _rows(summary):
+    for name, value in summary_rows(summary):
         table.add_row(name, value)
     Console().print(table)
 
 
-def _rows(summary: Summary) -> list[tuple[str, str]]:
+def summary_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Return the lines of the table: what each is called, and what it says."""
     rows = [("pairs", f"{summary.pairs:,}" + (f" ({summary.skipped} bad records skipped)" if summary.skipped else ""))]
     identical = summary.statuses[IDENTICAL]
     rows.append(("decided by", _counts(summary.sources - Counter({"scorer": identical}))))  # where there is nothing to decide, nobody did

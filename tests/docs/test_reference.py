@@ -1,9 +1,11 @@
 """The reference pages name exactly what there is."""
 
+import dataclasses
 import inspect
 import json
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
@@ -11,6 +13,7 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import pytest
 
 from judgeflow import errors
+from judgeflow.cli.summary import UNASKED, Share, Summary, summary_rows
 from judgeflow.config import Config
 from judgeflow.records import outcome_record
 from judgeflow.types import Outcome, Pair, ReadingStatus
@@ -56,6 +59,20 @@ def test_every_status_is_documented():
     judge_errors = {cls.status for _, cls in inspect.getmembers(errors, inspect.isclass) if hasattr(cls, "status")}
     own = {"ok", "one_order", "identical", "deadline", "budget", "interrupted", "scorer_failed", "invalid_text", "store_error"}
     readings = {status.value for status in ReadingStatus}
-    rows = re.findall(r"^\| (`.*?`) \|", OUTCOMES.partition("| status |")[2], re.MULTILINE)
+    rows = re.findall(r"^\| (`.*?`) \|", OUTCOMES.partition("| status |")[2].partition("## ")[0], re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert documented == judge_errors | own | readings
+
+
+def test_every_line_of_the_summary_is_documented():
+    summary = Summary(out="o", skipped=1, usd=1.0, remaining={"requests": 1.0}, statuses=Counter(identical=1, budget=1))
+    summary.agreement.add(1)
+    summary.accuracy = {name: Share(1, 1) for name in ("choice_ab", "choice_ba", "choice", "logit")}
+    one_order = dataclasses.replace(summary, orders="first")
+    rows = re.findall(r"^\| `(.*?)` \|", OUTCOMES.partition("## The summary")[2], re.MULTILINE)
+    assert set(rows) == {name for each in (summary, one_order) for name, _ in summary_rows(each)}
+
+
+def test_every_failure_that_makes_an_exit_code_of_1_is_documented():
+    (row,) = re.findall(r"^\| 1 \| (.*) \|$", OUTCOMES, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == list(UNASKED)

@@ -588,3 +588,10 @@ def test_parts_that_do_not_fit_are_refused_before_anything_starts(database):
         Scheduler(store=database, judge=judge, routing=RoutingConfig(policy="error", max_share=0.1))
     with pytest.raises(ConfigurationError, match="nothing to adapt to"):
         Scheduler(store=database, judge=judge, routing=RoutingConfig(policy="random"))
+
+
+async def test_an_empty_response_of_a_trainer_is_asked_about_like_any_other(database):
+    empty = Pair(prompt="What is 2 + 2?", response_a="", response_b="4", label="b")
+    async with FakeJudge.from_pairs([empty], accuracy=1.0) as server, scheduling(server, database) as scheduler:
+        (outcome,) = (await scheduler.route([empty])).outcomes
+    assert (outcome.source, outcome.choice) == ("judge", "b")
