@@ -1,0 +1,162 @@
+"""A scorer on disk: one folder, no pickle.
+
+    judgeflow.json        what it is, how it was trained, hashes of the other files, and the fingerprint over all of it
+    model.safetensors     every weight and buffer, the body's included
+    backbone/             the body's configuration, as transformers writes it
+    tokenizer/            the tokenizer, as transformers writes it
+
+The fingerprint names the exact weights and settings; loading recomputes it, so a damaged file is told from a whole one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from judgeflow.errors import ConfigurationError
+from judgeflow.keys import digest
+from judgeflow.model.calibration import Calibration
+from judgeflow.model.config import ModelConfig
+from judgeflow.model.encoder import Layout, check_vocabulary
+from judgeflow.model.network import Network
+
+FORMAT = 1
+SUMMARY, WEIGHTS, BACKBONE, TOKENIZER = "judgeflow.json", "model.safetensors", "backbone", "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint as it was found: on the CPU, in single precision, in evaluation mode."""
+
+    network: Network
+    layout: Layout
+    calibration: Calibration
+    fingerprint: str
+
+
+def save(
+    folder: Path, network: Network, tokenizer: Any, *, model: ModelConfig, calibration: Calibration, training: Mapping[str, Any]
+) -> str:
+    """Write a checkpoint and return its fingerprint.
+
+    It is written beside `folder` and put in its place when it is whole.  Raises `ConfigurationError` if `folder` holds something
+    else than a checkpoint.
+    """
+    from safetensors.torch import save_file
+
+    check_target(folder)
+    fresh = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}, fresh / WEIGHTS)
+    network.encoder.body.config.save_pretrained(fresh / BACKBONE)  # type: ignore[union-attr, operator]  # transformers' configuration
+    tokenizer.save_pretrained(fresh / TOKENIZER)
+    summary = {
+        "format": FORMAT,
+        "model": model.as_json(),
+        "calibration": dataclasses.asdict(calibration),
+        "training": dict(training),
+        "files": _hashes(fresh),
+    }
+    fingerprint = _fingerprint(summary)
+    (fresh / SUMMARY).write_bytes(orjson.dumps(summary | {"fingerprint": fingerprint}, option=orjson.OPT_INDENT_2))
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(fresh, folder)  # noqa: PTH105  # a folder over nothing: one rename
+    return fingerprint
+
+
+def check_target(folder: Path) -> None:
+    """Raise `ConfigurationError` if a checkpoint cannot be written at `folder` without destroying something else."""
+    if folder.exists() and not (folder.is_dir() and ((folder / SUMMARY).is_file() or not any(folder.iterdir()))):
+        raise ConfigurationError(f"{folder} exists and is no scorer; name another folder, so that nothing is overwritten")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return judgeflow.json of a checkpoint.  Raises `ConfigurationError` for a folder that is none, or of a newer format."""
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise ConfigurationError(f"{folder}: not a scorer, it has no {SUMMARY}; `judgeflow train PAIRS.jsonl --out {folder}` makes one")
+    try:
+        summary = orjson.loads(path.read_bytes())
+        version, fingerprint = summary["format"], summary["fingerprint"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path}: damaged: {error}") from None
+    if version != FORMAT:
+        raise ConfigurationError(f"{path}: format {version!r} is not known to this version of judgeflow, which reads {FORMAT}")
+    if fingerprint != _fingerprint(summary):
+        raise ConfigurationError(f"{path}: altered after it was written: its fingerprint does not match; train again, or restore the file")
+    return dict(summary)
+
+
+def load(folder: Path) -> Saved:
+    """Load a checkpoint.  Raises `ConfigurationError` naming the file that is missing, cut off or altered."""
+    summary = read_summary(folder)
+    _check_files(folder, summary["files"])
+    try:
+        model, calibration = ModelConfig.from_json(summary["model"]), Calibration(**summary["calibration"])
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{folder / SUMMARY}: {error}") from None
+    body, tokenizer = _body(folder)
+    layout = Layout(tokenizer, int(model.max_tokens))
+    network = Network(body, layout.padding, model)
+    _load_weights(network, folder / WEIGHTS)
+    return Saved(network.eval(), layout, calibration, summary["fingerprint"])
+
+
+def _body(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    try:
+        body = AutoModel.from_config(AutoConfig.from_pretrained(folder / BACKBONE, local_files_only=True), dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"{folder}: its backbone or tokenizer cannot be built: {str(error).strip().splitlines()[0]}") from None
+    check_vocabulary(body, tokenizer, str(folder))
+    return body, tokenizer
+
+
+def _load_weights(network: Network, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        network.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError) as error:
+        raise ConfigurationError(f"{path}: these weights do not fit the model: {str(error).strip().splitlines()[0]}") from None
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ConfigurationError(f"{path}: {broken[0]} holds NaN or infinity; the training diverged: train again with a smaller --lr")
+
+
+def _check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    for name, value in expected.items():
+        if not (folder / name).is_file():
+            raise ConfigurationError(f"{folder / name}: missing; copy the whole folder of the scorer")
+        if _file_hash(folder / name) != value:
+            raise ConfigurationError(f"{folder / name}: cut off or altered after training; copy the scorer again, or train it again")
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMMARY)
+    return {path.relative_to(folder).as_posix(): _file_hash(path) for path in files}
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _fingerprint(summary: Mapping[str, Any]) -> str:
+    """The hash over what decides about scores: how long training took does not."""
+    return digest("scorer/1", [summary[key] for key in ("format", "model", "calibration", "files")]).hex()

@@ -1,0 +1,190 @@
+"""From texts to embeddings: a tokenizer, a transformers encoder, and the mean over a prompt and one of its responses.
+
+A text is laid out as [CLS] prompt [SEP] response [SEP].  What is too long is cut in the middle of things: of the prompt its
+beginning goes, of the response its middle, and the response keeps at least two thirds of the room.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from judgeflow.errors import ConfigurationError
+from judgeflow.types import Prompt
+
+SPECIAL_TOKENS = 3
+SMALLEST_ROOM = 16
+_RESPONSE_SHARE = 2 / 3
+_SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One prompt with one response, ready for the encoder; `cut` tokens did not fit."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+    cut: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """Return a prompt as one text: chat messages one below the other, each after its role."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+class Layout:
+    """Turns texts into rows of token ids.  `max_tokens` bounds a row, special tokens included."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._room = max_tokens - SPECIAL_TOKENS
+        self._start = _first_of(tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        self._end = _first_of(tokenizer.sep_token_id, tokenizer.eos_token_id)
+        self.padding = _first_of(tokenizer.pad_token_id, 0)
+        if self._start is None or self._end is None:
+            raise ConfigurationError("the tokenizer has neither [CLS] and [SEP] nor beginning and end tokens; texts cannot be laid out")
+        if self._room < SMALLEST_ROOM:
+            raise ConfigurationError(f"max_tokens is {max_tokens}; at least {SMALLEST_ROOM + SPECIAL_TOKENS} are needed")
+
+    def rows(self, texts: Sequence[tuple[Prompt, str]]) -> list[TokenRow]:
+        """Return one row per (prompt, response).  A prompt that many responses share is tokenised once."""
+        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in texts))}
+        prompt_ids = self._ids([prompt_text(prompt) for prompt in prompts])
+        responses = self._ids([response for _, response in texts])
+        return [self._row(prompt_ids[prompts[prompt]], response) for (prompt, _), response in zip(texts, responses, strict=True)]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self._tokenizer(
+            texts, add_special_tokens=False, truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def _row(self, prompt: list[int], response: list[int]) -> TokenRow:
+        response_room = max(self._room - len(prompt), int(self._room * _RESPONSE_SHARE))
+        kept = _head_and_tail(response, response_room)
+        tail = prompt[max(0, len(prompt) - (self._room - len(kept))) :]
+        ids = (self._start, *tail, self._end, *kept, self._end)
+        cut = len(prompt) - len(tail) + len(response) - len(kept)
+        return TokenRow(ids, (0,) * (len(tail) + 2) + (1,) * (len(kept) + 1), cut)
+
+
+def _head_and_tail(ids: list[int], room: int) -> list[int]:
+    if len(ids) <= room:
+        return ids
+    tail = room // 2
+    return ids[: room - tail] + ids[len(ids) - tail :]
+
+
+def _first_of(*candidates: int | None) -> Any:
+    return next((candidate for candidate in candidates if candidate is not None), None)
+
+
+def padded_length(length: int) -> int:
+    """Return the length that a row is padded to.
+
+    It depends on the row alone, never on who shares its batch: sums over other lengths round differently, and a score would depend on
+    the company it was computed in.
+    """
+    step = _SHORT_STEP if length <= _SHORT else _LONG_STEP
+    return -(-length // step) * step
+
+
+def batches(rows: Sequence[TokenRow], most_tokens: int) -> Iterator[list[int]]:
+    """Return positions of `rows` in batches of one padded length each, longest first, at most `most_tokens` with the padding.
+
+    The longest first, so that a batch that does not fit into memory fails at once.  A row longer than that is a batch alone.
+    """
+    order = sorted(range(len(rows)), key=lambda index: (-padded_length(len(rows[index])), index))
+    for length, alike in itertools.groupby(order, key=lambda index: padded_length(len(rows[index]))):
+        same = list(alike)
+        size = max(1, most_tokens // length)
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+class Encoder(nn.Module):
+    """A transformers body and the mean of its last hidden states over each row."""
+
+    def __init__(self, body: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.body = body
+        self._padding = padding
+        self._typed = getattr(body.config, "type_vocab_size", 0) > 1
+        self._longest = longest_input(body) or sys.maxsize
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding."""
+        return int(self.body.config.hidden_size)  # type: ignore[union-attr, arg-type]  # transformers' bodies carry their config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.body.parameters()).device
+
+    def forward(self, rows: Sequence[TokenRow]) -> Tensor:
+        """Return one embedding per row, n x width, in single precision."""
+        length = min(max(padded_length(len(row)) for row in rows), self._longest)
+        inputs = {"input_ids": self._padded([row.ids for row in rows], length, self._padding)}
+        if self._typed:
+            inputs["token_type_ids"] = self._padded([row.types for row in rows], length, 0)
+        mask = self._padded([(1,) * len(row) for row in rows], length, 0)
+        hidden = self.body(**inputs, attention_mask=mask).last_hidden_state.float()
+        weights = mask.unsqueeze(-1).float()
+        mean: Tensor = (hidden * weights).sum(1) / weights.sum(1)
+        return mean
+
+    def _padded(self, values: Sequence[tuple[int, ...]], length: int, filler: int) -> Tensor:
+        padded = torch.tensor([value + (filler,) * (length - len(value)) for value in values])
+        return padded.to(self.device, non_blocking=True)
+
+
+def longest_input(body: nn.Module) -> int | None:
+    """Return how many positions a body knows; None if it does not say."""
+    positions = getattr(body.config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    return int(positions) - (2 if getattr(body.config, "model_type", "") in _OFFSET_POSITIONS else 0)
+
+
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}  # their first position is padding_idx + 1 = 2
+
+
+def load_backbone(source: str) -> tuple[nn.Module, Any]:
+    """Return the body and the tokenizer of a local folder or a hub name.  Raises `ConfigurationError`."""
+    from transformers import AutoModel, AutoTokenizer
+
+    local = Path(source).exists()
+    if local and not (Path(source) / "config.json").is_file():
+        raise ConfigurationError(f"--backbone {source}: the folder has no config.json; name a folder that save_pretrained has written")
+    try:
+        body = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigurationError(f"--backbone {source}: cannot be loaded as a transformers model: {reason}") from None
+    check_vocabulary(body, tokenizer, source)
+    return body, tokenizer
+
+
+def check_vocabulary(body: nn.Module, tokenizer: Any, source: str) -> None:
+    """Raise `ConfigurationError` for a tokenizer that makes ids which the body has no embedding for."""
+    rows = body.get_input_embeddings().num_embeddings  # type: ignore[operator]  # a PreTrainedModel's
+    if len(tokenizer) > rows:
+        raise ConfigurationError(
+            f"{source}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}; they do not belong together: "
+            f"take both from the same folder"
+        )

@@ -1,0 +1,132 @@
+"""The scorer that routing uses: pairs in, preferences out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+
+from judgeflow.errors import ConfigurationError, ScorerError
+from judgeflow.model.calibration import Calibration
+from judgeflow.model.encoder import Layout
+from judgeflow.model.network import Network
+from judgeflow.types import Pair, Preference, Prompt
+
+DType = Literal["auto", "float32", "bfloat16"]
+CPU_BATCH_TOKENS = 4096
+CUDA_BATCH_TOKENS = 65_536
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of a name as torch knows it ("cpu", "cuda:1"); "auto" is a GPU where there is one.
+
+    Raises `ConfigurationError` for one that does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigurationError(f"device {name!r} cannot be used here: {reason}; 'auto' takes what there is") from None
+    return device
+
+
+def batch_tokens(device: torch.device, most: int | None = None) -> int:
+    """Return how many tokens one batch may hold, padding included: `most`, or what suits the device."""
+    return most or (CUDA_BATCH_TOKENS if device.type == "cuda" else CPU_BATCH_TOKENS)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a scorer has read so far.  Changed by `SngpScorer.score` only."""
+
+    texts: int = 0
+    tokens: int = 0
+    cut_texts: int = 0
+    cut_tokens: int = 0
+
+
+class SngpScorer:
+    """A `Scorer`: the siamese SNGP network with its calibration.
+
+    Every distinct (prompt, response) of a call is encoded once, in batches of similar length and at most `max_batch_tokens`
+    tokens; results do not depend on the batch beyond 1e-5 in single precision.  A pair is compared in one order and negated for
+    the other, so swapping it negates its logit and keeps its uncertainty, exactly.  `seen` counts what was read, and cut.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layout: Layout,
+        calibration: Calibration,
+        *,
+        name: str,
+        dtype: DType = "auto",
+        max_batch_tokens: int | None = None,
+    ) -> None:
+        device = network.encoder.device
+        self._network = network.eval()
+        self._layout = layout
+        self._calibration = calibration
+        self._half = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
+        self._most_tokens = batch_tokens(device, max_batch_tokens)
+        self._name = name
+        self.seen = Seen()
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto", dtype: DType = "auto", max_batch_tokens: int | None = None) -> Self:
+        """Load what `judgeflow train` has written.  Raises `ConfigurationError` naming the file that is missing, cut or altered."""
+        from judgeflow.model.checkpoint import load
+
+        saved = load(Path(folder))
+        network = saved.network.to(choose_device(device))
+        return cls(network, saved.layout, saved.calibration, name=saved.fingerprint[:16], dtype=dtype, max_batch_tokens=max_batch_tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"sngp-{self._name}{'-bf16' if self._half else ''}"
+
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return str(self._network.encoder.device)
+
+    def score(self, pairs: Sequence[Pair]) -> list[Preference]:
+        """Return one preference per pair, in order.  Raises `ScorerError` if the network gives anything but numbers."""
+        if not pairs:
+            return []
+        texts: dict[tuple[Prompt, str], int] = {}
+        compared: dict[tuple[int, int], int] = {}
+        places = [self._place(pair, texts, compared) for pair in pairs]
+        distinct = self._preferences(list(texts), list(compared))
+        return [distinct[place].swapped() if flipped else distinct[place] for place, flipped in places]
+
+    def _place(self, pair: Pair, texts: dict[tuple[Prompt, str], int], compared: dict[tuple[int, int], int]) -> tuple[int, bool]:
+        """Register a pair; return where its comparison stands, and whether it stands there the other way round."""
+        flipped = pair.response_a > pair.response_b
+        low, high = (pair.response_b, pair.response_a) if flipped else (pair.response_a, pair.response_b)
+        key = (texts.setdefault((pair.prompt, low), len(texts)), texts.setdefault((pair.prompt, high), len(texts)))
+        return compared.setdefault(key, len(compared)), flipped
+
+    def _preferences(self, texts: list[tuple[Prompt, str]], compared: list[tuple[int, int]]) -> list[Preference]:
+        rows = self._layout.rows(texts)
+        self.seen.texts += len(rows)
+        self.seen.tokens += sum(map(len, rows))
+        self.seen.cut_texts += sum(row.cut > 0 for row in rows)
+        self.seen.cut_tokens += sum(row.cut for row in rows)
+        embeddings = self._network.embed(rows, self._most_tokens, half=self._half)
+        first, second = torch.tensor(compared).T
+        raw = self._network.compare(embeddings, first, second)
+        s, u = self._calibration.apply(raw.logits, raw.variances)
+        if not bool((torch.isfinite(s) & torch.isfinite(u)).all()):
+            raise ScorerError(f"the scorer gave no finite number for some of {len(compared)} pairs; its weights may be damaged")
+        v = raw.variances.tolist()
+        return [
+            Preference(logit=logit, uncertainty=uncertainty, variance=variance)
+            for logit, uncertainty, variance in zip(s.tolist(), u.tolist(), v, strict=True)
+        ]
