@@ -16,7 +16,7 @@ from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.keys import digest
 from judgeflow.observe.log import file_log
-from judgeflow.ports import Observer
+from judgeflow.ports import Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
 from judgeflow.verdicts.prompt import load_template
@@ -30,10 +30,12 @@ def build_scheduler(
     """Return a scheduler for a configuration file or a loaded `Config`.
 
     `run_input` identifies the data of a run without a name; `retry_failed` asks again what failed for good.  Raises
-    `ConfigurationError`; nothing is opened, sent or written but the log file.
+    `ConfigurationError`; nothing is opened, sent or written but the log file.  Loading the scorer takes seconds: build before the event
+    loop has work to do.
     """
     settings = config if isinstance(config, Config) else load_config(config)
     judge = build_judge(settings)
+    scorer = build_scorer(settings)
     clock = LoopClock()
     watching = list(observers)
     if settings.log.path is not None:
@@ -42,10 +44,11 @@ def build_scheduler(
     return Scheduler(
         store=functools.partial(SqlStore.open, store_url(settings)),
         judge=judge,
+        scorer=scorer,
         gate=ThrottleGate(settings.limits, clock),
         routing=settings.routing,
         budget=settings.budget,
-        run=run_name(settings, run_input),
+        run=run_name(settings, run_input, scorer),
         orders=settings.judge.orders,
         graded=settings.judge.graded,
         retry=RetryPolicy(attempts=settings.judge.retry_attempts, for_s=settings.judge.retry_for_s),
@@ -64,6 +67,16 @@ def _tell_if_estimated(settings: Config, judge: HttpJudge, observers: Sequence[O
         remedy = "set TIKTOKEN_CACHE_DIR to a folder with tiktoken's vocabularies to count exactly"
         for observer in observers:
             observer.notice("tokens_estimated", model=settings.judge.model, how="UTF-8 bytes / 4 x 1.7", remedy=remedy)
+
+
+def build_scorer(settings: Config) -> Scorer | None:
+    """Return the scorer of a configuration, or None where none is named.  Raises `ConfigurationError`."""
+    if settings.scorer is None:
+        return None
+    from judgeflow.model.scorer import SngpScorer  # torch: seconds that only those who score pay
+
+    wanted = settings.scorer
+    return SngpScorer.load(settings.path(wanted.path), device=wanted.device, dtype=wanted.dtype, max_batch_tokens=wanted.max_batch_tokens)
 
 
 def build_judge(settings: Config) -> HttpJudge:
@@ -88,6 +101,7 @@ def store_url(settings: Config) -> str:
     return normalise_url(settings.store.url, settings.run.directory)
 
 
-def run_name(settings: Config, run_input: bytes = b"") -> str:
-    """Return [run] name, or a hash of the input and of the settings that decide what is asked."""
-    return settings.run.name or digest("run/1", [run_fingerprint_fields(settings), run_input.hex()]).hex()[:RUN_NAME_DIGITS]
+def run_name(settings: Config, run_input: bytes = b"", scorer: Scorer | None = None) -> str:
+    """Return [run] name, or a hash of the input, the scorer and the settings that decide what is asked."""
+    identity = [run_fingerprint_fields(settings), run_input.hex(), *([scorer.fingerprint] if scorer else [])]
+    return settings.run.name or digest("run/1", identity).hex()[:RUN_NAME_DIGITS]

@@ -45,6 +45,17 @@ class RunConfig(_Section):
     directory: NonEmpty = Field(".", description="folder that relative paths of [store] and [log] start from")
 
 
+class ScorerConfig(_Section):
+    """[scorer]: the embedded preference model, as `judgeflow train` has written it."""
+
+    path: NonEmpty = Field(description="folder of the scorer")
+    device: NonEmpty = Field("auto", description="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="what the body computes in; auto is bfloat16 on a GPU")
+    max_batch_tokens: int | None = Field(
+        None, ge=1, description="tokens of one batch, padding included; bounds memory; default 4096, on a GPU 65536"
+    )
+
+
 class JudgeConfig(_Section):
     """[judge]: the strong LLM that is asked, over the OpenAI chat-completions protocol."""
 
@@ -154,6 +165,7 @@ class Config(_Section):
     """All settings of a run."""
 
     run: RunConfig = RunConfig()
+    scorer: ScorerConfig | None = None
     judge: JudgeConfig
     limits: LimitsConfig = LimitsConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -164,10 +176,10 @@ class Config(_Section):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         routing = self.routing
-        if routing.policy not in SCORERLESS:
+        if routing.policy not in SCORERLESS and self.scorer is None:
             raise ValueError(
-                f"[routing] policy: {routing.policy!r} ranks pairs by a scorer, and a configuration file cannot name one in this "
-                f"version; set policy to {', '.join(SCORERLESS)}, or pass scorer= to Scheduler"
+                f"[routing] policy: {routing.policy!r} ranks pairs by a scorer; name one as [scorer] path (`judgeflow train` makes it), or "
+                f"set policy to {', '.join(SCORERLESS)}"
             )
         check_adaptive(routing, self.budget)
         return self
@@ -373,7 +385,8 @@ def keys_of(section: str) -> list[str]:
 def _section_type(section: str) -> type[BaseModel] | None:
     field = Config.model_fields.get(section)
     annotation = field.annotation if field else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    candidates = (annotation, *get_args(annotation))  # a section that may be absent is a union with None
+    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def run_fingerprint_fields(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from judgeflow.errors import RecordError
-from judgeflow.types import Outcome, Pair, Prompt, Verdict
+from judgeflow.types import Outcome, Pair, Preference, Prompt, Verdict
 
 OnBadRecord = Literal["fatal", "skip"]
 _OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group"})
@@ -123,6 +123,17 @@ def _text_or_none(value: str | int | None) -> str | None:
 def _json_type(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), "null")
+
+
+def preference_record(pair: Pair, preference: Preference) -> dict[str, Any]:
+    """Return the pair record of a scored pair, without its texts but with the scorer's belief about it."""
+    record = {"id": pair.id, "label": pair.label, "group": pair.group, "category": pair.metadata.get("category")}
+    return {key: value for key, value in record.items() if value is not None} | {
+        "logit": preference.logit,
+        "probability": preference.probability,
+        "uncertainty": preference.uncertainty,
+        "variance": preference.variance,
+    }
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:

@@ -8,8 +8,11 @@ import typer
 
 from judgeflow import __version__
 from judgeflow.cli import db
+from judgeflow.cli.demo import demo
 from judgeflow.cli.fake_judge import fake_judge
 from judgeflow.cli.route import route
+from judgeflow.cli.score import score
+from judgeflow.cli.train import train
 
 app = typer.Typer(
     name="judgeflow",
@@ -19,6 +22,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo)
+app.command("train")(train)
+app.command("score")(score)
 app.command("route")(route)
 app.add_typer(db.app, name="db")
 app.command("fake-judge")(fake_judge)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from judgeflow.types import CallEvent, StepStatistics
 
@@ -44,3 +44,22 @@ def progress(steps: int) -> Iterator[StepBar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[replies]} replies"))
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal, transient=True) as bar:
         yield StepBar(bar, steps)
+
+
+@contextmanager
+def activity() -> Iterator[Callable[[str, int, int], None]]:
+    """Show what a long piece of work is doing on stderr while the block runs, if that is a terminal.
+
+    Yields a function of (what is going on, how much of it is done, how much there is).
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield tell

@@ -9,7 +9,7 @@ import argparse
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -128,7 +128,7 @@ def _travel(dice: random.Random) -> _Problem:
 _KINDS: tuple[Callable[[random.Random], _Problem], ...] = (_sum, _product, _shopping, _travel)
 
 
-def pair_lines(pairs: list[Pair]) -> Iterator[bytes]:
+def pair_lines(pairs: Iterable[Pair]) -> Iterator[bytes]:
     """Return pairs as JSON lines."""
     for pair in pairs:
         record: Mapping[str, object] = {

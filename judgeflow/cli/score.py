@@ -1,0 +1,120 @@
+"""`judgeflow score`: what a scorer believes of pairs, and what that is worth where the answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from judgeflow.model.scorer import SngpScorer
+    from judgeflow.types import Pair, Preference
+
+CHUNK = 8192
+"""Pairs that are scored at a time: enough for batches of similar length, little enough for a moving bar."""
+
+
+def score(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records, one JSON object a line.")],
+    scorer: Annotated[Path, typer.Option("--scorer", "-s", metavar="DIR", help="Folder of a scorer, as judgeflow train writes it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="SCORES.jsonl", help="Where the preferences go, in input order.")
+    ] = None,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Measure the scorer on the pairs that have a label.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
+    max_batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
+    ] = None,
+    on_bad_record: Annotated[str, typer.Option(help="fatal: stop before scoring; skip: leave bad records out.")] = "fatal",
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Score pairs: logit, probability and uncertainty of each.
+
+    Example: judgeflow score pairs.jsonl --scorer scorer --out scores.jsonl --evaluate
+    """
+    import time
+
+    from judgeflow.cli.progress import activity
+    from judgeflow.cli.records import read_records
+    from judgeflow.errors import UsageError
+    from judgeflow.model.scorer import SngpScorer
+
+    if out is None and not evaluate:
+        raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
+    records = read_records(pairs, on_bad_record)
+    model = SngpScorer.load(scorer, device=device, max_batch_tokens=max_batch_tokens)
+    started = time.monotonic()
+    preferences: list[Preference] = []
+    with activity() as progress:
+        for start in range(0, len(records), CHUNK):
+            progress("scoring", start, len(records))
+            preferences += model.score(records[start : start + CHUNK])
+    seconds = time.monotonic() - started
+    if out is not None:
+        _write(out, records, preferences)
+    _report(records, preferences, model, seconds, out, evaluate=evaluate, as_json=json)
+
+
+def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) -> None:
+    import orjson
+
+    from judgeflow.errors import UsageError
+    from judgeflow.records import preference_record
+
+    try:
+        with out.open("wb") as stream:
+            for pair, preference in zip(pairs, preferences, strict=True):
+                stream.write(orjson.dumps(preference_record(pair, preference), option=orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+
+
+def _report(
+    pairs: Sequence[Pair],
+    preferences: Sequence[Preference],
+    model: SngpScorer,
+    seconds: float,
+    out: Path | None,
+    *,
+    evaluate: bool,
+    as_json: bool,
+) -> None:
+    import dataclasses
+
+    import orjson
+
+    from judgeflow.cli.quality import print_table, quality_rows
+
+    found = _quality(pairs, preferences) if evaluate else None
+    seen = dataclasses.asdict(model.seen)
+    if as_json:
+        record: dict[str, Any] = {"scorer": model.fingerprint, "pairs": len(pairs), "device": model.device, "seconds": seconds, **seen}
+        record |= {"out": None if out is None else str(out), "quality": None if found is None else dataclasses.asdict(found)}
+        print(orjson.dumps(record).decode())
+        return
+    rows = [("pairs", f"{len(pairs):,} on {model.device}, {seconds:.1f} s, {len(pairs) / max(seconds, 1e-9):,.0f} pairs/s")]
+    rows.append(("texts", f"{seen['texts']:,} distinct, {seen['tokens']:,} tokens" + _cut(seen)))
+    rows += quality_rows(found) if found is not None else []
+    rows += [("preferences", str(out))] if out is not None else []
+    print_table(f"scorer {model.fingerprint}", rows)
+
+
+def _cut(seen: dict[str, int]) -> str:
+    return f"; {seen['cut_texts']:,} were too long and lost {seen['cut_tokens']:,} tokens" if seen["cut_texts"] else ""
+
+
+def _quality(pairs: Sequence[Pair], preferences: Sequence[Preference]) -> Any:
+    from judgeflow.errors import UsageError
+    from judgeflow.model.calibration import quality
+
+    decided = [(pair, preference) for pair, preference in zip(pairs, preferences, strict=True) if pair.label in {"a", "b"}]
+    if not decided:
+        raise UsageError("--evaluate: no pair has the label a or b; nothing can be measured")
+    return quality(
+        [preference.logit for _, preference in decided],
+        [preference.uncertainty or 1.0 for _, preference in decided],
+        [pair.label == "a" for pair, _ in decided],
+    )
