@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 PAPER_AMPLITUDE = 10.0
-_AMPLITUDES = (1.0, 1000.0)
-_TEMPERATURES = (0.02, 50.0)
-_GRID = 61
+_REACH, _NARROWING, _PRECISION, _GRID = 4.0, 0.4, 0.01, 11
 _BINS = 10
 
 
@@ -42,13 +40,17 @@ def calibrate(logits: Tensor, variances: Tensor, targets: Tensor) -> Calibration
     paper's 10 (one unit of its logarithm): where the data are silent, the paper's value stays.
     """
     g, v, y = (part.double().cpu() for part in (logits, variances, targets))
-    return min(_candidates(), key=lambda candidate: _negative_log_posterior(candidate, g, v, y))
+    best, reach = Calibration(), _REACH
+    while reach > _PRECISION:
+        best = min(_around(best, reach), key=lambda candidate: _negative_log_posterior(candidate, g, v, y))
+        reach *= _NARROWING
+    return best
 
 
-def _candidates() -> list[Calibration]:
-    spaces = (torch.linspace(math.log(low), math.log(high), _GRID).exp().tolist() for low, high in (_TEMPERATURES, _AMPLITUDES))
-    temperatures, amplitudes = spaces
-    return [Calibration(temperature=t, amplitude=a) for a in amplitudes for t in temperatures]
+def _around(centre: Calibration, reach: float) -> list[Calibration]:
+    """A grid over both logarithms, `reach` to either side of `centre`."""
+    factors = torch.linspace(-reach, reach, _GRID, dtype=torch.float64).exp().tolist()
+    return [Calibration(temperature=centre.temperature * t, amplitude=centre.amplitude * a) for a in factors for t in factors]
 
 
 def _negative_log_posterior(candidate: Calibration, g: Tensor, v: Tensor, y: Tensor) -> float:

@@ -63,6 +63,7 @@ def save(
     summary = {
         "format": FORMAT,
         "model": model.as_json(),
+        "attention": network.encoder.attention,
         "calibration": dataclasses.asdict(calibration),
         "training": dict(training),
         "files": _hashes(fresh),
@@ -106,18 +107,19 @@ def load(folder: Path) -> Saved:
         model, calibration = ModelConfig.from_json(summary["model"]), Calibration(**summary["calibration"])
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{folder / SUMMARY}: {error}") from None
-    body, tokenizer = _body(folder)
+    body, tokenizer = _body(folder, summary["attention"])
     layout = Layout(tokenizer, int(model.max_tokens))
     network = Network(body, layout.padding, model)
     _load_weights(network, folder / WEIGHTS)
     return Saved(network.eval(), layout, calibration, summary["fingerprint"])
 
 
-def _body(folder: Path) -> tuple[Any, Any]:
+def _body(folder: Path, attention: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:
-        body = AutoModel.from_config(AutoConfig.from_pretrained(folder / BACKBONE, local_files_only=True), dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder / BACKBONE, local_files_only=True)
+        body = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
         tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"{folder}: its backbone or tokenizer cannot be built: {str(error).strip().splitlines()[0]}") from None
@@ -159,4 +161,4 @@ def _file_hash(path: Path) -> str:
 
 def _fingerprint(summary: Mapping[str, Any]) -> str:
     """The hash over what decides about scores: how long training took does not."""
-    return digest("scorer/1", [summary[key] for key in ("format", "model", "calibration", "files")]).hex()
+    return digest("scorer/1", [summary[key] for key in ("format", "model", "attention", "calibration", "files")]).hex()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,15 @@ class Layout:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
+        # split_special_tokens: a response that writes "[SEP]" has written five characters, and nothing that ends a text.
         encoded = self._tokenizer(
-            texts, add_special_tokens=False, truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
         )
         ids: list[list[int]] = encoded["input_ids"]
         return ids
@@ -131,6 +139,11 @@ class Encoder(nn.Module):
         return int(self.body.config.hidden_size)  # type: ignore[union-attr, arg-type]  # transformers' bodies carry their config
 
     @property
+    def attention(self) -> str:
+        """Which of transformers' attention kernels computes; they differ in the last digits."""
+        return str(getattr(self.body.config, "_attn_implementation", None) or "eager")
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.body.parameters()).device
@@ -171,13 +184,28 @@ def load_backbone(source: str) -> tuple[nn.Module, Any]:
     if local and not (Path(source) / "config.json").is_file():
         raise ConfigurationError(f"--backbone {source}: the folder has no config.json; name a folder that save_pretrained has written")
     try:
-        body = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32)
+        with _without_bars():
+            body = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(f"--backbone {source}: cannot be loaded as a transformers model: {reason}") from None
     check_vocabulary(body, tokenizer, source)
     return body, tokenizer
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_vocabulary(body: nn.Module, tokenizer: Any, source: str) -> None:

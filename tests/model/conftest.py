@@ -1,0 +1,26 @@
+"""A real, small scorer, trained once for all tests of this folder."""
+
+import pytest
+from sizes import QUICK, SMALL
+
+from judgeflow.cli.demo.tasks import test_pairs as routed_pairs
+from judgeflow.cli.demo.tasks import training_pairs
+from judgeflow.model.train import train
+
+
+@pytest.fixture(scope="session")
+def learned():
+    return training_pairs(3000, seed=0)
+
+
+@pytest.fixture(scope="session")
+def unseen(learned):
+    return routed_pairs(200, 1, without={pair.prompt for pair in learned})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, learned):
+    """(folder, scorer, report) of one training run."""
+    folder = tmp_path_factory.mktemp("scorer") / "scorer"
+    scorer, report = train(learned, folder, model=SMALL, training=QUICK, device="cpu")
+    return folder, scorer, report

@@ -1,0 +1,76 @@
+"""Figures about a scorer are what their definitions say, and calibration finds what the data hold."""
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from judgeflow.model.calibration import PAPER_AMPLITUDE, Calibration, auroc, calibrate, expected_calibration_error, quality
+
+scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40)
+
+
+@given(scored)
+def test_auroc_is_the_probability_that_a_positive_scores_higher(rows):
+    scores, positive = torch.tensor([float(score) for score, _ in rows]), torch.tensor([flag for _, flag in rows])
+    pairs = [(p, n) for p, is_p in rows if is_p for n, is_n in rows if not is_n]
+    expected = sum(1.0 if p > n else 0.5 if p == n else 0.0 for p, n in pairs) / len(pairs) if pairs else None
+    assert auroc(scores, positive) == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_scorer_that_is_as_sure_as_it_is_right_has_no_calibration_error():
+    confidence = torch.tensor([0.75] * 4 + [0.5] * 2, dtype=torch.float64)
+    right = torch.tensor([1, 1, 1, 0, 1, 0], dtype=torch.float64)
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.0)
+    assert expected_calibration_error(torch.tensor([1.0, 1.0]).double(), torch.tensor([1.0, 0.0]).double()) == pytest.approx(0.5)
+
+
+def test_quality_counts_a_logit_of_zero_as_half_right():
+    found = quality([2.0, -1.0, 0.0, 3.0], [1.0, 1.0, 1.0, 2.0], [True, True, True, False])
+    assert found.pairs == 4
+    assert found.accuracy == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert set(found.error_auroc) == {"error", "uncertainty", "margin"}
+
+
+def test_without_a_single_error_there_is_no_error_auroc():
+    assert quality([1.0, 2.0], [1.0, 1.0], [True, True]).error_auroc == {"error": None, "uncertainty": None, "margin": None}
+
+
+def test_nothing_cannot_be_measured():
+    with pytest.raises(ValueError, match="no labelled pair"):
+        quality([], [], [])
+
+
+def drawn(temperature, amplitude, far, count=20_000):
+    dice = random.Random(1)
+    g = torch.tensor([dice.gauss(0, 3) for _ in range(count)], dtype=torch.float64)
+    v = torch.tensor([dice.random() * far for _ in range(count)], dtype=torch.float64)
+    s, _ = Calibration(temperature=temperature, amplitude=amplitude).apply(g, v)
+    y = torch.tensor([float(dice.random() < p) for p in torch.sigmoid(s).tolist()], dtype=torch.float64)
+    return g, v, y
+
+
+def test_calibration_finds_the_temperature_and_amplitude_that_made_the_labels():
+    found = calibrate(*drawn(temperature=0.5, amplitude=100.0, far=1.0))
+    assert found.temperature == pytest.approx(0.5, rel=0.2)
+    assert found.amplitude == pytest.approx(100.0, rel=0.4)
+
+
+def test_where_nothing_is_far_the_papers_amplitude_stays():
+    found = calibrate(*drawn(temperature=1.0, amplitude=300.0, far=1e-6))
+    assert found.amplitude == pytest.approx(PAPER_AMPLITUDE, rel=0.15)
+
+
+def test_the_mean_field_logit_is_g_over_temperature_and_uncertainty():
+    s, u = Calibration(temperature=2.0, amplitude=10.0).apply(torch.tensor([3.0]), torch.tensor([0.8]))
+    assert u.item() == pytest.approx(math.sqrt(1 + 10 * 0.8))
+    assert s.item() == pytest.approx(3.0 / 2.0 / 3.0)
+
+
+@pytest.mark.parametrize("values", [{"temperature": 0.0}, {"amplitude": -1.0}, {"amplitude": math.nan}, {"temperature": "1"}])
+def test_an_impossible_calibration_names_the_value(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Calibration(**values)
