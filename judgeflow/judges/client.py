@@ -7,6 +7,7 @@ whether the attempt may have been charged for.
 from __future__ import annotations
 
 import io
+import math
 import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
@@ -231,14 +232,20 @@ def _usage_of(usage: Any) -> Usage | None:
 
 
 def retry_after_s(headers: Any) -> float | None:
-    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date."""
+    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date.
+
+    None if it does not say, or says what is no length of time.
+    """
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after")
-        return None if value is None else max(0.0, _seconds(value))
-    except (ValueError, TypeError):
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif "retry-after" in headers:
+            seconds = _seconds(headers["retry-after"])
+        else:
+            return None
+    except (ValueError, TypeError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _seconds(value: str) -> float:

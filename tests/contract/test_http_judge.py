@@ -160,6 +160,9 @@ async def test_a_server_that_reports_no_usage_is_charged_by_size():
         ({"retry-after": "0.5", "retry-after-ms": "120"}, 0.12),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "1e999"}, None),
         ({}, None),
     ],
 )
