@@ -77,12 +77,15 @@ class HttpJudge:
     def cost(self, question: Question) -> Cost:
         """Return one request, the prompt's tokens (bounded from above) plus the longest reply, and their price.
 
-        Raises `QuestionTooLong` for a prompt over max_prompt_tokens.
+        Raises `QuestionTooLong` for a prompt over max_prompt_tokens, by its count or estimate: a bound would turn away what fits.
         """
         counter, messages = self._token_counter(), render(self._template, question)
-        prompt = sum(counter.bound(message.content) + _TOKENS_PER_MESSAGE for message in messages)
-        if prompt > self._settings.max_prompt_tokens:
-            raise QuestionTooLong(f"about {prompt} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+        counts = [counter.measure(message.content) for message in messages]
+        framing = _TOKENS_PER_MESSAGE * len(messages)
+        about = framing + sum(count.count for count in counts)
+        if about > self._settings.max_prompt_tokens:
+            raise QuestionTooLong(f"about {about} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+        prompt = framing + sum(count.bound for count in counts)
         usage = Usage(prompt=prompt, completion=self._settings.max_completion_tokens)
         return Cost(requests=1, tokens=usage.total, usd=self._prices.usd(usage))
 

@@ -286,6 +286,13 @@ def test_a_question_over_the_length_limit_is_rejected_before_it_is_sent():
         judge.cost(question(judge, long))
 
 
+def test_a_question_that_fits_by_estimate_is_asked_though_its_worst_case_would_not_fit(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    judge = http_judge("http://127.0.0.1:9/v1", max_prompt_tokens=9000, max_completion_tokens=1)
+    chinese = Pair(prompt="p", response_a="哪个更好" * 2500, response_b="y")
+    assert judge.cost(question(judge, chinese)).tokens > 30_000
+
+
 async def test_a_question_of_several_megabytes_is_sent_whole_where_it_is_allowed():
     long = Pair(prompt="p", response_a="word " * 600_000, response_b="b")
     async with serving(body=FULL_REPLY) as (base_url, received):
