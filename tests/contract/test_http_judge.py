@@ -1,5 +1,7 @@
 """The HTTP client keeps the contract of the Judge port, against a real server; and what only a client over HTTP can get wrong."""
 
+import asyncio
+import re
 import socket
 from contextlib import asynccontextmanager
 
@@ -203,6 +205,23 @@ async def test_an_odd_field_never_costs_the_reply_it_stands_in(choice, usage):
     assert read_reply(reply, load_template("default").verdicts).preferred == 1
     assert reply.finish_reason == "stop"
     assert 0 < reply.usage.total < 10_000
+
+
+async def test_a_request_id_that_is_no_text_does_not_cost_the_reply():
+    head = b"HTTP/1.1 200 OK\r\nx-request-id: req-\xff\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(FULL_REPLY)
+
+    async def answer(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", request)[1]))
+        writer.write(head + FULL_REPLY.encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        judge = http_judge(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        reply = await judge.ask(question(judge))
+        await judge.aclose()
+    assert (reply.text, reply.request_id) == ("<verdict>A</verdict>", "req-?")
 
 
 async def test_content_that_cannot_be_read_is_a_reply_without_a_verdict():
