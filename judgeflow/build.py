@@ -19,6 +19,7 @@ from judgeflow.observe.log import file_log
 from judgeflow.ports import Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
+from judgeflow.tokens import ESTIMATE_RULE
 from judgeflow.verdicts.prompt import load_template
 
 RUN_NAME_DIGITS = 12
@@ -64,9 +65,9 @@ def _tell_if_estimated(settings: Config, judge: HttpJudge, observers: Sequence[O
     """Where tokens or dollars are limited, say once if they are counted by an estimate."""
     limited = settings.limits.tokens_per_minute or settings.budget.tokens or settings.budget.usd
     if limited and not judge.counts_exactly:
-        remedy = "set TIKTOKEN_CACHE_DIR to a folder with tiktoken's vocabularies to count exactly"
+        remedy = "OpenAI's models are counted exactly if TIKTOKEN_CACHE_DIR names a folder with tiktoken's vocabularies"
         for observer in observers:
-            observer.notice("tokens_estimated", model=settings.judge.model, how="UTF-8 bytes / 4 x 1.7", remedy=remedy)
+            observer.notice("tokens_estimated", model=settings.judge.model, how=ESTIMATE_RULE, remedy=remedy)
 
 
 def build_scorer(settings: Config) -> Scorer | None:

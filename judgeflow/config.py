@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from judgeflow.errors import ConfigurationError
@@ -24,10 +25,14 @@ ENVIRONMENT_PREFIX = "JUDGEFLOW_"
 DEFAULT_FILE = "judgeflow.toml"
 
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Whole = Annotated[int, Field(le=2**63 - 1)]
+"""A whole number that every database and every hash takes."""
+
 PolicyName = Literal["error", "uncertainty", "margin", "random", "always", "never"]
 SCORERLESS: tuple[PolicyName, ...] = ("always", "random", "never")
 
 _VARIABLE_NAME = re.compile(r"(?!sk_|gsk_|hf_|AIza)[A-Za-z_][A-Za-z0-9_]*")
+_ADDRESS = re.compile(r"https?://([^/?#@:\s\[\]]+|\[[\w:.%]+\])(:\d+)?(/[^?#\s]*)?")
 _SECRET = re.compile(r"\b(sk-|sk_|gsk_|hf_|AIza)[\w-]+|(?<=://)[^/@\s]+(?=@)")
 _LONGEST_SHOWN = 80
 _THRESHOLD = "it should be 'adaptive' or a finite number"
@@ -64,7 +69,7 @@ class JudgeConfig(_Section):
     model: NonEmpty = Field(description="model name to send")
     api_key_env: NonEmpty | None = Field(None, description="environment variable that holds the API key; none: no key is sent")
     temperature: float | None = Field(None, ge=0, le=2, description="sent only if set: some reasoning models refuse it")
-    max_completion_tokens: int = Field(4096, ge=1, description="longest reply, reasoning included")
+    max_completion_tokens: Whole = Field(4096, ge=1, description="longest reply, reasoning included")
     template: NonEmpty = Field("default", description="name of a packaged template, or path of a TOML file")
     orders: Literal["both", "random", "first"] = Field("both", description="which orders of a pair are asked")
     graded: bool = Field(default=False, description="slight preferences (A>B) count half of strong ones (A>>B)")
@@ -73,9 +78,9 @@ class JudgeConfig(_Section):
     )
     timeout_s: float = Field(120.0, gt=0, description="seconds for one attempt, connecting included")
     connect_timeout_s: float = Field(10.0, gt=0, description="seconds to connect")
-    retry_attempts: int = Field(6, ge=1, description="attempts at one question that fail for other reasons than a rate limit")
+    retry_attempts: Whole = Field(6, ge=1, description="attempts at one question that fail for other reasons than a rate limit")
     retry_for_s: float = Field(600.0, gt=0, description="seconds after which a question is given up, rate limits included")
-    max_prompt_tokens: int = Field(120_000, ge=1, description="longer questions are not sent: the pair gets a labelled fallback")
+    max_prompt_tokens: Whole = Field(120_000, ge=1, description="longer questions are not sent: the pair gets a labelled fallback")
     extra_body: dict[str, Any] = Field(default_factory=dict, description="more fields of the request: top_p, seed, ...")
     prompt_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million prompt tokens")
     completion_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million completion tokens")
@@ -95,20 +100,39 @@ class JudgeConfig(_Section):
         owned = {"model", "messages", "temperature", "stream", "n", self.max_tokens_field} & set(self.extra_body)
         if owned:
             raise ValueError(f"[judge] extra_body: {', '.join(sorted(owned))} is set by judgeflow itself; take it out")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"[judge] base_url: {_shown(self.base_url)} is not an http:// or https:// address")
-        try:
-            json.dumps(self.extra_body, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"[judge] extra_body: cannot be sent as JSON: {error}") from None
+        _check_address(self.base_url)
+        _check_sendable(self.extra_body)
         return self
+
+
+def _check_address(base_url: str) -> None:
+    """Raise `ValueError` for what is no plain address; it is stored with every verdict and shown in errors, so it holds no secret."""
+    plain = _ADDRESS.fullmatch(base_url)
+    if not plain and base_url.startswith(("http://", "https://")) and "@" in base_url:
+        raise ValueError(
+            "[judge] base_url: holds a user name or password, which would be stored with every verdict; take it out, and name the "
+            "variable that holds the API key in api_key_env"
+        )
+    if any(mark in base_url for mark in "?#"):
+        raise ValueError("[judge] base_url: ends before any ? or #, since /chat/completions is appended to it; take the rest out")
+    if not plain:
+        raise ValueError(f"[judge] base_url: {_shown(base_url)} is not an http:// or https:// address")
+
+
+def _check_sendable(extra_body: dict[str, Any]) -> None:
+    for key, value in extra_body.items():
+        try:
+            json.dumps(value, allow_nan=False)
+            orjson.dumps([key, value])
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"[judge] extra_body: cannot be sent as JSON: {key}: {error}") from None
 
 
 class LimitsConfig(_Section):
     """[limits]: what the judge's account admits.  This capacity perishes; attempts count."""
 
-    requests_per_minute: int | None = Field(None, ge=1, description="requests in any window of window_s")
-    tokens_per_minute: int | None = Field(None, ge=1, description="tokens in any window of window_s")
+    requests_per_minute: Whole | None = Field(None, ge=1, description="requests in any window of window_s")
+    tokens_per_minute: Whole | None = Field(None, ge=1, description="tokens in any window of window_s")
     max_in_flight: int = Field(64, ge=1, le=10_000, description="requests under way at the same time")
     window_s: float = Field(60.0, gt=0, description="length of the sliding window in seconds")
     start: Literal["burst", "paced"] = Field("burst", description="spend a fresh window at once, or evenly")
@@ -123,10 +147,10 @@ class LimitsConfig(_Section):
 class BudgetConfig(_Section):
     """[budget]: what the run may spend.  This stock keeps; paid replies count."""
 
-    requests: int | None = Field(None, ge=0, description="paid replies of the whole run")
-    tokens: int | None = Field(None, ge=0, description="tokens in and out of the whole run")
+    requests: Whole | None = Field(None, ge=0, description="paid replies of the whole run")
+    tokens: Whole | None = Field(None, ge=0, description="tokens in and out of the whole run")
     usd: float | None = Field(None, ge=0, description="US dollars of the whole run")
-    steps: int | None = Field(None, ge=1, description="steps that the stock should last for")
+    steps: Whole | None = Field(None, ge=1, description="steps that the stock should last for")
 
     @property
     def stock(self) -> Stock:
@@ -144,7 +168,7 @@ class RoutingConfig(_Section):
     step_deadline_s: float | None = Field(None, gt=0, description="seconds after which a step returns with what it has")
     verdict_margin: float = Field(2.0, gt=0, description="logit of a clear verdict")
     on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
-    seed: int = Field(0, ge=0, description="seed of policy random and of orders = random")
+    seed: Whole = Field(0, ge=0, description="seed of policy random and of orders = random")
 
 
 class StoreConfig(_Section):
@@ -182,6 +206,7 @@ class Config(_Section):
                 f"set policy to {', '.join(SCORERLESS)}"
             )
         check_adaptive(routing, self.budget)
+        check_room(self.limits, self.judge)
         return self
 
     @model_validator(mode="after")
@@ -211,6 +236,15 @@ def check_prices(judge: JudgeConfig, budget: BudgetConfig) -> None:
         raise ValueError(
             "[budget] usd: limits nothing while every reply costs 0; set [judge] prompt_usd_per_mtok and completion_usd_per_mtok to the "
             "judge's prices, or limit requests or tokens instead"
+        )
+
+
+def check_room(limits: LimitsConfig, judge: JudgeConfig) -> None:
+    """Raise `ValueError` for a token limit that not a single question fits into."""
+    if limits.tokens_per_minute is not None and limits.tokens_per_minute <= judge.max_completion_tokens:
+        raise ValueError(
+            f"[limits] tokens_per_minute: {limits.tokens_per_minute} admits no question at all, since one reply alone may take "
+            f"[judge] max_completion_tokens = {judge.max_completion_tokens}; raise the limit, or lower max_completion_tokens"
         )
 
 
@@ -304,8 +338,8 @@ def _json_object(raw: str) -> Any:
 
 def _texts_of(section: str) -> set[str]:
     """Keys of a section whose value is a text: a run named 2024-05-01 is no date, a model named 4 no number."""
-    section_type = _section_type(section)
-    fields = section_type.model_fields.items() if section_type else ()
+    model = section_type(section)
+    fields = model.model_fields.items() if model else ()
     return {key for key, field in fields if field.annotation is str or NonEmpty in get_args(field.annotation)}
 
 
@@ -378,11 +412,12 @@ def sections() -> list[str]:
 
 def keys_of(section: str) -> list[str]:
     """Return the keys of one section; empty for an unknown one."""
-    section_type = _section_type(section)
-    return list(section_type.model_fields) if section_type else []
+    model = section_type(section)
+    return list(model.model_fields) if model else []
 
 
-def _section_type(section: str) -> type[BaseModel] | None:
+def section_type(section: str) -> type[BaseModel] | None:
+    """Return the model of one section, whose fields are its keys; None for an unknown one."""
     field = Config.model_fields.get(section)
     annotation = field.annotation if field else None
     candidates = (annotation, *get_args(annotation))  # a section that may be absent is a union with None

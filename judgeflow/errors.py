@@ -12,7 +12,8 @@
         ├── TransientJudgeError       worth another attempt
         │   ├── JudgeUnreachable      nothing was sent
         │   ├── JudgeOverloaded       5xx: the judge said that it failed; `retry_after_s` if it said so
-        │   │   └── RateLimited       429: nothing was served
+        │   │   ├── RateLimited       429: nothing was served
+        │   │   └── GatewayFailed     408, 502, 504, 520, 524: the judge behind it may have answered, and been paid for it
         │   └── ReplyLost             sent, but no usable reply came: may have been paid for
         └── PermanentJudgeError       the same question would fail again
             ├── QuestionRejected      400, 413, 422: this question is not acceptable
@@ -94,6 +95,12 @@ class RateLimited(JudgeOverloaded):
     """The judge turned the request away because of a rate limit."""
 
     status = "rate_limited"
+
+
+class GatewayFailed(JudgeOverloaded):
+    """A gateway gave up on the judge, which may have answered all the same."""
+
+    maybe_paid = True
 
 
 class ReplyLost(TransientJudgeError):

@@ -46,9 +46,10 @@ def fake_judge(
     http://127.0.0.1:8399/stats for what it has counted. The same question
     always gets the same answer.
 
-    Faults: 429, 429-bare, quota, 400, 500, 503, hang, reset, cut-off,
-    truncated-json, garbage, null, no-tag, length, refusal, content-filter,
-    reasoning, slow. With probabilities they come by chance; a list without
+    Faults: 429, 429-bare, quota, 400, 500, 503, 504, hang, reset, cut-off,
+    truncated-json, garbage, error-200, null, no-tag, length, refusal,
+    content-filter, reasoning, content-parts, surrogate, odd-usage,
+    odd-fields, slow. With probabilities they come by chance; a list without
     any is a script, used up in order of arrival.
     """
     import asyncio

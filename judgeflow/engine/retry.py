@@ -12,7 +12,8 @@ class RetryPolicy:
     """Exponential backoff with jitter, capped in count and in time.
 
     `attempts` bounds the attempts that failed for other reasons than a rate limit (a 429 says nothing about the question); `for_s`
-    bounds the seconds since the first attempt, rate limits included.  `base_s` doubles with each failure up to `cap_s`.
+    bounds the seconds since the first attempt, rate limits included.  `base_s` doubles with each failure up to `cap_s`.  A judge that
+    says how long it wants to rest is obeyed; if it says "not at all" the backoff holds, since whoever fails may not be hammered.
     """
 
     attempts: int = 6
@@ -31,5 +32,5 @@ class RetryPolicy:
         count = limited if isinstance(error, RateLimited) else failures
         backoff = min(self.cap_s, self.base_s * 2.0 ** min(count - 1, 30)) * (0.5 + jitter)
         asked_to_wait = error.retry_after_s if isinstance(error, JudgeOverloaded) else None
-        wait = backoff if asked_to_wait is None else asked_to_wait
+        wait = asked_to_wait if asked_to_wait is not None and asked_to_wait > 0 else backoff
         return None if elapsed_s + wait > self.for_s else wait

@@ -6,9 +6,11 @@ whether the attempt may have been charged for.
 
 from __future__ import annotations
 
+import asyncio
 import io
+import math
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -17,6 +19,7 @@ import orjson
 
 from judgeflow.config import JudgeConfig
 from judgeflow.errors import (
+    GatewayFailed,
     JudgeError,
     JudgeOverloaded,
     JudgeRefusesService,
@@ -26,16 +29,21 @@ from judgeflow.errors import (
     RateLimited,
     ReplyLost,
 )
+from judgeflow.judges.completion import Completion, ErrorBody, parse_json, read_completion, read_error, readable
 from judgeflow.judges.pricing import Prices
+from judgeflow.judges.quoting import quotable
 from judgeflow.keys import digest
-from judgeflow.tokens import ESTIMATE_BYTES_PER_TOKEN, TokenCounter
+from judgeflow.tokens import TokenCounter
 from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
-from judgeflow.verdicts.prompt import Template, render
+from judgeflow.verdicts.prompt import Template, render, transcript
 
 LARGE_BODY_BYTES = 2**20
 _TOKENS_PER_MESSAGE = 8
-_TRANSIENT_4XX = frozenset({408, 409, 425})
+_LARGEST_ERROR = 2**16
+_BAD_GATEWAY = 502
+_GATEWAY = frozenset({408, _BAD_GATEWAY, 504, 520, 524})
+_TRANSIENT_4XX = frozenset({409, 425})
 _REFUSALS = frozenset({401, 402, 403, 404})
 
 
@@ -69,12 +77,15 @@ class HttpJudge:
     def cost(self, question: Question) -> Cost:
         """Return one request, the prompt's tokens (bounded from above) plus the longest reply, and their price.
 
-        Raises `QuestionTooLong` for a prompt over max_prompt_tokens.
+        Raises `QuestionTooLong` for a prompt over max_prompt_tokens, by its count or estimate: a bound would turn away what fits.
         """
         counter, messages = self._token_counter(), render(self._template, question)
-        prompt = sum(counter.bound(message.content) + _TOKENS_PER_MESSAGE for message in messages)
-        if prompt > self._settings.max_prompt_tokens:
-            raise QuestionTooLong(f"about {prompt} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+        counts = [counter.measure(message.content) for message in messages]
+        framing = _TOKENS_PER_MESSAGE * len(messages)
+        about = framing + sum(count.count for count in counts)
+        if about > self._settings.max_prompt_tokens:
+            raise QuestionTooLong(f"about {about} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+        prompt = framing + sum(count.bound for count in counts)
         usage = Usage(prompt=prompt, completion=self._settings.max_completion_tokens)
         return Cost(requests=1, tokens=usage.total, usd=self._prices.usd(usage))
 
@@ -91,10 +102,20 @@ class HttpJudge:
                 payload = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._transport_error(error) from None
-        if response.status != 200:
-            raise self._refused(response.status, response.headers, payload)
-        reply = self._reply(payload, len(body))
-        return replace(reply, latency_s=time.perf_counter() - started, request_id=response.headers.get("x-request-id"))
+        if not 200 <= response.status < 300:
+            raise await self._refused(_error_of(payload), response.status, response.headers, question)
+        completion = await self._completion(payload, response, len(body), question)
+        return Reply(
+            text=completion.text,
+            reasoning=completion.reasoning,
+            refusal=completion.refusal,
+            finish_reason=completion.finish_reason,
+            usage=completion.usage,
+            usd=self._prices.usd(completion.usage),
+            latency_s=time.perf_counter() - started,
+            model=completion.model,
+            request_id=_request_id(response.headers),
+        )
 
     async def aclose(self) -> None:
         """Close the session."""
@@ -131,18 +152,43 @@ class HttpJudge:
             return ReplyLost(f"{where} gave no reply within {self._settings.timeout_s:g} s ([judge] timeout_s)")
         return ReplyLost(f"{where} closed the connection before its reply was complete ({type(error).__name__})")
 
-    def _refused(self, status: int, headers: Any, payload: bytes) -> JudgeError:
-        code, message = _error_of(payload)
-        said = f"the judge at {self._settings.base_url} answered {status}: {self._redacted(message)}"
-        if code == "insufficient_quota":
+    async def _completion(self, payload: bytes, response: aiohttp.ClientResponse, asked_bytes: int, question: Question) -> Completion:
+        """What a successful answer holds.  A gateway whose judge failed under way may report that as a success, too."""
+        where = f"the judge at {self._settings.base_url} answered {response.status}"
+        try:
+            data = parse_json(payload)
+        except ValueError:
+            raise ReplyLost(f"{where} with something that is no JSON") from None
+        completion = read_completion(data, asked_bytes)
+        if completion is not None:
+            return completion
+        error = read_error(data)
+        if error is None:
+            raise ReplyLost(f"{where} with something that is no chat completion")
+        if error.status is None:
+            raise ReplyLost(f"{where} with an error: {await self._quoted(error, question)}")
+        status = _BAD_GATEWAY if error.status >= 500 else error.status
+        raise await self._refused(error, status, response.headers, question)
+
+    async def _refused(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> JudgeError:
+        said = f"the judge at {self._settings.base_url} answered {status}: {await self._quoted(error, question)}"
+        if error.code == "insufficient_quota":
             return JudgeRefusesService(f"{said} (the account's quota is used up; nothing more is asked)")
         if status == 429:
             return RateLimited(said, retry_after_s=retry_after_s(headers))
+        if status in _GATEWAY:
+            return GatewayFailed(said, retry_after_s=retry_after_s(headers))
         if status >= 500 or status in _TRANSIENT_4XX:
             return JudgeOverloaded(said, retry_after_s=retry_after_s(headers))
         if status in _REFUSALS:
             return JudgeRefusesService(f"{said}; {self._remedy(status)}")
         return QuestionRejected(said)
+
+    async def _quoted(self, error: ErrorBody, question: Question) -> str:
+        """The judge's words without the question's.  Long texts take their time, so that happens on a worker thread."""
+        asked = [message.content for message in render(self._template, question)]
+        sent = [*asked, transcript(question.prompt), question.first, question.second]
+        return await asyncio.to_thread(quotable, error.message, sent=sent, secret=self._api_key)
 
     def _remedy(self, status: int) -> str:
         if status == 404:
@@ -151,39 +197,10 @@ class HttpJudge:
             return "set [judge] api_key_env to the name of the variable that holds the API key"
         return f"check the API key in {self._settings.api_key_env}"
 
-    def _redacted(self, message: str) -> str:
-        return message.replace(self._api_key, "***") if self._api_key else message
-
-    def _reply(self, payload: bytes, asked_bytes: int) -> Reply:
-        try:
-            data = orjson.loads(payload)
-            choice = data["choices"][0]
-            message = choice["message"]
-            text, reasoning = _text(message, "content"), _text(message, "reasoning_content") or _text(message, "reasoning")
-            usage = _usage_of(data.get("usage")) or _estimated_usage(asked_bytes, text + reasoning)
-            return Reply(
-                text=text,
-                reasoning=reasoning,
-                refusal=_text(message, "refusal") or None,
-                finish_reason=choice.get("finish_reason"),
-                usage=usage,
-                usd=self._prices.usd(usage),
-                model=str(data.get("model") or ""),
-            )
-        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
-            raise ReplyLost(f"the judge at {self._settings.base_url} answered 200 with something that is no chat completion") from None
-
 
 def _payload(body: bytes) -> bytes | io.BytesIO:
     """Hand large bodies over as a stream, as aiohttp demands: it would warn that one write of them blocks the loop."""
     return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)
-
-
-def _text(message: Any, key: str) -> str:
-    value = message.get(key)
-    if not isinstance(value, str | None):
-        raise TypeError(key)
-    return value or ""
 
 
 def identity_of(settings: JudgeConfig, template: Template) -> JudgeIdentity:
@@ -200,45 +217,35 @@ def identity_of(settings: JudgeConfig, template: Template) -> JudgeIdentity:
     return JudgeIdentity(id=name, model=settings.model, fingerprint=digest("judge/1", parameters), parameters=parameters)
 
 
-def _error_of(payload: bytes) -> tuple[str | None, str]:
-    """(code, message) of an OpenAI error body; anything else is quoted, shortened."""
+def _error_of(payload: bytes) -> ErrorBody:
+    """An OpenAI error body; anything else as the text it is."""
     try:
-        error = orjson.loads(payload)["error"]
-        if isinstance(error, str):
-            return None, error
-        return error.get("code") or error.get("type"), str(error.get("message"))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return None, payload[:200].decode("utf-8", "replace").strip() or "an empty body"
+        error = read_error(parse_json(payload))
+    except ValueError:
+        error = None
+    return error or ErrorBody(message=payload[:_LARGEST_ERROR].decode("utf-8", "replace").strip() or "an empty body")
 
 
-def _estimated_usage(asked_bytes: int, text: str) -> Usage:
-    """A server that reports no usage is charged by the size of what went back and forth."""
-    written = len(text.encode("utf-8", "replace"))
-    return Usage(prompt=-(-asked_bytes // ESTIMATE_BYTES_PER_TOKEN), completion=-(-written // ESTIMATE_BYTES_PER_TOKEN))
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    name = headers.get("x-request-id")
+    return None if name is None else readable(name)
 
 
-def _usage_of(usage: Any) -> Usage | None:
-    if not usage:
-        return None
-    completion_details = usage.get("completion_tokens_details") or {}
-    prompt_details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt=int(usage.get("prompt_tokens") or 0),
-        completion=int(usage.get("completion_tokens") or 0),
-        reasoning=int(completion_details.get("reasoning_tokens") or 0),
-        cached=int(prompt_details.get("cached_tokens") or 0),
-    )
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date.
 
-
-def retry_after_s(headers: Any) -> float | None:
-    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date."""
+    None if it does not say, or says what is no length of time.
+    """
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after")
-        return None if value is None else max(0.0, _seconds(value))
-    except (ValueError, TypeError):
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif "retry-after" in headers:
+            seconds = _seconds(headers["retry-after"])
+        else:
+            return None
+    except (ValueError, TypeError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _seconds(value: str) -> float:

@@ -42,7 +42,7 @@ ANONYMOUS = "anonymous"
 _LARGEST_BODY = 64 * 2**20
 _GARBAGE = "<html><body><h1>It works!</h1></body></html>"
 _UNANSWERED = frozenset({"hang", "reset"})
-_BROKEN = frozenset({"cut-off", "truncated-json", "garbage"})
+_BROKEN = frozenset({"cut-off", "truncated-json", "garbage", "error-200"})
 
 
 class FakeJudge:
@@ -256,7 +256,7 @@ class FakeJudge:
         return self._desk.meter(ruling.key).headers(self._clock.now())
 
     async def _completion(self, request: web.Request, ruling: Ruling, model: str, request_id: str) -> web.StreamResponse:
-        body = completion_body(ruling.answer, model, request_id)
+        body = completion_body(ruling.answer, model, request_id, fault=ruling.kind)
         headers = self._limit_headers(ruling)
         match ruling.kind:
             case "garbage":

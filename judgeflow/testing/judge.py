@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgeflow.clock import LoopClock
-from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, QuestionRejected, RateLimited, ReplyLost
+from judgeflow.errors import GatewayFailed, JudgeError, JudgeOverloaded, JudgeRefusesService, QuestionRejected, RateLimited, ReplyLost
 from judgeflow.keys import digest
 from judgeflow.ports import Clock
 from judgeflow.testing.desk import Desk, Ruling, Statistics
@@ -23,6 +23,8 @@ _ERRORS: Mapping[str, type[JudgeError]] = {
     "400": QuestionRejected,
     "500": JudgeOverloaded,
     "503": JudgeOverloaded,
+    "504": GatewayFailed,
+    "error-200": GatewayFailed,
     "hang": ReplyLost,
     "reset": ReplyLost,
     "cut-off": ReplyLost,

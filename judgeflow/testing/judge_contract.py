@@ -20,7 +20,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 
+import orjson
+
 from judgeflow.errors import (
+    GatewayFailed,
     JudgeError,
     JudgeOverloaded,
     JudgeRefusesService,
@@ -47,6 +50,8 @@ class JudgeContract:
         "400": QuestionRejected,
         "500": JudgeOverloaded,
         "503": JudgeOverloaded,
+        "504": GatewayFailed,
+        "error-200": GatewayFailed,
         "reset": ReplyLost,
         "cut-off": ReplyLost,
         "truncated-json": ReplyLost,
@@ -55,6 +60,10 @@ class JudgeContract:
     spoken: ClassVar[Mapping[str, ReadingStatus]] = {
         "ok": ReadingStatus.OK,
         "reasoning": ReadingStatus.OK,
+        "content-parts": ReadingStatus.OK,
+        "surrogate": ReadingStatus.OK,
+        "odd-usage": ReadingStatus.OK,
+        "odd-fields": ReadingStatus.OK,
         "no-tag": ReadingStatus.UNPARSEABLE,
         "length": ReadingStatus.TRUNCATED,
         "refusal": ReadingStatus.REFUSED,
@@ -151,7 +160,7 @@ class JudgeContract:
 
     def test_the_cost_is_a_worst_case_that_no_reply_passes(self) -> None:
         async def main() -> None:
-            async with self.open_judge(faults=["ok", "length", "reasoning", "refusal"]) as judge:
+            async with self.open_judge(faults=["ok", "length", "reasoning", "refusal", "odd-usage"]) as judge:
                 for question in _questions(judge)[:8]:
                     cost = await asyncio.to_thread(judge.cost, question)
                     assert cost == judge.cost(question)
@@ -202,8 +211,10 @@ async def _failure(judge: Judge, question: Question) -> JudgeError:
 
 
 def _require_consistent(reply: Reply) -> None:
+    assert orjson.loads(orjson.dumps(reply.text)) == reply.text, "the text is not valid Unicode"
     assert reply.latency_s >= 0
     assert reply.attempts == 1
+    assert reply.usage.total < 10**9
     assert 0 <= reply.usage.reasoning <= reply.usage.completion
     assert 0 <= reply.usage.cached <= reply.usage.prompt
     assert reply.usd >= 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +20,13 @@ ERRORS: Mapping[str, tuple[int, str, str]] = {
     "400": (400, "invalid_request", "This request is not acceptable, as scripted."),
     "500": (500, "server_error", "The server had an error while processing your request, as scripted."),
     "503": (503, "overloaded", "The server is overloaded, as scripted."),
+    "504": (504, "gateway_timeout", "The gateway gave up waiting, as scripted."),
+    "error-200": (200, "502", "The provider returned an error, as scripted."),
 }
-"""Status, code and message of every fault that is an HTTP error."""
+"""Status, code and message of every fault that is an error in words."""
+
+ODD = frozenset({"content-parts", "surrogate", "odd-usage", "odd-fields"})
+"""Faults that say the right thing in an odd way."""
 
 
 def parse_request(body: bytes) -> tuple[str, Asked]:
@@ -39,8 +46,8 @@ def parse_request(body: bytes) -> tuple[str, Asked]:
     return data["model"], understand(messages, limit)
 
 
-def completion_body(answer: Answer, model: str, request_id: str) -> bytes:
-    """Return the JSON of a chat completion."""
+def completion_body(answer: Answer, model: str, request_id: str, *, fault: str = "ok") -> bytes:
+    """Return the JSON of a chat completion, which a `fault` of `ODD` makes odd."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": answer.refusal}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
@@ -52,16 +59,31 @@ def completion_body(answer: Answer, model: str, request_id: str) -> bytes:
     if answer.reasoning_tokens:
         usage["completion_tokens_details"] = {"reasoning_tokens": answer.reasoning_tokens}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
-    return orjson.dumps(
-        {
-            "id": f"chatcmpl-{request_id}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": model,
-            "choices": [choice],
-            "usage": usage,
-        }
-    )
+    body = {
+        "id": f"chatcmpl-{request_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+        "usage": usage,
+    }
+    if fault in ODD:
+        _make_odd(fault, choice, message, usage)
+        return json.dumps(body).encode()  # which writes what orjson refuses: -Infinity, and half characters
+    return orjson.dumps(body)
+
+
+def _make_odd(fault: str, choice: dict[str, Any], message: dict[str, Any], usage: dict[str, Any]) -> None:
+    match fault:
+        case "content-parts":
+            message["content"] = [{"type": "thinking", "thinking": "Which one?"}, {"type": "text", "text": message["content"]}]
+        case "surrogate":
+            message["content"] = f"\ud83d {message['content']}"
+        case "odd-usage":
+            usage |= {"prompt_tokens": -500_000, "completion_tokens": 2**64}
+        case _:
+            message |= {"refusal": False, "reasoning": {"steps": []}}
+            choice |= {"finish_reason": {"type": choice["finish_reason"]}, "logprobs": {"content": [{"logprob": -math.inf}]}}
 
 
 def error_body(status: int, code: str, message: str) -> bytes:

@@ -1,5 +1,7 @@
 """The HTTP client keeps the contract of the Judge port, against a real server; and what only a client over HTTP can get wrong."""
 
+import asyncio
+import re
 import socket
 from contextlib import asynccontextmanager
 
@@ -8,6 +10,7 @@ from aiohttp import web
 
 from judgeflow.config import JudgeConfig
 from judgeflow.errors import (
+    GatewayFailed,
     JudgeOverloaded,
     JudgeRefusesService,
     JudgeUnreachable,
@@ -19,7 +22,8 @@ from judgeflow.errors import (
 from judgeflow.judges.client import HttpJudge, retry_after_s
 from judgeflow.keys import pair_keys, questions
 from judgeflow.testing import FakeJudge, JudgeContract, arithmetic_pairs
-from judgeflow.types import Pair, Usage
+from judgeflow.types import Pair, ReadingStatus, Usage
+from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import load_template
 
 
@@ -55,6 +59,13 @@ async def serving(status: int = 200, body: str = "", headers: dict[str, str] | N
         received.append((dict(request.headers), await request.json()))
         return web.Response(status=status, text=body, headers=headers)
 
+    async with served(answer) as base_url:
+        yield base_url, received
+
+
+@asynccontextmanager
+async def served(answer):
+    """A server that answers every question by `answer`; yields its base_url."""
     app = web.Application(client_max_size=2**24)
     app.router.add_post("/v1/chat/completions", answer)
     runner = web.AppRunner(app)
@@ -62,7 +73,7 @@ async def serving(status: int = 200, body: str = "", headers: dict[str, str] | N
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1", received
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     finally:
         await runner.cleanup()
 
@@ -116,19 +127,111 @@ async def test_the_api_key_is_sent_and_never_repeated_in_an_error():
         (403, "{}", JudgeRefusesService),
         (404, '{"error": {"message": "no such model", "code": "model_not_found"}}', JudgeRefusesService),
         (409, "{}", JudgeOverloaded),
+        (408, "{}", GatewayFailed),
         (422, '{"detail": "bad"}', QuestionRejected),
         (429, '{"error": {"message": "quota", "code": "insufficient_quota"}}', JudgeRefusesService),
         (429, '{"error": {"message": "quota", "type": "insufficient_quota"}}', JudgeRefusesService),
         (429, "slow down", RateLimited),
-        (502, "<html>bad gateway</html>", JudgeOverloaded),
+        (500, "{}", JudgeOverloaded),
+        (503, "{}", JudgeOverloaded),
+        (502, "<html>bad gateway</html>", GatewayFailed),
+        (504, "", GatewayFailed),
+        (524, "error code: 524", GatewayFailed),
         (200, "[]", ReplyLost),
         (200, '{"choices": []}', ReplyLost),
-        (200, '{"choices": [{"message": {"content": 7}}]}', ReplyLost),
+        (200, '{"error": {"code": 401, "message": "No auth"}}', JudgeRefusesService),
+        (200, '{"error": {"code": "insufficient_quota", "message": "pay"}}', JudgeRefusesService),
+        (200, '{"error": {"code": 429, "message": "slow down"}}', RateLimited),
+        (200, '{"error": {"code": "context_length_exceeded", "message": "too long"}}', QuestionRejected),
+        (200, '{"error": {"code": 503, "message": "upstream failed"}}', GatewayFailed),
+        (200, '{"error": {"message": "hm"}}', ReplyLost),
     ],
 )
 async def test_every_answer_that_is_no_reply_becomes_the_error_that_fits_it(status, body, error):
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         await ask_once(status, body)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("status", [408, 502, 504, 524])
+async def test_a_question_that_a_gateway_gave_up_on_may_have_been_paid_for(status):
+    with pytest.raises(GatewayFailed) as caught:
+        await ask_once(status, "{}", {"retry-after": "3"})
+    assert caught.value.maybe_paid
+    assert caught.value.retry_after_s == 3.0
+
+
+async def test_an_error_reported_as_a_success_is_told_with_its_own_code():
+    with pytest.raises(JudgeRefusesService, match=r"answered 401: No auth credentials; set \[judge\] api_key_env"):
+        await ask_once(200, '{"error": {"code": 401, "message": "No auth credentials"}}')
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_judge_that_quotes_the_question_back_does_not_get_it_into_the_error(status):
+    private = Pair(prompt="Who is Mr. Smith of 12 Hidden Lane?", response_a="A client of ours since 1998.", response_b="Nobody knows him.")
+
+    async def answer(request: web.Request) -> web.Response:
+        sent = (await request.json())["messages"]
+        error = {"error": {"code": 400, "message": f"invalid input: {sent} is not accepted"}}
+        return web.json_response(error, status=status)
+
+    async with served(answer) as base_url:
+        judge = http_judge(base_url)
+        with pytest.raises(QuestionRejected) as caught:
+            await judge.ask(question(judge, private))
+        await judge.aclose()
+    said = str(caught.value)
+    assert "invalid input" in said
+    assert len(said) < 500
+    assert not any(word in said for word in ("Hidden Lane", "client of ours", "Nobody knows"))
+
+
+ODD_FIELDS = {
+    "content in parts": '{"message": {"content": [{"type": "text", "text": "<verdict>A</verdict>"}]}, "finish_reason": "stop"}',
+    "a lone surrogate": r'{"message": {"content": "\ud83d <verdict>A</verdict>"}, "finish_reason": "stop"}',
+    "a log-probability of -Infinity": '{"message": {"content": "<verdict>A</verdict>"}, "logprobs": -Infinity, "finish_reason": "stop"}',
+    "reasoning as an object": '{"message": {"content": "<verdict>A</verdict>", "reasoning": {"x": 1}}, "finish_reason": "stop"}',
+    "refusal false": '{"message": {"content": "<verdict>A</verdict>", "refusal": false}, "finish_reason": "stop"}',
+    "finish_reason as an object": '{"message": {"content": "<verdict>A</verdict>"}, "finish_reason": {"type": "stop"}}',
+}
+
+
+@pytest.mark.parametrize("choice", ODD_FIELDS.values(), ids=ODD_FIELDS)
+@pytest.mark.parametrize(
+    "usage", ['{"prompt_tokens": 9}', '{"prompt_tokens": "n/a"}', '{"prompt_tokens": 9223372036854775813}', "-5", "null"]
+)
+async def test_an_odd_field_never_costs_the_reply_it_stands_in(choice, usage):
+    reply, _ = await ask_once(body=f'{{"choices": [{choice}], "usage": {usage}}}')
+    assert read_reply(reply, load_template("default").verdicts).preferred == 1
+    assert reply.finish_reason == "stop"
+    assert 0 < reply.usage.total < 10_000
+
+
+async def test_a_request_id_that_is_no_text_does_not_cost_the_reply():
+    head = b"HTTP/1.1 200 OK\r\nx-request-id: req-\xff\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(FULL_REPLY)
+
+    async def answer(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", request)[1]))
+        writer.write(head + FULL_REPLY.encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        judge = http_judge(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        reply = await judge.ask(question(judge))
+        await judge.aclose()
+    assert (reply.text, reply.request_id) == ("<verdict>A</verdict>", "req-?")
+
+
+async def test_content_that_cannot_be_read_is_a_reply_without_a_verdict():
+    reply, _ = await ask_once(body='{"choices": [{"message": {"content": {"answer": "<verdict>A</verdict>"}}}]}')
+    assert read_reply(reply, load_template("default").verdicts).status is ReadingStatus.UNPARSEABLE
+    assert "<verdict>A</verdict>" in reply.reasoning
+
+
+async def test_a_completion_under_another_status_of_success_is_a_reply():
+    assert (await ask_once(201, FULL_REPLY))[0].text == "<verdict>A</verdict>"
 
 
 async def test_a_wrong_model_names_the_setting_to_check():
@@ -160,6 +263,9 @@ async def test_a_server_that_reports_no_usage_is_charged_by_size():
         ({"retry-after": "0.5", "retry-after-ms": "120"}, 0.12),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after-ms": "1e999"}, None),
         ({}, None),
     ],
 )
@@ -197,6 +303,13 @@ def test_a_question_over_the_length_limit_is_rejected_before_it_is_sent():
     long = Pair(prompt="p", response_a="x" * 1_000_000, response_b="y")
     with pytest.raises(QuestionTooLong, match="max_prompt_tokens is 1000"):
         judge.cost(question(judge, long))
+
+
+def test_a_question_that_fits_by_estimate_is_asked_though_its_worst_case_would_not_fit(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    judge = http_judge("http://127.0.0.1:9/v1", max_prompt_tokens=9000, max_completion_tokens=1)
+    chinese = Pair(prompt="p", response_a="哪个更好" * 2500, response_b="y")
+    assert judge.cost(question(judge, chinese)).tokens > 30_000
 
 
 async def test_a_question_of_several_megabytes_is_sent_whole_where_it_is_allowed():

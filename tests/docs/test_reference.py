@@ -14,7 +14,7 @@ import pytest
 
 from judgeflow import errors
 from judgeflow.cli.summary import UNASKED, Share, Summary, summary_rows
-from judgeflow.config import Config
+from judgeflow.config import Config, section_type
 from judgeflow.records import outcome_record
 from judgeflow.types import Outcome, Pair, ReadingStatus
 from judgeflow.verdicts.prompt import parse_template
@@ -30,15 +30,17 @@ def accepted(annotation) -> str:
         return ", ".join(f"`{json.dumps(value)}`" for value in get_args(annotation))
     if get_origin(annotation) in {UnionType, Union}:
         return ", ".join(accepted(each) for each in get_args(annotation) if each is not NoneType)
+    if get_origin(annotation) is Annotated:
+        return accepted(get_args(annotation)[0])
     kinds = {str: "text", int: "integer", float: "number", bool: "`true`, `false`", dict: "table"}
-    return kinds[str if get_origin(annotation) is Annotated else get_origin(annotation) or annotation]
+    return kinds[get_origin(annotation) or annotation]
 
 
 @pytest.mark.parametrize("section", Config.model_fields)
 def test_every_setting_is_documented_with_what_it_accepts_and_means(section):
     text = CONFIGURATION.partition(f"## [{section}]")[2].partition("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
-    fields = Config.model_fields[section].annotation.model_fields
+    fields = section_type(section).model_fields
     assert {name: (values, meaning) for name, _, values, meaning in rows} == {
         name: (accepted(field.annotation), field.description) for name, field in fields.items()
     }

@@ -188,6 +188,7 @@ class TestFaults:
             ("400", 400, "invalid_request"),
             ("500", 500, "server_error"),
             ("503", 503, "overloaded"),
+            ("504", 504, "gateway_timeout"),
         ],
     )
     async def test_an_error_has_its_status_and_code_and_the_next_request_is_served(self, session, fault, status, code):
@@ -284,6 +285,32 @@ class TestFaults:
         assert "<verdict>TIE</verdict>" in message["reasoning_content"]
         assert preferred(message["content"]) == (1 if PAIR.label == "a" else -1)
         assert 0 < usage["completion_tokens_details"]["reasoning_tokens"] < usage["completion_tokens"]
+
+    @pytest.mark.parametrize("fault", ["content-parts", "surrogate", "odd-usage", "odd-fields"])
+    async def test_an_odd_answer_says_the_right_thing_in_a_way_that_naive_clients_choke_on(self, session, fault):
+        async with FakeJudge.from_pairs([PAIR], accuracy=1.0, faults=[fault, "ok"]) as judge:
+            _, _, odd = await post(session, judge, body(PAIR))
+            _, _, plain = await post(session, judge, body(PAIR))
+            assert judge.statistics.answered == 2
+        choice, right = odd["choices"][0], plain["choices"][0]["message"]["content"]
+        content = choice["message"]["content"]
+        said = {
+            "content-parts": lambda: content[1]["text"] if content[0]["type"] == "thinking" else None,
+            "surrogate": lambda: content.removeprefix("\ud83d "),
+            "odd-usage": lambda: content if odd["usage"]["prompt_tokens"] < 0 and odd["usage"]["completion_tokens"] > 2**63 else None,
+            "odd-fields": lambda: (
+                content if choice["message"]["refusal"] is False and choice["finish_reason"] == {"type": "stop"} else None
+            ),
+        }[fault]()
+        assert said == right
+        assert (content == right) == (fault in {"odd-usage", "odd-fields"})
+
+    async def test_an_error_reported_as_a_success_is_no_answer(self, session):
+        async with FakeJudge(faults=["error-200"]) as judge:
+            status, _, answer = await post(session, judge, body(PAIR))
+            assert judge.statistics.answered == 0
+        assert (status, answer["error"]["code"]) == (200, "502")
+        assert "choices" not in answer
 
     async def test_a_slow_answer_is_late_and_right(self, session):
         loop = asyncio.get_running_loop()

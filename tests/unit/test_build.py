@@ -53,7 +53,7 @@ def test_the_api_key_comes_from_the_variable_that_is_named(monkeypatch):
 def test_estimated_tokens_are_announced_where_tokens_are_limited_and_only_there(monkeypatch, tmp_path):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     for sections, expected in (
-        ({"limits": {"tokens_per_minute": 10}}, ["tokens_estimated"]),
+        ({"limits": {"tokens_per_minute": 10_000}}, ["tokens_estimated"]),
         ({"budget": {"usd": 1.0}, "judge": {"prompt_usd_per_mtok": 2.0}}, ["tokens_estimated"]),
         ({"budget": {"requests": 1}}, []),
     ):

@@ -2,13 +2,16 @@ import json
 import math
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgeflow.config import Config, RoutingConfig, StoreConfig, keys_of, load_config, run_fingerprint_fields, sections
+from judgeflow.config import Config, RoutingConfig, StoreConfig, keys_of, load_config, run_fingerprint_fields, section_type, sections
 from judgeflow.errors import ConfigurationError
+from judgeflow.keys import digest
+from judgeflow.routing.policy import uniform
 from judgeflow.types import Stock
 
 unhurried = settings(deadline=None)
@@ -79,7 +82,7 @@ configs = st.fixed_dictionaries(
             {"model": texts, "prompt_usd_per_mtok": positive},
             optional={
                 "id": texts,
-                "base_url": texts.map("https://{}".format),
+                "base_url": texts.map(lambda text: f"https://host/{quote(text)}"),
                 "api_key_env": st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True),
                 "temperature": st.floats(0, 2),
                 "max_completion_tokens": st.integers(1, 10**6),
@@ -196,8 +199,11 @@ def test_the_window_kept_is_the_judges_plus_the_margin(load, limits, period):
             "judgeflow.toml:3: [judge] modle: unknown key; did you mean model? Accepted: id, base_url, model,",
         ),
         (f"{MINIMAL}[limits]\nrpm = 60", "judgeflow.toml:7: [limits] rpm: unknown key. Accepted: requests_per_minute,"),
-        (f"{MINIMAL}[rooting]\nx = 1", "judgeflow.toml:6: [rooting]: unknown section; did you mean routing? Accepted: run, judge, limits,"),
-        (f"{MINIMAL}[scorer]\npath = 'x'", "judgeflow.toml:6: [scorer]: unknown section"),
+        (
+            f"{MINIMAL}[rooting]\nx = 1",
+            "judgeflow.toml:6: [rooting]: unknown section; did you mean routing? Accepted: run, scorer, judge, limits,",
+        ),
+        (f"{MINIMAL}[scorer]\ndevice = 'cpu'", "judgeflow.toml:6: [scorer] path: is required"),
         (
             f'{MINIMAL}[limits]\n\nmax_in_flight = "64"',
             "judgeflow.toml:8: [limits] max_in_flight: '64' is not accepted; it should be a valid integer",
@@ -227,6 +233,22 @@ def test_the_window_kept_is_the_judges_plus_the_margin(load, limits, period):
         (MINIMAL.replace('"m"', '"m"\nextra_body = {n = 4}'), "judgeflow.toml:3: [judge] extra_body: n is set by judgeflow itself"),
         (MINIMAL.replace('"m"', '"m"\nextra_body = {x = nan}'), "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON"),
         (MINIMAL.replace('"m"', '"m"\nextra_body = {x = 2024-05-01}'), "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON"),
+        (
+            MINIMAL.replace('"m"', f'"m"\nextra_body = {{top_p = 1, seed = {2**64}}}'),
+            "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON: seed: Integer exceeds 64-bit range",
+        ),
+        (
+            MINIMAL.replace('"m"', f'"m"\nextra_body = {{a = [{{b = {-(2**70)}}}]}}'),
+            "judgeflow.toml:3: [judge] extra_body: cannot be sent as JSON: a: Integer exceeds 64-bit range",
+        ),
+        (f"{MINIMAL}seed = {2**64}", "judgeflow.toml:6: [routing] seed: 18446744073709551616 is not accepted; it should be less than"),
+        (f"{MINIMAL}[budget]\nrequests = {10**30}", "judgeflow.toml:7: [budget] requests: 1000000000000000000000000000000 is not"),
+        (f"{MINIMAL}[budget]\ntokens = {2**63}", "judgeflow.toml:7: [budget] tokens: 9223372036854775808 is not accepted; it should be"),
+        (f"{MINIMAL}[limits]\nrequests_per_minute = {2**63}", "judgeflow.toml:7: [limits] requests_per_minute: 9223372036854775808 is not"),
+        (
+            MINIMAL.replace('"m"', '"m"\nbase_url = "https://host/v1?key=abc"'),
+            "judgeflow.toml:3: [judge] base_url: ends before any ? or #",
+        ),
         (b"\xff\xfe[\x00", "judgeflow.toml: cannot be read: 'utf-8' codec can't decode"),
     ],
 )
@@ -335,7 +357,49 @@ def test_one_price_gives_a_budget_in_dollars_its_meaning(load, price):
     assert load(overrides={"budget.usd": "5.0", price: "0.1"}).budget.stock == Stock(usd=5.0)
 
 
+@pytest.mark.parametrize("limit", [1, 4000, 4096])
+def test_a_token_limit_that_no_question_fits_into_names_both_keys(complaint, limit):
+    message = complaint(f"{MINIMAL}[limits]\ntokens_per_minute = {limit}")
+    assert message.startswith(f"judgeflow.toml:7: [limits] tokens_per_minute: {limit} admits no question at all")
+    assert "[judge] max_completion_tokens = 4096" in message
+
+
+@pytest.mark.parametrize("way", [("limits.tokens_per_minute", "5000"), ("judge.max_completion_tokens", "500")])
+def test_each_way_that_the_message_names_makes_room(load, way):
+    assert load(f"{MINIMAL}[limits]\ntokens_per_minute = 4000", overrides=dict([way])).limits.tokens_per_minute >= 4000
+
+
+def test_the_largest_whole_numbers_that_are_accepted_can_name_a_run(load):
+    most = 2**63 - 1
+    config = load(f"{MINIMAL}seed = {most}\n[budget]\nrequests = {most}\ntokens = {most}\n[judge.extra_body]\nseed = {2**64 - 1}")
+    assert len(digest("run/1", run_fingerprint_fields(config))) == 32
+    assert 0 <= uniform(config.routing.seed, bytes(32)) < 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://localhost", "http://127.0.0.1:8399/v1", "http://[::1]:80/v1/", "https://gateway.example/openai/@me/v1", "http://v_llm:8/v1"],
+)
+def test_an_address_is_a_host_perhaps_a_port_and_perhaps_a_path(load, address):
+    assert load(overrides={"judge.base_url": address}).judge.base_url == address
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "https:///v1", "http://host:port/v1", "http://a b/v1", "http://host/v1?x=1", "localhost:80"]
+)
+def test_what_is_no_address_is_refused(complaint, address):
+    assert "[judge] base_url: " in complaint(overrides={"judge.base_url": address})
+
+
 # Secrets
+
+
+@pytest.mark.parametrize("where", ["user:{}@host", "{}@host:8000", "user:p/{}@host", "user%40home:{}@host"])
+def test_a_password_in_the_address_is_refused_and_not_repeated(complaint, where):
+    message = complaint(overrides={"judge.base_url": f"https://{where.format(SECRET)}/v1"})
+    assert "secret" not in message
+    assert "[judge] base_url: holds a user name or password" in message
+    assert "api_key_env" in message
 
 
 @pytest.mark.parametrize("value", [SECRET, "sk-x", "gsk_abcdef123", "hf_abcdef123", "Bearer abc", "two words", "1ABC", "key="])
@@ -383,13 +447,13 @@ def test_a_long_value_is_cut_short_in_the_message(complaint):
 
 
 def test_sections_and_their_keys_can_be_listed():
-    assert sections() == ["run", "judge", "limits", "budget", "routing", "store", "log"]
+    assert sections() == ["run", "scorer", "judge", "limits", "budget", "routing", "store", "log"]
     assert keys_of("store") == list(StoreConfig.model_fields) == ["url"]
     assert keys_of("nonsense") == []
 
 
 def test_every_setting_has_a_description():
-    models = [Config.model_fields[section].annotation for section in sections()]
+    models = [section_type(section) for section in sections()]
     assert all(field.description for model in models for field in model.model_fields.values())
 
 

@@ -5,7 +5,16 @@ import re
 import pytest
 
 from judgeflow import errors
-from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, RateLimited, RecordError, ReplyLost, TransientJudgeError
+from judgeflow.errors import (
+    GatewayFailed,
+    JudgeError,
+    JudgeflowError,
+    JudgeOverloaded,
+    RateLimited,
+    RecordError,
+    ReplyLost,
+    TransientJudgeError,
+)
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if each.__module__ == errors.__name__]
 
@@ -45,8 +54,8 @@ def test_a_rate_limit_carries_how_long_the_judge_wants_to_rest_also_across_proce
     assert JudgeOverloaded().retry_after_s is None
 
 
-def test_only_a_lost_reply_may_have_been_paid_for():
-    assert [each for each in CLASSES if issubclass(each, JudgeError) and each.maybe_paid] == [ReplyLost]
+def test_only_a_lost_reply_or_a_gateway_that_gave_up_may_have_been_paid_for():
+    assert [each for each in CLASSES if issubclass(each, JudgeError) and each.maybe_paid] == [GatewayFailed, ReplyLost]
 
 
 def test_every_way_the_judge_fails_has_a_label_of_its_own():

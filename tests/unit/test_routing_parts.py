@@ -1,5 +1,7 @@
 """Acquisitions, the run's budget, and when to ask again."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,5 +102,11 @@ def test_rate_limits_do_not_use_up_attempts_but_time():
 
 def test_a_judges_own_retry_after_is_obeyed_and_still_capped_in_time():
     assert delay(RateLimited(retry_after_s=7.0), failures=0, limited=1) == 7.0
-    assert delay(JudgeOverloaded(retry_after_s=0.0), failures=1) == 0.0
     assert delay(RateLimited(retry_after_s=3600.0), failures=0, limited=1) is None
+
+
+def test_a_judge_that_fails_and_says_not_to_wait_is_backed_off_from_all_the_same():
+    policy = RetryPolicy(attempts=100, for_s=1e9)
+    for asked in (0.0, -3.0, math.nan):
+        assert delay(JudgeOverloaded(retry_after_s=asked), failures=3, policy=policy) == 2.0
+        assert delay(RateLimited(retry_after_s=asked), failures=0, limited=3, policy=policy) == 2.0

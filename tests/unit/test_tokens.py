@@ -1,13 +1,17 @@
+import base64
 import hashlib
+import json
 import math
+import string
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgeflow.tokens import ESTIMATE_BOUND, TokenCounter
+from judgeflow.tokens import ESTIMATE_BOUND, TokenCounter, _encoding_name
 
 unhurried = settings(deadline=None)
+PROSE = "The response shown first serves the prompt better, since it answers what was asked and says no more than that. " * 10
 O200K = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 
 
@@ -46,6 +50,54 @@ def test_the_bound_is_above_the_estimate_with_room_and_grows_with_the_text(estim
     assert estimate.bound(text) >= math.ceil(estimate.count(text) * ESTIMATE_BOUND)
     assert estimate.bound(text) > estimate.count(text)
     assert estimate.bound(text + more) >= estimate.bound(text)
+
+
+MEASURED = {
+    "base64": (base64.b64encode(bytes(range(256)) * 4).decode(), 991),
+    "hashes": (" ".join(f"{i * 2654435761 % 2**32:08x}" for i in range(200)), 1111),
+    "numbers": (" ".join(str(i * 7919 % 10**6) for i in range(300)), 898),
+    "Ethiopic": ("".join(chr(0x1200 + i * 37 % 0x150) for i in range(300)), 896),
+    "Armenian": ("Մենք համեմատում ենք երկու պատասխան և որոշում, թե որն է ավելի լավ. " * 10, 1180),
+    "Greek": ("Συγκρίνουμε δύο απαντήσεις και αποφασίζουμε ποια εξυπηρετεί καλύτερα την ερώτηση του χρήστη. " * 10, 841),
+    "emoji": ("".join(chr(0x1F300 + i * 37 % 0x300) for i in range(200)), 579),
+    "JSON": (json.dumps({f"k{i}": [i, i * 37 % 101 / 8] for i in range(100)}), 1297),
+    "symbols": ("".join(string.punctuation[i * 7 % 32] for i in range(600)), 487),
+    "a table": ("| 1 | 2.5 | x |\n" * 100, 1101),
+    "LaTeX": (r"\frac{a_{i}^{2}}{\sqrt{b_{j}+1}} \leq \sum_{k=0}^{n} \binom{n}{k} x^{k} " * 10, 441),
+    "prose": (PROSE, 221),
+}
+"""Texts, and the most tokens that cl100k, o200k and an older SentencePiece vocabulary with byte fallback make of them."""
+
+
+@pytest.mark.parametrize(("text", "tokens"), MEASURED.values(), ids=MEASURED)
+def test_no_measured_text_passes_its_bound(estimate, text, tokens):
+    assert tokens <= estimate.bound(text) <= len(text.encode()) + 1
+
+
+def test_plain_prose_is_bounded_well_below_a_token_a_byte(estimate):
+    assert estimate.bound(PROSE) < 0.5 * len(PROSE)
+
+
+@unhurried
+@given(st.text(st.characters(min_codepoint=0x80, exclude_categories=["Cs"])) | st.from_regex(r"\A[A-Z0-9=+/]{25,99}\Z"))
+def test_what_is_no_plain_word_is_bounded_for_certain_by_a_token_a_byte(estimate, text):
+    assert estimate.bound(text) >= len(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt-4o-mini", "o200k_base"),
+        ("gpt-4-0613", "cl100k_base"),
+        ("gpt-99", "o200k_base"),
+        ("o9-mini", "o200k_base"),
+        ("llama-3.3-70b", None),
+        ("deepseek-chat", None),
+        ("our-judge", None),
+    ],
+)
+def test_a_vocabulary_is_used_for_the_models_it_belongs_to_and_no_others(model, name):
+    assert _encoding_name(model) == name
 
 
 def test_a_disabled_vocabulary_cache_means_an_estimate(monkeypatch):
