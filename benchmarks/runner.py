@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import cases
 
-PACKAGES = ("aiohttp", "orjson", "pydantic", "sqlalchemy", "typer")
+PACKAGES = ("aiohttp", "orjson", "pydantic", "sqlalchemy", "torch", "transformers", "typer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import orjson
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -37,18 +36,8 @@ def _introduction(report: Report) -> str:
 
 
 def _table(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    names = (
-        "policy",
-        "accuracy",
-        "minus\nrandom",
-        "calls",
-        "tokens",
-        "sec",
-        "orders\nagree",
-        f"asked of\n{FAMILIAR}",
-        f"asked of\n{UNFAMILIAR}",
-    )
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    names = ("policy", "accuracy", "minus\nrandom", "calls", "tokens", "sec", "orders\nagree", "asked of\nfamiliar", "asked of\nthe rest")
     for name in names:
         table.add_column(name, justify="left" if name == "policy" else "right")
     for arm, score in report.arms.items():
@@ -69,7 +58,7 @@ def _cells(score: ArmScore, against: str) -> list[str]:
 
 
 def _estimate(estimate: Estimate, form: str) -> str:
-    return f"{estimate.mean:{form}} ±{estimate.half_width:.3f}"
+    return f"{estimate.mean:{form}} ±{estimate.half_width:.3f}".replace("0.", ".")
 
 
 def _ending(report: Report) -> str:
@@ -77,7 +66,7 @@ def _ending(report: Report) -> str:
     counted = report.judge["requests"]
     turned_away = report.judge["statuses"].get("429", 0)
     return (
-        f"±: 95 % intervals. The judge counted {counted:,} requests itself and turned {turned_away} away for its rate limit.\n"
+        f"\n±: 95 % intervals. The judge counted {counted:,} requests itself and turned {turned_away} away for its rate limit.\n"
         f'Policy "{AGAIN}" once more: {report.again.calls} calls, {report.again.seconds:.1f} s. Every verdict is in {folder}/{AGAIN}.db, '
         f"every attempt and step in {folder}/{AGAIN}.log.\n"
         f"\n"

@@ -1,0 +1,165 @@
+"""`judgeflow train`, `judgeflow score`, and a scheduler whose configuration names what they made."""
+
+import sys
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from judgeflow import Scheduler, load_config
+from judgeflow.build import build_scheduler
+from judgeflow.cli import main
+from judgeflow.errors import ConfigurationError
+from judgeflow.testing import FakeJudge
+from judgeflow.testing.pairs import pair_lines
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run one command line in this process."""
+
+    def command(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["judgeflow", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def pairs_file(tmp_path, learned):
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"".join(pair_lines(learned[:600])))
+    return path
+
+
+def small_training(pairs, out):
+    return ("train", pairs, "--out", out, "--max-tokens", "48", "--epochs", "1", "--device", "cpu")
+
+
+def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_file, tmp_path):
+    out = tmp_path / "scorer"
+    trained = run(*small_training(pairs_file, out))
+    assert trained.code == 0
+    assert all(
+        name in trained.out
+        for name in ("accuracy on unseen prompts", "expected calibration error", "AUROC against errors", "known directions, d_eff / D")
+    )
+    scores = tmp_path / "scores.jsonl"
+    scored = run("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
+    assert scored.code == 0
+    assert "AUROC against errors" in scored.out
+    records = [orjson.loads(line) for line in scores.read_bytes().splitlines()]
+    assert len(records) == 600
+    assert records[0].keys() == {"label", "category", "logit", "probability", "uncertainty", "variance"}
+    assert all(record["uncertainty"] >= 1 for record in records)
+
+
+def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_path):
+    out = tmp_path / "scorer"
+    report = orjson.loads(run(*small_training(pairs_file, out), "--json").out)
+    summary = orjson.loads(run("score", pairs_file, "-s", out, "--evaluate", "--json", "--device", "cpu").out)
+    assert report["fingerprint"] == summary["scorer"]
+    assert report["validation"].keys() == summary["quality"].keys()
+    assert summary["pairs"] == summary["quality"]["pairs"] == 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score", "{pairs}", "--scorer", "{scorer}"), "name --out SCORES.jsonl, or ask for --evaluate"),
+        (("score", "{pairs}", "--scorer", "{folder}", "--evaluate"), "not a scorer, it has no judgeflow.json"),
+        (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{folder}"), "cannot be written: Is a directory"),
+        (("score", "{unlabelled}", "--scorer", "{scorer}", "--evaluate"), "no pair has the label a or b"),
+        (("score", "{pairs}", "--scorer", "{scorer}", "--evaluate", "--device", "warp"), "device 'warp' cannot be used here"),
+        (("train", "{bad}", "--out", "{folder}/new"), "bad.jsonl:2: response_b is missing"),
+        (("train", "{pairs}", "--out", "{folder}"), "exists and is no scorer"),
+        (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
+        (("train", "{ties}", "--out", "{folder}/new"), "all 2 labels are ties"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}"), "the folder has no config.json"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(run, trained, pairs_file, tmp_path, arguments, message):
+    record = '{"prompt": "p%d", "response_a": "a", "response_b": "b"%s}\n'
+    (tmp_path / "unlabelled.jsonl").write_text(record % (1, "") + record % (2, ""))
+    (tmp_path / "ties.jsonl").write_text(record % (1, ', "label": "tie"') + record % (2, ', "label": "tie"'))
+    (tmp_path / "bad.jsonl").write_text(record % (1, "") + '{"prompt": "p", "response_a": "a"}\n')
+    places = {name: tmp_path / f"{name}.jsonl" for name in ("unlabelled", "ties", "bad")}
+    places |= {"pairs": pairs_file, "scorer": trained[0], "folder": tmp_path}
+    ended = run(*(argument.format(**places) for argument in arguments))
+    assert ended.code == 2
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+
+
+def write_config(folder, scorer, judge, **sections):
+    text = f'[scorer]\npath = "{scorer}"\ndevice = "cpu"\n\n[judge]\nmodel = "fake-judge"\nid = "j"\nbase_url = "{judge.base_url}"\n'
+    for name, body in ({"routing": "max_share = 0.2"} | sections).items():
+        text += f"\n[{name}]\n{body}\n"
+    (folder / "judgeflow.toml").write_text(text, encoding="utf-8")
+    return folder / "judgeflow.toml"
+
+
+@pytest.mark.parametrize("policy", ["error", "uncertainty", "margin"])
+async def test_a_policy_asks_about_the_pairs_that_it_ranks_highest(tmp_path, monkeypatch, trained, unseen, policy):
+    monkeypatch.chdir(tmp_path)
+    folder, scorer, _ = trained
+    async with FakeJudge.from_pairs(unseen) as judge:
+        path = write_config(tmp_path, folder, judge, routing=f'max_share = 0.2\npolicy = "{policy}"')
+        async with Scheduler.from_config(path) as scheduler:
+            step = await scheduler.route(unseen)
+    asked = {index for index, outcome in enumerate(step.outcomes) if outcome.source == "judge"}
+    beliefs = scorer.score(unseen)
+    rank = {
+        "error": lambda p: min(p.probability, 1 - p.probability),
+        "uncertainty": lambda p: p.uncertainty,
+        "margin": lambda p: -abs(p.logit * p.uncertainty),
+    }[policy]
+    highest = sorted(range(len(unseen)), key=lambda index: -rank(beliefs[index]))[: len(asked)]
+    assert len(asked) == 0.2 * len(unseen)
+    assert min(rank(beliefs[index]) for index in asked) >= min(rank(beliefs[index]) for index in highest) - 1e-5
+    unasked = [outcome for index, outcome in enumerate(step.outcomes) if index not in asked]
+    assert all(outcome.source == "scorer" and outcome.preference is not None for outcome in unasked)
+
+
+async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, monkeypatch, trained, unseen):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    async with FakeJudge.from_pairs(unseen) as judge:
+        scheduler = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
+        with torch.no_grad():
+            scheduler._scorer._network.head.beta.fill_(float("nan"))
+        async with scheduler:
+            step = await scheduler.route(unseen)
+    assert {(outcome.source, outcome.status, outcome.logit) for outcome in step.outcomes} == {("fallback", "scorer_failed", 0.0)}
+    assert judge.statistics.requests == 0
+
+
+async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run, pairs_file):
+    monkeypatch.chdir(tmp_path)
+    run(*small_training(pairs_file, tmp_path / "other"))
+    async with FakeJudge() as judge:
+        one = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
+        other = build_scheduler(load_config(write_config(tmp_path, tmp_path / "other", judge)))
+    assert one.run != other.run
+
+
+async def test_a_scorer_that_is_not_there_stops_before_anything_is_opened(tmp_path):
+    async with FakeJudge() as judge:
+        path = write_config(tmp_path, "nowhere", judge, run=f"directory = '{tmp_path}'")
+    with pytest.raises(ConfigurationError, match="nowhere: not a scorer"):
+        Scheduler.from_config(path)
+    assert not (tmp_path / "judgeflow.db").exists()
