@@ -21,8 +21,9 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## Make .venv with pinned versions
 
 .PHONY: demo
-demo: $(READY) ## Route generated pairs through a local judge, offline
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+demo: $(READY) ## Play the whole loop offline: a scorer, a judge, the same steps once for each policy
+	@rm -rf build/demo
+	@$(BIN)/judgeflow demo --directory build/demo
 
 .PHONY: test
 test: $(READY) ## Run the tests (not the slow ones); COVERAGE=1 measures branch coverage
