@@ -112,8 +112,13 @@ class Store(Protocol):
         """Store how a step ended: its statistics, and source and status of its decisions."""
         ...
 
-    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
-        """Put budget aside if spent + reserved + this stays within `stock`; return whether it was."""
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
+        """Put budget aside if spent + reserved + this stays within `stock`; return whether it was.
+
+        If the call is stored already, by whichever run or process, nothing is put aside and the stored call is returned.  Looking
+        and taking are one transaction.  Two processes may still ask the same question at the same time: what is under way
+        elsewhere is not known here, and the second reply is then charged and not kept.
+        """
         ...
 
     async def settle(self, run: str, reservation: Reservation, question: Question, call: Call) -> None:

@@ -200,11 +200,20 @@ class Dispatcher:
             reservation = Reservation(id=uuid.uuid4().hex, call_key=job.question.call_key, cost=job.cost)
             granted = await self.store.reserve(self.run, reservation, self.budget.stock)
             self._unplan(job)
+            if isinstance(granted, Call):
+                self._known(job, granted)
+                return False
             if not granted:
                 self._drop(job, NotAsked("budget"))
                 return False
             job.reservation = reservation
         return True
+
+    @staticmethod
+    def _known(job: Job, call: Call) -> None:
+        """Another process has paid for the reply since this step read the store."""
+        if not job.future.done():
+            job.future.set_result(call)
 
     async def _ask(self, job: Job, settle_tokens: Settle) -> None:
         started = self.clock.now()

@@ -124,6 +124,16 @@ async def test_two_schedulers_on_one_database_share_the_budget_of_a_run(database
         assert server.statistics.answered == 40
 
 
+async def test_two_schedulers_on_one_database_do_not_both_pay_for_a_question_unless_they_ask_at_the_same_moment(database):
+    pairs = arithmetic_pairs(40)
+    async with FakeJudge.from_pairs(pairs, latency=0.02) as server:
+        common = {"max_in_flight": 4}
+        async with scheduling(server, database, run="1", **common) as one, scheduling(server, database, run="2", **common) as two:
+            steps = await asyncio.gather(one.route(pairs), two.route(pairs[::-1]))
+        assert server.statistics.answered <= 80 + 2 * 4
+    assert steps[0].logits == steps[1].logits[::-1]
+
+
 async def test_a_spent_budget_is_said_once_and_everything_still_gets_an_outcome(database):
     pairs, seen = arithmetic_pairs(12), Recorder()
     async with FakeJudge.from_pairs(pairs) as server:
