@@ -164,8 +164,11 @@ class Gate(Protocol):
         """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
         ...
 
-    def capacity(self, until: float) -> int | None:
-        """Return how many requests can pass between now and `until` (clock seconds); None without a limit."""
+    def capacity(self, until: float) -> Stock:
+        """Return how many requests and tokens can pass between now and `until` (clock seconds); None where there is no limit.
+
+        Pauses and a paced start count; what waits to be admitted does not.  `usd` is None.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ import pytest
 from judgeflow.clock import LoopClock, VirtualClock
 from judgeflow.config import LimitsConfig
 from judgeflow.judges.gate import ThrottleGate, WindowGate
+from judgeflow.types import Stock
 
 
 def grants(limits: LimitsConfig, count: int, tokens: int = 1) -> list[float]:
@@ -61,7 +62,7 @@ def test_a_pause_holds_everybody_back_and_the_longest_counts():
         gate = WindowGate(LimitsConfig(), clock)
         gate.pause(20.0)
         gate.pause(5.0)
-        assert gate.capacity(clock.now() + 100) is None
+        assert gate.capacity(clock.now() + 100) == Stock()
         await gate.admit(1)
         return clock.now()
 
@@ -71,13 +72,13 @@ def test_a_pause_holds_everybody_back_and_the_longest_counts():
 def test_capacity_counts_what_can_pass_before_a_moment():
     clock = VirtualClock()
 
-    async def main() -> list[int | None]:
+    async def main() -> list[Stock]:
         gate = WindowGate(LimitsConfig(requests_per_minute=10, margin_s=0.0), clock)
         for _ in range(4):
             await gate.admit(1)
         return [gate.capacity(clock.now() + ahead) for ahead in (30.0, 60.0, 125.0)]
 
-    assert clock.run(main()) == [6, 16, 26]
+    assert clock.run(main()) == [Stock(requests=6), Stock(requests=16), Stock(requests=26)]
 
 
 @pytest.mark.parametrize("start", ["burst", "paced"])
@@ -96,4 +97,4 @@ async def test_asyncio_throttle_keeps_the_window_in_real_time(start):
 async def test_a_gate_without_limits_lets_everything_through():
     gate = ThrottleGate(LimitsConfig(), LoopClock())
     await asyncio.gather(*(gate.admit(10**6) for _ in range(100)))
-    assert gate.capacity(1e12) is None
+    assert gate.capacity(1e12) == Stock()

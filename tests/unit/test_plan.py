@@ -81,7 +81,8 @@ def test_a_cheap_pair_does_not_overtake_a_dear_one_that_cannot_be_paid():
 def test_before_a_deadline_only_what_the_rate_limits_admit_is_asked():
     pairs = [candidate(n, 1.0 - n / 10) for n in range(5)]
     routing = RoutingConfig(policy="error", step_deadline_s=30.0)
-    assert plan(pairs, routing, Means(allowance=Stock(), requests_in_time=7)).asked == 3
+    for in_time in (Stock(requests=7), Stock(tokens=3500)):
+        assert plan(pairs, routing, Means(allowance=Stock(), in_time=in_time)).asked == 3
 
 
 def test_a_pair_that_was_accepted_in_this_step_before_is_not_asked_now():
