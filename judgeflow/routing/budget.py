@@ -6,8 +6,6 @@ questions that are planned but not yet reserved, so that concurrent steps do not
 
 from __future__ import annotations
 
-import math
-
 from judgeflow.types import Cost, RunState, Stock
 
 
@@ -75,8 +73,3 @@ def _rest(stock: Stock, taken: Cost) -> Stock:
 
 def _left(limit: int | None, taken: int) -> int | None:
     return None if limit is None else max(0, limit - taken)
-
-
-def is_spent(stock: Stock) -> bool:
-    """Whether nothing more can be asked with what is left."""
-    return stock.requests == 0 or stock.tokens == 0 or (stock.usd is not None and math.isclose(stock.usd, 0.0, abs_tol=1e-12))

@@ -19,6 +19,8 @@ REMEMBERED = 256
 MEMORY = 0.99
 """Weight that an observation keeps with each later one: about the last hundred replies count."""
 SLOW_SHARE = 0.9
+INSTANT_S = 0.001
+"""A judge that is faster is not what a step waits for."""
 
 
 class Experience:
@@ -88,7 +90,7 @@ def in_time(windows: Stock, queued: Cost, *, under_way: int, max_in_flight: int,
     `windows` is what the rate limits admit until one latency before that, `queued` what waits to be sent already, `under_way` the
     number of requests in flight.  Requests pass in waves of `max_in_flight`, one latency each; those under way are the first wave's.
     """
-    places = None if latency_s <= 0 else max_in_flight * int(max(0.0, seconds) / latency_s) - under_way
+    places = None if latency_s < INSTANT_S else max_in_flight * int(max(0.0, seconds) / latency_s) - under_way
     bounds = [bound - queued.requests for bound in (windows.requests, places) if bound is not None]
     return Stock(
         requests=max(0, min(bounds)) if bounds else None,

@@ -81,6 +81,44 @@ def test_capacity_counts_what_can_pass_before_a_moment():
     assert clock.run(main()) == [Stock(requests=6), Stock(requests=16), Stock(requests=26)]
 
 
+def test_capacity_weighs_tokens_and_ends_with_a_pause():
+    clock = VirtualClock()
+
+    async def main() -> list[Stock]:
+        gate = WindowGate(LimitsConfig(requests_per_minute=10, tokens_per_minute=1000, margin_s=0.0), clock)
+        await gate.admit(300)
+        gate.pause(70.0)
+        return [gate.capacity(clock.now() + ahead) for ahead in (30.0, 75.0, 135.0)]
+
+    assert clock.run(main()) == [Stock(requests=0, tokens=0), Stock(requests=10, tokens=1000), Stock(requests=20, tokens=2000)]
+
+
+@pytest.mark.parametrize("gate_type", [WindowGate, ThrottleGate])
+def test_a_paced_start_does_not_promise_a_whole_window_at_once(gate_type):
+    clock = VirtualClock()
+
+    async def main() -> list[Stock]:
+        gate = gate_type(LimitsConfig(requests_per_minute=60, start="paced", margin_s=0.0), clock)
+        return [gate.capacity(clock.now() + ahead) for ahead in (0.5, 9.5, 599.5)]
+
+    assert clock.run(main()) == [Stock(requests=1), Stock(requests=10), Stock(requests=600)]
+
+
+def test_a_paced_start_in_virtual_time_spreads_requests_evenly():
+    assert grants(LimitsConfig(requests_per_minute=60, start="paced", margin_s=0.0), 4) == [0.0, 1.0, 2.0, 3.0]
+
+
+async def test_a_pause_that_begins_while_a_request_waits_for_its_turn_holds_it_back():
+    gate = ThrottleGate(LimitsConfig(requests_per_minute=1, window_s=0.2, margin_s=0.0), LoopClock())
+    await gate.admit(1)
+    waiting = asyncio.create_task(gate.admit(1))
+    await asyncio.wait([waiting], timeout=0.1)
+    began = time.monotonic()
+    gate.pause(0.5)
+    await waiting
+    assert time.monotonic() - began >= 0.49
+
+
 @pytest.mark.parametrize("start", ["burst", "paced"])
 async def test_asyncio_throttle_keeps_the_window_in_real_time(start):
     limits = LimitsConfig(requests_per_minute=5, window_s=0.2, start=start)
