@@ -31,8 +31,8 @@ class Scorer(Protocol):
     """A preference model with uncertainty.
 
     `score` is synchronous and batched, is called from one thread at a time, and returns one `Preference` per pair in input order.
-    The engine hands it pairs in canonical order and negates the logit for the other, so antisymmetry is exact.  Raises
-    `ScorerError` (or anything else): the pairs of that batch then have no preference, and nothing else happens.
+    The engine hands it up to 2048 pairs a call, in canonical order, and negates the logit for the other, so antisymmetry is exact.
+    Raises `ScorerError` (or anything else): the batch is then tried again in halves, and what still fails has no preference.
     """
 
     @property
@@ -85,7 +85,8 @@ class Store(Protocol):
 
     Whatever a method has returned from is durable.  First write wins: settling a call that is already stored charges for it but
     keeps the stored reply.  Reads see every earlier completed write.  All methods raise `StoreUnavailable` when the database
-    cannot be used.  Methods may be called concurrently; every reservation is checked and taken in one transaction, so spent plus
+    cannot be used now; the engine then tries a write of something paid again.  A write that can never be stored raises `StoreError`
+    and harms no other.  Methods may be called concurrently; every reservation is checked and taken in one transaction, so spent plus
     reserved never passes the stock, whoever else writes to the same database.
     """
 

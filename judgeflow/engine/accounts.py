@@ -35,12 +35,14 @@ class _Unsaved:
 class Accounts:
     """Puts budget aside, settles it, and keeps what could not be written.
 
-    `open` and `reserved` tell how many reservations of this process are open and what they put aside; `closed` counts those that
-    were closed.  They change in `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all on one loop.
+    `open` and `reserved` tell how many reservations of this process are open and what they put aside, `pending` how many the store is
+    deciding about, `closed` how many were closed.  They change in `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all
+    on one loop.
     """
 
     def __init__(self, store: Store, run: str, observers: Observers, on_close: Callable[[], None]) -> None:
         self.open = 0
+        self.pending = 0
         self.closed = 0
         self.reserved = Cost()
         self._store = store
@@ -57,10 +59,13 @@ class Accounts:
         Raises `StoreError`, whatever the store raises.
         """
         reservation = Reservation(id=uuid.uuid4().hex, call_key=question.call_key, cost=cost)
+        self.pending += 1
         try:
             granted = await self._store.reserve(self._run, reservation, stock)
         except Exception as error:
             raise _as_store_error(error) from error
+        finally:
+            self.pending -= 1
         if isinstance(granted, Call):
             return granted
         if not granted:

@@ -209,7 +209,10 @@ class Session:
 
     def _has_company(self, state: RunState) -> bool:
         """Whether another process has questions of this run under way, or has left some behind."""
-        return self.dispatcher is not None and state.reserved.requests > self.dispatcher.accounts.reserved.requests
+        if self.dispatcher is None:
+            return False
+        accounts = self.dispatcher.accounts
+        return state.reserved.requests > accounts.open + accounts.pending
 
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
         asked = [cost for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]

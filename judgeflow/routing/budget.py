@@ -54,12 +54,17 @@ class Budget:
         )
 
     def ceiling(self, state: RunState, step: int) -> Stock:
-        """Return what the run may have spent and put aside with step number `step`: what it has by now, and the step's allowance."""
-        allowance, taken = self.allowance(state, step), state.spent + state.reserved + self._planned
+        """Return what the run may have spent and put aside with step number `step`: what it has by now, and the step's allowance.
+
+        Never more than the stock, whatever is planned.
+        """
+        if self.steps is None:
+            return self.stock
+        allowance, taken, stock = self.allowance(state, step), state.spent + state.reserved + self._planned, self.stock
         return Stock(
-            requests=None if allowance.requests is None else taken.requests + allowance.requests,
-            tokens=None if allowance.tokens is None else taken.tokens + allowance.tokens,
-            usd=None if allowance.usd is None else taken.usd + allowance.usd,
+            requests=None if stock.requests is None else min(stock.requests, taken.requests + (allowance.requests or 0)),
+            tokens=None if stock.tokens is None else min(stock.tokens, taken.tokens + (allowance.tokens or 0)),
+            usd=None if stock.usd is None else min(stock.usd, taken.usd + (allowance.usd or 0.0)),
         )
 
 

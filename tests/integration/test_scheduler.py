@@ -3,9 +3,11 @@
 import asyncio
 import functools
 import math
+import sqlite3
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import text
 
 from judgeflow import Group, Pair, Scheduler, StoreUnavailable, UsageError
 from judgeflow.clock import LoopClock
@@ -468,6 +470,27 @@ async def test_when_replies_cannot_be_stored_asking_stops_and_outcomes_say_why()
         assert server.statistics.requests <= 8
     assert step.statistics.statuses == {"store_error": 50}
     assert ("store_failed", {"error": "disk full"}) in seen.notices
+
+
+async def test_replies_that_come_while_another_program_locks_the_database_are_stored_when_it_lets_go(tmp_path):
+    path, pairs = tmp_path / "verdicts.db", arithmetic_pairs(5)
+    store = await SqlStore.open(str(path))
+    async with store._engine.begin() as connection:
+        await connection.execute(text("PRAGMA busy_timeout=0"))
+    async with FakeJudge.from_pairs(pairs, latency=0.3) as server, scheduling(server, store) as scheduler:
+        routing = asyncio.create_task(scheduler.route(pairs))
+        while server.statistics.requests < 10:
+            await asyncio.sleep(0)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert (await routing).statistics.statuses == {"store_error": 5}
+        other.execute("ROLLBACK")
+        other.close()
+        step = await scheduler.route(pairs)
+        assert step.statistics.sources == {"store": 5}
+        assert server.statistics.requests == 10
+    assert (await store.run_state("default")).reserved.requests == 0
+    await store.aclose()
 
 
 class _SurprisingStore(MemoryStore):

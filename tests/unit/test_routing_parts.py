@@ -68,6 +68,9 @@ def test_a_step_may_bring_the_run_to_what_it_has_taken_and_its_own_share():
     budget, state = Budget(Stock(requests=100, tokens=1000), steps=10), RunState(name="r", spent=Cost(requests=10, tokens=100))
     assert budget.ceiling(state, 5) == Stock(requests=10 + 18, tokens=100 + 180)
     assert Budget(Stock(tokens=1000)).ceiling(state, 5) == Stock(tokens=1000)
+    for budget in (Budget(Stock(tokens=1000)), Budget(Stock(tokens=1000), steps=10)):
+        budget.plan(Cost(tokens=5000))
+        assert budget.ceiling(state, 5) == Stock(tokens=1000)
 
 
 @given(st.lists(st.integers(0, 40), max_size=30))
