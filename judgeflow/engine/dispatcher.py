@@ -218,8 +218,8 @@ class Dispatcher:
 
     @property
     def queued(self) -> Cost:
-        """Worst case of everything that waits to be sent."""
-        return sum((job.order.cost for job in self._waiting() if not job.future.done()), Cost())
+        """Worst case of everything that is reserved and waits to be sent; the budget counts what is not reserved yet as planned."""
+        return sum((job.order.cost for job in self._waiting() if not job.planned and not job.future.done()), Cost())
 
     # The two coroutines
 

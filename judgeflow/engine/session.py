@@ -239,11 +239,12 @@ class Session:
         latency_s = self.dispatcher.experience.latency_s(self._timeout_s, limit)
         admitted = in_time(
             self._gate.capacity(self._clock.now() + left - latency_s),
-            self._expected(self.dispatcher.queued),
+            self._budget.planned + self._expected(self.dispatcher.queued),
             under_way=self.dispatcher.in_flight,
             max_in_flight=self.dispatcher.max_in_flight,
             seconds=left,
             latency_s=latency_s,
+            token_share=self.dispatcher.experience.token_share,
         )
         return Means(allowance=allowance, in_time=admitted)
 

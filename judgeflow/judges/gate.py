@@ -7,6 +7,8 @@ for virtual time.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import math
 
@@ -14,7 +16,7 @@ from asyncio_throttle.throttler import Throttler
 
 from judgeflow.config import LimitsConfig
 from judgeflow.ports import Clock, Settle
-from judgeflow.routing.limits import SlidingWindow
+from judgeflow.routing.limits import Entry, SlidingWindow
 from judgeflow.types import Stock
 
 _UNLIMITED = 2**62
@@ -30,6 +32,7 @@ class WindowGate:
         self._limited = limits.requests_per_minute is not None
         self._weighed = limits.tokens_per_minute is not None
         self._closed_until = -math.inf
+        self._corrected = asyncio.Event()
 
     async def admit(self, tokens: int) -> Settle:
         """Wait for the pause to end and both windows to open, then count the request.  Raises `ValueError`: never fits."""
@@ -41,11 +44,18 @@ class WindowGate:
         now = self._clock.now()
         if self._limited:
             self._requests.admit(now)
-        return functools.partial(self._tokens.correct, self._tokens.admit(now, tokens))
+        return functools.partial(self._correct, self._tokens.admit(now, tokens))
+
+    def _correct(self, entry: Entry, tokens: int) -> None:
+        self._tokens.correct(entry, tokens)
+        self._corrected.set()
 
     async def _open(self, tokens: int) -> None:
+        """Wait until pause and windows admit `tokens`; a reply that took fewer tokens than were counted for it shortens the wait."""
         while (wait := self._wait_s(self._clock.now(), tokens)) > 0:
-            await self._clock.sleep(wait)
+            self._corrected.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._corrected.wait(), wait)
 
     def _wait_s(self, now: float, tokens: int) -> float:
         return max(self._closed_until - now, self._tokens.wait_s(now, tokens), self._request_wait_s(now))

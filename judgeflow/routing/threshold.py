@@ -19,6 +19,7 @@ REMEMBERED = 256
 MEMORY = 0.99
 """Weight that an observation keeps with each later one: about the last hundred replies count."""
 SLOW_SHARE = 0.9
+USUAL_WINDOW_S = 60.0
 INSTANT_S = 0.001
 """A judge that is faster is not what a step waits for."""
 
@@ -46,9 +47,14 @@ class Experience:
         """
         return Cost(
             requests=worst.requests,
-            tokens=math.ceil(worst.tokens * _share(self._tokens, self._reserved_tokens)),
+            tokens=math.ceil(worst.tokens * self.token_share),
             usd=worst.usd * _share(self._usd, self._reserved_usd),
         )
+
+    @property
+    def token_share(self) -> float:
+        """What replies take of the tokens that are put aside for them; 1 before anything is known."""
+        return _share(self._tokens, self._reserved_tokens)
 
     def latency_s(self, timeout_s: float, deadline_s: float) -> float:
         """Return how long the slower replies take: the 90 % quantile of those seen.
@@ -84,15 +90,28 @@ def _smaller(one: Bound, other: Bound) -> Bound:
     return one if other is None else other if one is None else min(one, other)
 
 
-def in_time(windows: Stock, queued: Cost, *, under_way: int, max_in_flight: int, seconds: float, latency_s: float) -> Stock:
-    """Return what can be asked so that its replies are there in `seconds`.
+def in_time(
+    windows: Stock, queued: Cost, *, under_way: int, max_in_flight: int, seconds: float, latency_s: float, token_share: float = 1.0
+) -> Stock:
+    """Return what can be asked so that its replies are there in `seconds`; tokens as they are expected, like `queued`.
 
     `windows` is what the rate limits admit until one latency before that, `queued` what waits to be sent already, `under_way` the
     number of requests in flight.  Requests pass in waves of `max_in_flight`, one latency each; those under way are the first wave's.
     """
     places = None if latency_s < INSTANT_S else max_in_flight * int(max(0.0, seconds) / latency_s) - under_way
     bounds = [bound - queued.requests for bound in (windows.requests, places) if bound is not None]
+    tokens = None if windows.tokens is None else int(windows.tokens * _window_use(token_share, latency_s, seconds - latency_s))
     return Stock(
         requests=max(0, min(bounds)) if bounds else None,
-        tokens=None if windows.tokens is None else max(0, windows.tokens - queued.tokens),
+        tokens=None if tokens is None else max(0, tokens - queued.tokens),
     )
+
+
+def _window_use(token_share: float, latency_s: float, seconds: float) -> float:
+    """Return how much of a token window is used by what replies really take, a `token_share` of their worst case.
+
+    A request weighs its worst case until its reply is there, and what it took for the rest of the window, or of the time to send.
+    """
+    share = min(1.0, token_share)
+    waiting = min(1.0, latency_s / min(USUAL_WINDOW_S, seconds)) if seconds > 0 else 1.0
+    return share / (waiting + (1.0 - waiting) * share) if share > 0 else 0.0

@@ -208,6 +208,72 @@ def test_a_question_that_two_steps_wait_for_is_counted_by_the_one_that_asked_it(
     assert one.sources == two.sources == {"judge": 10}
 
 
+# Deadlines and rate limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "in_flight", "least", "most"),
+    [
+        (LimitsConfig(requests_per_minute=30), 64, 50, 60),
+        (LimitsConfig(requests_per_minute=30, start="paced"), 64, 44, 50),
+        (LimitsConfig(tokens_per_minute=15_000), 64, 34, 44),
+        (LimitsConfig(), 8, 40, 48),
+    ],
+    ids=["requests", "paced", "tokens", "in flight"],
+)
+def test_an_adaptive_threshold_asks_what_comes_back_before_the_deadline_and_not_more(limits, in_flight, least, most):
+    """A judge that takes 20 s, and 120 s: the first step does not know that yet.  How whole requests fill a token window is estimated."""
+    pairs = arithmetic_pairs(400)
+
+    async def main(clock):
+        judge = LoggingJudge(clock=clock, latency=20.0)
+        settings = {
+            "routing": RoutingConfig(policy="random", step_deadline_s=120.0),
+            "gate": WindowGate(limits, clock),
+            "max_in_flight": in_flight,
+            "timeout_s": 50.0,
+        }
+        async with scheduling(clock, judge, **settings) as scheduler:
+            first = await scheduler.route(pairs[:200])
+            await clock.sleep(120.0)
+            second = await scheduler.route(pairs[200:])
+        return first.statistics, second.statistics
+
+    late = 0 if limits.tokens_per_minute is None else 1
+    for statistics in run(main):
+        assert statistics.statuses.get("deadline", 0) <= late
+    assert statistics.calls in range(least, most + 1)
+
+
+def test_concurrent_steps_do_not_plan_with_the_same_minutes_of_the_rate_limit():
+    pairs = arithmetic_pairs(300)
+
+    async def main(clock):
+        gate = WindowGate(LimitsConfig(requests_per_minute=30), clock)
+        routing = RoutingConfig(policy="random", step_deadline_s=120.0)
+        async with scheduling(clock, ScriptedJudge(clock=clock, latency=20.0), gate=gate, routing=routing) as scheduler:
+            return await asyncio.gather(*(scheduler.route(pairs[start : start + 100]) for start in (0, 100, 200)))
+
+    steps = run(main)
+    assert sum(step.statistics.calls for step in steps) in range(28, 31)
+    assert sum(step.statistics.statuses.get("deadline", 0) for step in steps) == 0
+
+
+def test_a_judge_that_is_slower_than_the_deadline_is_not_asked_once_that_is_known():
+    async def main(clock):
+        judge = LoggingJudge(clock=clock, latency=40.0)
+        routing = RoutingConfig(policy="random", step_deadline_s=30.0)
+        async with scheduling(clock, judge, routing=routing, max_in_flight=4) as scheduler:
+            first = await scheduler.route(arithmetic_pairs(20))
+            await clock.sleep(60.0)
+            second = await scheduler.route(arithmetic_pairs(20, seed=1))
+        return first.statistics, second.statistics
+
+    first, second = run(main)
+    assert first.statuses["deadline"] > 0
+    assert (second.calls, second.sources) == (0, {"scorer": 20})
+
+
 # Stores that fail
 
 

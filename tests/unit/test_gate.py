@@ -55,6 +55,21 @@ def test_settling_tokens_lets_the_next_request_through_earlier():
     assert clock.run(main()) == 0.0
 
 
+def test_settling_tokens_lets_a_request_through_that_is_waiting_already():
+    clock = VirtualClock()
+
+    async def main() -> float:
+        gate = WindowGate(LimitsConfig(tokens_per_minute=1000), clock)
+        settle = await gate.admit(900)
+        waiting = asyncio.ensure_future(gate.admit(900))
+        await clock.sleep(20.0)
+        settle(100)
+        await waiting
+        return clock.now()
+
+    assert clock.run(main()) == 20.0
+
+
 def test_a_pause_holds_everybody_back_and_the_longest_counts():
     clock = VirtualClock()
 

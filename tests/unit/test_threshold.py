@@ -71,6 +71,14 @@ def test_what_is_queued_goes_first():
     assert wave(Stock(requests=3, tokens=100), Cost(requests=5, tokens=400)) == Stock(requests=0, tokens=0)
 
 
+def test_a_request_weighs_its_worst_case_in_the_token_window_until_its_reply_is_there():
+    """A fifth of the worst case, there after a third of a minute: on average 1/3 x 1 + 2/3 x 1/5 = 7/15 of the worst case."""
+    tokens = Stock(tokens=1000)
+    assert wave(tokens, seconds=120.0).tokens == 1000
+    assert in_time(tokens, Cost(), under_way=0, max_in_flight=10, seconds=120.0, latency_s=20.0, token_share=0.2).tokens == 428
+    assert in_time(tokens, Cost(), under_way=0, max_in_flight=10, seconds=30.0, latency_s=20.0, token_share=0.2).tokens == 200
+
+
 @given(windows, queues, st.integers(0, 64), st.integers(1, 64), seconds, st.floats(0, 100))
 def test_no_more_is_promised_than_the_windows_admit(admitted, queued, under_way, max_in_flight, left, latency_s):
     promised = in_time(admitted, queued, under_way=under_way, max_in_flight=max_in_flight, seconds=left, latency_s=latency_s)
@@ -79,13 +87,15 @@ def test_no_more_is_promised_than_the_windows_admit(admitted, queued, under_way,
         assert bound is None or 0 <= value <= bound
 
 
-@given(windows, queues, st.integers(0, 64), seconds, seconds, st.floats(0, 100))
-def test_with_more_time_no_less_is_promised(admitted, queued, under_way, one, other, latency_s):
+@given(windows, queues, st.integers(0, 64), seconds, seconds, st.floats(0, 100), st.floats(0, 2))
+def test_with_more_time_no_less_is_promised(admitted, queued, under_way, one, other, latency_s, token_share):
     short, long = (
-        in_time(admitted, queued, under_way=under_way, max_in_flight=8, seconds=left, latency_s=latency_s) for left in sorted((one, other))
+        in_time(admitted, queued, under_way=under_way, max_in_flight=8, seconds=left, latency_s=latency_s, token_share=token_share)
+        for left in sorted((one, other))
     )
     assert (short.requests is None) == (long.requests is None)
     assert short.requests is None or short.requests <= long.requests
+    assert short.tokens is None or short.tokens <= long.tokens
 
 
 def test_the_last_reservation_still_fits_where_costs_are_planned_at_less_than_the_worst_case():
