@@ -76,13 +76,17 @@ class Accounts:
 
     async def settle(self, reservation: Reservation, question: Question, call: Call) -> None:
         """Store a reply.  Raises `StoreUnavailable` if it has to wait here, `StoreError` if it cannot be stored and is charged."""
-        try:
-            await self._write(reservation, lambda: self._store.settle(self._run, reservation, question, call))
-        except StoreUnavailable:
-            raise
-        except StoreError:
-            await self.charge(reservation)
-            raise
+
+        async def write() -> None:
+            try:
+                await self._store.settle(self._run, reservation, question, call)
+            except StoreUnavailable:
+                raise
+            except StoreError:
+                await self._store.charge(self._run, reservation)
+                raise
+
+        await self._write(reservation, write)
 
     async def charge(self, reservation: Reservation) -> None:
         """Charge a reservation at its worst case.  Raises `StoreUnavailable` if that has to wait here."""
@@ -130,6 +134,8 @@ class Accounts:
             failure = _as_store_error(error)
             if isinstance(failure, StoreUnavailable):
                 self._keep(_Unsaved(reservation, write))
+            else:  # another attempt would fail too
+                self._close(reservation)
             raise failure from error
         self._close(reservation)
 

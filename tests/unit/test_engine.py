@@ -355,6 +355,23 @@ def test_one_reply_that_cannot_be_stored_is_charged_and_the_others_go_on():
     assert notices == ["reply_not_stored"]
 
 
+def test_a_reservation_that_the_store_will_not_close_holds_nobody_up():
+    class Stubborn(MemoryStore):
+        async def settle(self, run, reservation, question, call):
+            raise StoreError("cannot hold a value of this write")
+
+        async def charge(self, run, reservation):
+            raise StoreError("nor that it is charged")
+
+    async def main(clock):
+        settings = {"store": Stubborn(), "budget": BudgetConfig(tokens=int(1.5 * TOKENS_A_REPLY)), "orders": "first"}
+        async with scheduling(clock, ScriptedJudge(clock=clock), **settings) as scheduler:
+            step = await asyncio.wait_for(scheduler.route(arithmetic_pairs(5)), 1000.0)
+            return step.statistics.statuses
+
+    assert run(main) == {"store_error": 1, "budget": 4}
+
+
 def test_a_commit_that_takes_long_does_not_move_requests_into_a_full_window():
     class Slow(MemoryStore):
         reservations = 0
