@@ -12,12 +12,13 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from judgeflow.engine.accounts import Accounts
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival
+from judgeflow.engine.jobs import Job, NotAsked, Order
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import (
     JudgeError,
@@ -33,67 +34,13 @@ from judgeflow.errors import (
 from judgeflow.ports import Clock, Gate, Judge, Settle, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.threshold import Experience
-from judgeflow.types import Call, CallEvent, Cost, Question, Reading, ReadingStatus, Reply, Reservation, Stock, Usage
+from judgeflow.types import Call, CallEvent, Cost, Reading, ReadingStatus, Reply, Reservation, Usage
 
 UNREACHABLE_ATTEMPTS = 3
 """A judge that has never answered and cannot be reached so often is not there: nobody waits for it any longer."""
 
 UNSTORABLE_REPLIES = 3
 """So many replies in a row that the store refuses are no accident of one reply: asking stops before more is paid for."""
-
-
-class NotAsked(JudgeflowError):
-    """The question was never sent; `status` says why."""
-
-    def __init__(self, status: str) -> None:
-        super().__init__(f"not asked: {status}")
-        self.status = status
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a step wants asked.
-
-    `cost` is the worst case, `planned` what the budget counts for it until it is reserved, `stock` what the run may have spent and
-    put aside with it, `deadline` in clock seconds (None: never).  `lot` names the step: its questions come in ranking order.
-    """
-
-    question: Question
-    cost: Cost
-    planned: Cost
-    stock: Stock
-    deadline: float | None
-    lot: object
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One question on its way.  Only the dispatcher changes it.
-
-    `waiters` counts who wants the reply, `planned` tells that the budget still counts it, `sent` is its place among all attempts.
-    """
-
-    order: Order
-    deadline: float | None
-    future: asyncio.Future[Arrival]
-    waiters: int = 1
-    planned: bool = True
-    reservation: Reservation | None = None
-    first_attempt_at: float | None = None
-    sent: int = 0
-    under_way: bool = False
-    failures: int = 0
-    limited: int = 0
-
-    @property
-    def question(self) -> Question:
-        """What is asked."""
-        return self.order.question
-
-    @property
-    def attempts(self) -> int:
-        """Attempts that failed so far."""
-        return self.failures + self.limited
 
 
 class Dispatcher:

@@ -20,10 +20,12 @@ from typing import Any, TypeVar
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.batcher import ScoringThread
-from judgeflow.engine.dispatcher import Dispatcher, NotAsked, Order
+from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival, SingleFlight
-from judgeflow.errors import JudgeError, StoreError
+from judgeflow.engine.jobs import NotAsked, Order
+from judgeflow.engine.waiting import Emit, Outcomes, Waiting
+from judgeflow.errors import StoreError
 from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Gate, Judge, Store
 from judgeflow.routing.budget import Budget
@@ -32,7 +34,6 @@ from judgeflow.routing.threshold import in_time, with_headroom
 from judgeflow.types import Call, Cost, Decision, Group, Outcome, Pair, Question, ReadingStatus, RunState, StepResult, StepStatistics, Stock
 
 T = TypeVar("T")
-Emit = Callable[[int, Outcome], None]
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
@@ -102,7 +103,7 @@ class Session:
         started = self._clock.now()
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
-        outcomes = _Outcomes(pairs, self._rules, emit)
+        outcomes = Outcomes(pairs, self._rules, emit)
         with self._flights.watch() as arrived:
             items, planned = await self._prepare(pairs, outcomes, number, started)
             self._adopt(items, arrived)
@@ -125,9 +126,7 @@ class Session:
 
     # Before anything is asked
 
-    async def _prepare(
-        self, pairs: Sequence[Pair], outcomes: _Outcomes, step: int, started: float
-    ) -> tuple[Sequence[steps.Item], _Planned]:
+    async def _prepare(self, pairs: Sequence[Pair], outcomes: Outcomes, step: int, started: float) -> tuple[Sequence[steps.Item], _Planned]:
         """Return the step's items and what to do about them; at the deadline, with what is known by then."""
         items: list[steps.Item] = []
         try:
@@ -145,7 +144,7 @@ class Session:
             item.action = action
         return items, _Planned(late, self._budget.stock)
 
-    async def _collect(self, pairs: Sequence[Pair], outcomes: _Outcomes) -> list[steps.Item]:
+    async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
         items, invalid = await self._off_loop(steps.collect, pairs, self._rules)
         for index in invalid:
             outcomes.put(index, Outcome(pair=pairs[index], logit=0.0, source="fallback", status="invalid_text"))
@@ -191,21 +190,27 @@ class Session:
     async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> _Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""
         stored = await self.store.run_state(self._run)
-        state = self._as_expected(stored)
-        for item in items:
-            item.expected = {key: self._expected(cost) for key, cost in item.costs.items()}
-            self._cheapest = _least([self._cheapest, *item.costs.values()])
+        seed = secrets.randbits(32) if self._has_company(stored) else None
+        state, routing = self._as_expected(stored), self._rules.routing
+        self._price(items)
+        ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
         candidates = [steps.candidate(item, self._rules) for item in items]
-        adaptive = is_adaptive(self._rules.routing)
-        ceiling = self._budget.stock if adaptive else self._budget.ceiling(state, step)
-        headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
-        allowance = with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
-        decided = plan(candidates, self._rules.routing, self._means(allowance, started))
+        decided = plan(candidates, routing, self._means(self._allowance(items, state, step), started))
         for item, action in zip(items, decided.actions, strict=True):
             item.action = action
         await self._record_plan(items, step, decided)
-        seed = secrets.randbits(32) if self._has_company(stored) else None
-        return _Planned(decided, ceiling, asking_order(candidates, decided, self._rules.routing, seed))
+        return _Planned(decided, ceiling, asking_order(candidates, decided, routing, seed))
+
+    def _price(self, items: Sequence[steps.Item]) -> None:
+        """Fill in what worst cases will probably come to, and remember the cheapest question."""
+        for item in items:
+            item.expected = {key: self._expected(cost) for key, cost in item.costs.items()}
+            if item.obstacle is None:
+                self._cheapest = _least([self._cheapest, *item.costs.values()])
+
+    def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
+        headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
+        return with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
 
     def _has_company(self, state: RunState) -> bool:
         """Whether another process has questions of this run under way, or has left some behind."""
@@ -259,9 +264,9 @@ class Session:
                     if isinstance(item.action, Ask):
                         self._budget.unplan(item.expected[question.call_key])
 
-    def _ask(self, items: Sequence[steps.Item], planned: _Planned, outcomes: _Outcomes, deadline: float | None) -> _Waiting:
+    def _ask(self, items: Sequence[steps.Item], planned: _Planned, outcomes: Outcomes, deadline: float | None) -> Waiting:
         """Send every missing question of the items to be asked on its way, in the order of the ranking.  Does not await."""
-        waiting = _Waiting(deadline, outcomes.settle)
+        waiting = Waiting(deadline, outcomes.settle)
         for index in planned.order if self.dispatcher is not None else ():
             for question in items[index].missing():
                 flight, launched = self._flight(items[index], question, planned.ceiling, waiting)
@@ -269,7 +274,7 @@ class Session:
         waiting.settle_the_rest(items)
         return waiting
 
-    def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: _Waiting) -> tuple[asyncio.Future[Arrival], bool]:
+    def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
         dispatcher, key = self._dispatching(), question.call_key
         under_way = self._flights.pending(key)
@@ -292,7 +297,7 @@ class Session:
             raise AssertionError("a step without a judge asks nothing")
         return self.dispatcher
 
-    async def _await_replies(self, waiting: _Waiting) -> None:
+    async def _await_replies(self, waiting: Waiting) -> None:
         """Wait for the replies.  What is not wanted any more, at the deadline or because the step is cancelled, is not sent."""
         try:
             await waiting.finish(None if waiting.deadline is None else waiting.deadline - self._clock.now())
@@ -384,115 +389,3 @@ def _least(costs: Sequence[Cost]) -> Cost:
     if not prices:
         return Cost()
     return Cost(requests=1, tokens=min(cost.tokens for cost in prices), usd=min(cost.usd for cost in prices))
-
-
-class _Outcomes:
-    """The outcomes of a step by input position; each is set once and passed on at once."""
-
-    def __init__(self, pairs: Sequence[Pair], rules: steps.Rules, emit: Emit | None) -> None:
-        self._pairs = pairs
-        self._rules = rules
-        self._emit = emit
-        self._slots: list[Outcome | None] = [None] * len(pairs)
-
-    def settle(self, item: steps.Item) -> None:
-        """Give every occurrence of an item its outcome."""
-        canonical = steps.resolve(item, self._rules)
-        for index, flipped in item.places:
-            self.put(index, steps.placed(canonical, self._pairs[index], flipped=flipped))
-
-    def give_up(self, status: str) -> None:
-        """Give every pair without an outcome one that says why nothing is known about it."""
-        for index, pair in enumerate(self._pairs):
-            if self._slots[index] is None:
-                self.put(index, Outcome(pair=pair, logit=0.0, source="fallback", status=status))
-
-    def put(self, index: int, outcome: Outcome) -> None:
-        self._slots[index] = outcome
-        if self._emit is not None:
-            self._emit(index, outcome)
-
-    def complete(self) -> tuple[Outcome, ...]:
-        """Return all outcomes, in input order."""
-        final = tuple(outcome for outcome in self._slots if outcome is not None)
-        if len(final) != len(self._slots):
-            raise AssertionError(f"{len(self._slots) - len(final)} pairs without an outcome")
-        return final
-
-
-class _Waiting:
-    """The replies that a step waits for.  An item is settled as soon as its last one is there.
-
-    `late` has the call keys that were given up at the deadline.
-    """
-
-    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None]) -> None:
-        self.deadline = deadline
-        self.late: list[bytes] = []
-        self._settle = settle
-        self._expected: dict[steps.Item, set[bytes]] = {}
-        self._done = asyncio.Event()
-
-    def expect(self, item: steps.Item, question: Question, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
-        """Wait for one more reply; `launched` tells that this step asked for it."""
-        self._expected.setdefault(item, set()).add(question.call_key)
-        reply.add_done_callback(lambda done: self._arrived(item, question.call_key, done, launched=launched))
-
-    def settle_the_rest(self, items: Sequence[steps.Item]) -> None:
-        """Settle the items that wait for nothing."""
-        for item in items:
-            if item not in self._expected:
-                self._settle(item)
-        self._check()
-
-    async def finish(self, timeout_s: float | None) -> None:
-        """Return when everything is there; after `timeout_s` seconds what is missing is given up."""
-        try:
-            await asyncio.wait_for(self._done.wait(), timeout_s)
-        except TimeoutError:
-            items = list(self._expected)
-            self.late = self.given_up(steps.LATE)
-            for item in items:
-                self._settle(item)
-
-    def given_up(self, status: str) -> list[bytes]:
-        """Expect nothing more; return the call keys of what is missing."""
-        missing = [key for keys in self._expected.values() for key in keys]
-        for item, keys in self._expected.items():
-            item.failures |= dict.fromkeys(keys, status)
-        self._expected.clear()
-        return missing
-
-    def _arrived(self, item: steps.Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
-        error = reply.exception()
-        if item not in self._expected:
-            return
-        if error is None:
-            self._take(item, reply.result(), launched=launched)
-        else:
-            item.failures[key] = _status_of(error)
-        self._expected[item].discard(key)
-        if not self._expected[item]:
-            del self._expected[item]
-            self._settle(item)
-        self._check()
-
-    @staticmethod
-    def _take(item: steps.Item, arrival: Arrival, *, launched: bool) -> None:
-        key = arrival.call.key
-        item.calls[key] = arrival.call
-        if arrival.paid:
-            item.fresh.add(key)
-        if arrival.paid and launched:
-            item.paid.add(key)
-
-    def _check(self) -> None:
-        if not self._expected:
-            self._done.set()
-
-
-def _status_of(error: BaseException) -> str:
-    """The label of an outcome that went without this reply."""
-    if isinstance(error, JudgeError | NotAsked):
-        return error.status
-    return "store_error" if isinstance(error, StoreError) else "judge_error"

@@ -274,6 +274,20 @@ def test_a_judge_that_is_slower_than_the_deadline_is_not_asked_once_that_is_know
     assert (second.calls, second.sources) == (0, {"scorer": 20})
 
 
+def test_a_scheduler_that_is_alone_with_its_run_asks_in_the_same_order_every_time():
+    pairs = arithmetic_pairs(60)
+
+    async def main(clock):
+        judge = LoggingJudge(clock=clock, latency="uniform:1:5")
+        async with scheduling(clock, judge, max_in_flight=6) as scheduler:
+            await asyncio.gather(*(scheduler.route(pairs[start : start + 20]) for start in (0, 20, 40)))
+            async for _ in scheduler.stream(arithmetic_pairs(60, seed=1), chunk=7):
+                pass
+        return list(judge.statistics.question_requests)
+
+    assert run(main) == run(main)
+
+
 # Stores that fail
 
 
