@@ -31,8 +31,8 @@ class Scorer(Protocol):
     """A preference model with uncertainty.
 
     `score` is synchronous and batched, is called from one thread at a time, and returns one `Preference` per pair in input order.
-    The engine hands it pairs in canonical order and negates the logit for the other, so antisymmetry is exact.  Raises
-    `ScorerError` (or anything else): the pairs of that batch then have no preference, and nothing else happens.
+    The engine hands it up to 2048 pairs a call, in canonical order, and negates the logit for the other, so antisymmetry is exact.
+    Raises `ScorerError` (or anything else): the batch is then tried again in halves, and what still fails has no preference.
     """
 
     @property
@@ -85,7 +85,8 @@ class Store(Protocol):
 
     Whatever a method has returned from is durable.  First write wins: settling a call that is already stored charges for it but
     keeps the stored reply.  Reads see every earlier completed write.  All methods raise `StoreUnavailable` when the database
-    cannot be used.  Methods may be called concurrently; every reservation is checked and taken in one transaction, so spent plus
+    cannot be used now; the engine then tries a write of something paid again.  A write that can never be stored raises `StoreError`
+    and harms no other.  Methods may be called concurrently; every reservation is checked and taken in one transaction, so spent plus
     reserved never passes the stock, whoever else writes to the same database.
     """
 
@@ -112,8 +113,13 @@ class Store(Protocol):
         """Store how a step ended: its statistics, and source and status of its decisions."""
         ...
 
-    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
-        """Put budget aside if spent + reserved + this stays within `stock`; return whether it was."""
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
+        """Put budget aside if spent + reserved + this stays within `stock`; return whether it was.
+
+        If the call is stored already, by whichever run or process, nothing is put aside and the stored call is returned.  Looking
+        and taking are one transaction.  Two processes may still ask the same question at the same time: what is under way
+        elsewhere is not known here, and the second reply is then charged and not kept.
+        """
         ...
 
     async def settle(self, run: str, reservation: Reservation, question: Question, call: Call) -> None:
@@ -159,8 +165,11 @@ class Gate(Protocol):
         """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
         ...
 
-    def capacity(self, until: float) -> int | None:
-        """Return how many requests can pass between now and `until` (clock seconds); None without a limit."""
+    def capacity(self, until: float) -> Stock:
+        """Return how many requests and tokens can pass between now and `until` (clock seconds); None where there is no limit.
+
+        Pauses and a paced start count; what waits to be admitted does not.  `usd` is None.
+        """
         ...
 
 

@@ -20,7 +20,7 @@ from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Settle, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Group, Outcome, Pair, StepResult
+from judgeflow.types import Group, Outcome, Pair, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -36,7 +36,8 @@ class Scheduler:
 
     A scheduler belongs to the event loop that it was opened in; `route` may be called concurrently there.  Synchronous callers
     use `route_sync`, which keeps a private loop on a thread.  `store` may be an opened store, which stays the caller's to close, or
-    an async function that opens one, which the scheduler then closes.  Raises `ConfigurationError` for parts that do not fit.
+    an async function that opens one, which the scheduler then closes.  `timeout_s` is how long one attempt at asking may take: it
+    stands for the judge's latency until that is known.  Raises `ConfigurationError` for parts that do not fit.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Scheduler:
         retry: RetryPolicy | None = None,
         retry_failed: bool = False,
         max_in_flight: int = 64,
+        timeout_s: float = 120.0,
         clock: Clock | None = None,
         observers: Sequence[Observer] = (),
         settings: Mapping[str, Any] | None = None,
@@ -67,6 +69,7 @@ class Scheduler:
         self._gate = gate or _OpenGate()
         self._retry = retry or RetryPolicy()
         self._max_in_flight = max_in_flight
+        self._timeout_s = timeout_s
         self._clock = clock or LoopClock()
         self._observers = Observers(observers)
         self._settings = dict(settings or {})
@@ -79,6 +82,7 @@ class Scheduler:
             retry_failed=retry_failed,
         )
         self._session: Session | None = None
+        self._stopped = False  # by stop(), until the scheduler is closed
         self._thread: LoopThread | None = None
 
     @classmethod
@@ -123,7 +127,7 @@ class Scheduler:
         dispatcher = self._new_dispatcher(self._judge, store, budget) if self._judge else None
         if dispatcher is not None:
             dispatcher.start()
-        return Session(
+        session = Session(
             run=self.run,
             rules=self._rules,
             store=store,
@@ -135,7 +139,11 @@ class Scheduler:
             clock=self._clock,
             observers=self._observers,
             last_step=state.last_step,
+            timeout_s=self._timeout_s,
         )
+        if self._stopped:
+            session.stop()
+        return session
 
     def _new_dispatcher(self, judge: Judge, store: Store, budget: Budget) -> Dispatcher:
         return Dispatcher(
@@ -153,6 +161,7 @@ class Scheduler:
     async def aclose(self) -> None:
         """Ask nothing more, wait for what is in flight, store it, and close the judge and the store.  Idempotent."""
         session, self._session = self._session, None
+        self._stopped = False
         if session is None:
             return
         try:
@@ -168,7 +177,11 @@ class Scheduler:
             await store.aclose()
 
     def stop(self) -> None:
-        """Ask nothing more.  Steps under way return once their requests in flight are answered and stored."""
+        """Ask nothing more until the scheduler is closed, also if it is not open yet.
+
+        Steps under way return once their requests in flight are answered and stored.
+        """
+        self._stopped = True
         if self._session is not None:
             self._session.stop()
 
@@ -253,9 +266,9 @@ class _OpenGate:
     def pause(self, seconds: float) -> None:
         """Without a limit there is nothing to hold back."""
 
-    def capacity(self, until: float) -> int | None:
+    def capacity(self, until: float) -> Stock:
         del until
-        return None
+        return Stock()
 
 
 def _check_parts(routing: RoutingConfig, budget: BudgetConfig, judge: Judge | None, scorer: Scorer | None) -> None:

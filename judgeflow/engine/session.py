@@ -2,36 +2,44 @@
 
 1. keys       every pair is hashed, equal pairs become one item (on a worker thread)
 2. known      one store read: replies that are already paid for
-3. score      the scorer's preferences, while the store is being read
+3. score      the scorer's preferences about what is not known yet
 4. plan       `routing.plan.plan`: who is asked about, within what may be spent; recorded before anything is asked
 5. ask        every missing question goes to the dispatcher, unless it is under way already
 6. outcomes   when all replies are stored, or at the deadline, every pair gets its outcome
+
+A deadline holds for the whole way: one that comes during 1 to 4 ends the step with what is known by then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.batcher import ScoringThread
-from judgeflow.engine.dispatcher import Dispatcher, NotAsked
+from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
-from judgeflow.engine.inflight import SingleFlight
-from judgeflow.errors import JudgeError, StoreError
+from judgeflow.engine.inflight import Arrival, SingleFlight
+from judgeflow.engine.jobs import NotAsked, Order
+from judgeflow.engine.waiting import Emit, Outcomes, Waiting
+from judgeflow.errors import StoreError
 from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Gate, Judge, Store
-from judgeflow.routing.budget import Budget, is_spent
-from judgeflow.routing.plan import Ask, Means, StepPlan, plan
-from judgeflow.types import Call, Group, Outcome, Pair, Question, ReadingStatus, RunState, StepResult, StepStatistics, Stock
+from judgeflow.routing.budget import Budget
+from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
+from judgeflow.routing.threshold import in_time, with_headroom
+from judgeflow.types import Call, Cost, Decision, Group, Outcome, Pair, Question, ReadingStatus, RunState, StepResult, StepStatistics, Stock
 
 T = TypeVar("T")
-Emit = Callable[[int, Outcome], None]
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
+
+GRACE_S = 0.25
+"""How long a step that has reached its deadline still waits for its record to be written; the writing goes on without it."""
 
 
 class Session:
@@ -51,6 +59,7 @@ class Session:
         clock: Clock,
         observers: Observers,
         last_step: int | None,
+        timeout_s: float,
     ) -> None:
         self.store = store
         self.dispatcher = dispatcher
@@ -63,11 +72,13 @@ class Session:
         self._budget = budget
         self._clock = clock
         self._observers = observers
+        self._timeout_s = timeout_s
         self._flights = SingleFlight()
         self._last_step = -1 if last_step is None else last_step
-        self._latencies: deque[float] = deque(maxlen=256)
+        self._cheapest = Cost()  # the least that a question of this run was priced at, by component
         self._budget_notice_given = False
         self._interrupted = False
+        self._recordings: set[asyncio.Task[Any]] = set()
 
     def stop(self) -> None:
         """Ask nothing more; steps under way return with what is in flight."""
@@ -80,6 +91,8 @@ class Session:
         self.stop()
         if self.dispatcher is not None:
             await self.dispatcher.drain()
+        if self._recordings:
+            await asyncio.wait(self._recordings)
         if self._scoring is not None:
             await self._off_loop(self._scoring.close)
 
@@ -90,14 +103,12 @@ class Session:
         started = self._clock.now()
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
-        outcomes = _Outcomes(pairs, self._rules, emit)
+        outcomes = Outcomes(pairs, self._rules, emit)
         with self._flights.watch() as arrived:
-            items = await self._collect(pairs, outcomes)
-            await self._learn(items, number)
-            planned = await self._plan(items, number, started)
-            _adopt(items, arrived)
-            waiting = self._ask(items, outcomes, self._deadline(started))
-        await waiting.finish(None if waiting.deadline is None else waiting.deadline - self._clock.now())
+            items, planned = await self._prepare(pairs, outcomes, number, started)
+            self._adopt(items, arrived)
+            waiting = self._ask(items, planned, outcomes, self._deadline(started))
+        await self._await_replies(waiting)
         final = outcomes.complete()
         statistics = await self._finish(items, final, planned, number, started)
         return StepResult(outcomes=final, statistics=statistics, groups=groups)
@@ -106,10 +117,34 @@ class Session:
         limit = self._rules.routing.step_deadline_s
         return None if limit is None else started + limit
 
+    def _time_left(self, started: float) -> float | None:
+        deadline = self._deadline(started)
+        return None if deadline is None else deadline - self._clock.now()
+
     async def _off_loop(self, work: Callable[..., T], *args: Any) -> T:
         return await self.loop.run_in_executor(None, work, *args)
 
-    async def _collect(self, pairs: Sequence[Pair], outcomes: _Outcomes) -> list[steps.Item]:
+    # Before anything is asked
+
+    async def _prepare(self, pairs: Sequence[Pair], outcomes: Outcomes, step: int, started: float) -> tuple[Sequence[steps.Item], _Planned]:
+        """Return the step's items and what to do about them; at the deadline, with what is known by then."""
+        items: list[steps.Item] = []
+        try:
+            async with asyncio.timeout(self._time_left(started)) as limit:
+                items += await self._collect(pairs, outcomes)
+                await self._learn(items, step)
+                return items, await self._plan(items, step, started)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        if not items:
+            outcomes.give_up(steps.LATE)
+        late = steps.out_of_time(items, self._rules)
+        for item, action in zip(items, late.actions, strict=True):
+            item.action = action
+        return items, _Planned(late, self._budget.stock)
+
+    async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
         items, invalid = await self._off_loop(steps.collect, pairs, self._rules)
         for index in invalid:
             outcomes.put(index, Outcome(pair=pairs[index], logit=0.0, source="fallback", status="invalid_text"))
@@ -117,7 +152,8 @@ class Session:
 
     async def _learn(self, items: Sequence[steps.Item], step: int) -> None:
         """Find out everything about the items that costs nothing: stored replies, earlier decisions, preferences, prices."""
-        await asyncio.gather(self._recall(items), self._score(items))
+        await self._recall(items)
+        await self._score([item for item in items if steps.unknown(item, self._rules)])
         decided = await self.store.decisions(self._run, step)
         for item in items:
             item.decided = decided.get(item.keys.pair)
@@ -129,7 +165,7 @@ class Session:
         wanted = [(item, question) for item in items for question in item.questions]
         for _ in range(MAX_SAMPLES):
             found = await self.store.read([question.call_key for _, question in wanted])
-            failed: list[tuple[steps.Item, Question]] = []
+            failed: list[tuple[steps.Item, Question, bytes]] = []
             for item, question in wanted:
                 call = found.get(question.call_key)
                 if call is not None:
@@ -137,13 +173,13 @@ class Session:
                 if call is not None or self._rules.retry_failed:
                     item.replace_question(question)
                 if call is not None and call.reading.status is not ReadingStatus.OK:
-                    failed.append((item, next_sample(question, call.judge)))
+                    failed.append((item, question, call.judge))
             if not failed:
                 break
-            wanted = failed
+            wanted = await self._off_loop(_next_samples, failed)
 
     async def _score(self, items: Sequence[steps.Item]) -> None:
-        if self._scoring is None:
+        if self._scoring is None or not items:
             return
         preferences, errors = await self._scoring.score([item.pair for item in items])
         for item, preference in zip(items, preferences, strict=True):
@@ -151,177 +187,205 @@ class Session:
         for error in errors:
             self._observers.notice("scorer_failed", error=str(error))
 
-    async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> StepPlan:
+    async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> _Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""
-        state = await self.store.run_state(self._run)
+        stored = await self.store.run_state(self._run)
+        seed = secrets.randbits(32) if self._has_company(stored) else None
+        state, routing = self._as_expected(stored), self._rules.routing
+        self._price(items)
+        ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
         candidates = [steps.candidate(item, self._rules) for item in items]
-        planned = plan(candidates, self._rules.routing, self._means(state, step, started))
-        for item, action in zip(items, planned.actions, strict=True):
+        decided = plan(candidates, routing, self._means(self._allowance(items, state, step), started))
+        for item, action in zip(items, decided.actions, strict=True):
             item.action = action
-        asked = [item for item in items if isinstance(item.action, Ask)]
-        for item in asked:
-            self._budget.plan(item.cost)
-        try:
-            await self.store.record_plan(self._run, step, steps.decisions(items, planned))
-        except BaseException:
-            for item in asked:
-                self._budget.unplan(item.cost)
-            raise
-        return planned
+        await self._record_plan(items, step, decided)
+        return _Planned(decided, ceiling, asking_order(candidates, decided, routing, seed))
 
-    def _means(self, state: RunState, step: int, started: float) -> Means:
-        allowance = self._budget.allowance(state, step)
-        deadline = self._deadline(started)
-        if deadline is None:
-            return Means(allowance=allowance)
-        slowest = sorted(self._latencies)[int(0.9 * len(self._latencies))] if self._latencies else 0.0
-        return Means(allowance=allowance, requests_in_time=self._gate.capacity(deadline - slowest))
-
-    def _ask(self, items: Sequence[steps.Item], outcomes: _Outcomes, deadline: float | None) -> _Waiting:
-        """Send every missing question of the items to be asked on its way.  Does not await."""
-        waiting = _Waiting(deadline, outcomes.settle)
+    def _price(self, items: Sequence[steps.Item]) -> None:
+        """Fill in what worst cases will probably come to, and remember the cheapest question."""
         for item in items:
-            if isinstance(item.action, Ask) and self.dispatcher is not None:
-                for question in item.missing():
-                    waiting.expect(item, question, self._flight(item, question, deadline, self.dispatcher))
+            item.expected = {key: self._expected(cost) for key, cost in item.costs.items()}
+            if item.obstacle is None:
+                self._cheapest = _least([self._cheapest, *item.costs.values()])
+
+    def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
+        headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
+        return with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
+
+    def _has_company(self, state: RunState) -> bool:
+        """Whether another process has questions of this run under way, or has left some behind."""
+        if self.dispatcher is None:
+            return False
+        accounts = self.dispatcher.accounts
+        return state.reserved.requests > accounts.open + accounts.pending
+
+    async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
+        asked = [cost for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
+        planned = sum(asked, Cost())
+        self._budget.plan(planned)
+        try:
+            await self.store.record_plan(self._run, step, steps.decisions(items, decided))
+        except BaseException:
+            self._budget.unplan(planned)
+            raise
+
+    def _expected(self, worst: Cost) -> Cost:
+        return worst if self.dispatcher is None else self.dispatcher.experience.expected(worst)
+
+    def _as_expected(self, state: RunState) -> RunState:
+        """The run's state, with what this process has put aside counted at what it will probably come to."""
+        ours = Cost() if self.dispatcher is None else self.dispatcher.accounts.reserved
+        return replace(state, reserved=state.reserved - ours + self._expected(ours))
+
+    def _means(self, allowance: Stock, started: float) -> Means:
+        limit, left = self._rules.routing.step_deadline_s, self._time_left(started)
+        if limit is None or left is None or self.dispatcher is None:
+            return Means(allowance=allowance)
+        latency_s = self.dispatcher.experience.latency_s(self._timeout_s, limit)
+        admitted = in_time(
+            self._gate.capacity(self._clock.now() + left - latency_s),
+            self._budget.planned + self._expected(self.dispatcher.queued),
+            under_way=self.dispatcher.in_flight,
+            max_in_flight=self.dispatcher.max_in_flight,
+            seconds=left,
+            latency_s=latency_s,
+            token_share=self.dispatcher.experience.token_share,
+        )
+        return Means(allowance=allowance, in_time=admitted)
+
+    # Asking
+
+    def _adopt(self, items: Sequence[steps.Item], arrived: Mapping[bytes, Call]) -> None:
+        """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
+        for item in items:
+            for question in item.missing():
+                if question.call_key in arrived:
+                    item.calls[question.call_key] = arrived[question.call_key]
+                    if isinstance(item.action, Ask):
+                        self._budget.unplan(item.expected[question.call_key])
+
+    def _ask(self, items: Sequence[steps.Item], planned: _Planned, outcomes: Outcomes, deadline: float | None) -> Waiting:
+        """Send every missing question of the items to be asked on its way, in the order of the ranking.  Does not await."""
+        waiting = Waiting(deadline, outcomes.settle)
+        for index in planned.order if self.dispatcher is not None else ():
+            for question in items[index].missing():
+                flight, launched = self._flight(items[index], question, planned.ceiling, waiting)
+                waiting.expect(items[index], question, flight, launched=launched)
         waiting.settle_the_rest(items)
         return waiting
 
-    def _flight(self, item: steps.Item, question: Question, deadline: float | None, dispatcher: Dispatcher) -> asyncio.Future[Call]:
-        """Join the question's flight, or start one."""
-        cost = item.costs[question.call_key]
-        under_way = self._flights.pending(question.call_key)
+    def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
+        """Join the question's flight, or launch one; return it, and whether it was launched."""
+        dispatcher, key = self._dispatching(), question.call_key
+        under_way = self._flights.pending(key)
         if under_way is not None:
-            self._budget.unplan(cost)
-            dispatcher.prolong(question.call_key, deadline)
-            return under_way
-        return self._flights.launch(question.call_key, dispatcher.submit(question, cost, deadline))
+            self._budget.unplan(item.expected[key])
+            dispatcher.join(key, waiting.deadline)
+            return under_way, False
+        order = Order(
+            question=question,
+            cost=item.costs[key],
+            planned=item.expected[key],
+            stock=ceiling,
+            deadline=waiting.deadline,
+            lot=waiting,
+        )
+        return self._flights.launch(key, dispatcher.submit(order)), True
+
+    def _dispatching(self) -> Dispatcher:
+        if self.dispatcher is None:
+            raise AssertionError("a step without a judge asks nothing")
+        return self.dispatcher
+
+    async def _await_replies(self, waiting: Waiting) -> None:
+        """Wait for the replies.  What is not wanted any more, at the deadline or because the step is cancelled, is not sent."""
+        try:
+            await waiting.finish(None if waiting.deadline is None else waiting.deadline - self._clock.now())
+        except BaseException:
+            self._leave(waiting.given_up("interrupted"), "interrupted")
+            raise
+        self._leave(waiting.late, steps.LATE)
+
+    def _leave(self, call_keys: Sequence[bytes], status: str) -> None:
+        for key in call_keys:
+            self._dispatching().leave(key, NotAsked(status))
+
+    # The end of a step
 
     async def _finish(
-        self, items: Sequence[steps.Item], final: Sequence[Outcome], planned: StepPlan, step: int, started: float
+        self, items: Sequence[steps.Item], final: Sequence[Outcome], planned: _Planned, step: int, started: float
     ) -> StepStatistics:
         """Count, record and announce a step.  Its outcomes stand, whatever happens to the record."""
-        self._latencies.extend(item.calls[key].reply.latency_s for item in items for key in item.fresh)
-        left = await self._left()
+        left = await self._in_time(self._left(), started)
         statistics = steps.statistics(
             run=self._run,
             step=step,
             items=items,
             outcomes=final,
-            threshold=planned.threshold,
+            threshold=planned.plan.threshold,
             remaining={"requests": left.requests, "tokens": left.tokens, "usd": left.usd} if left else {},
             seconds=self._clock.now() - started,
         )
+        await self._in_time(self._record(statistics, steps.final_decisions(items, planned.plan, self._rules)), started)
+        self._observers.step(statistics)
+        self._tell_if_spent(left)
+        return statistics
+
+    async def _in_time(self, work: Coroutine[Any, Any, T], started: float) -> T | None:
+        """Wait for `work` until the deadline, or a moment after it; what takes longer goes on by itself, and None is returned."""
+        task = self.loop.create_task(work)
+        self._recordings.add(task)
+        task.add_done_callback(self._recordings.discard)
+        left = self._time_left(started)
+        await asyncio.wait([task], timeout=None if left is None else max(left, GRACE_S))
+        return task.result() if task.done() else None
+
+    async def _record(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
         try:
-            await self.store.record_step(statistics, steps.final_decisions(items, planned, self._rules))
+            await self.store.record_step(statistics, decisions)
         except StoreError as error:
             self._observers.notice("step_not_recorded", error=str(error))
-        self._observers.step(statistics)
-        self._tell_if_spent(left, statistics.statuses)
-        return statistics
 
     async def _left(self) -> Stock | None:
         """What the run may still spend; None if the store cannot be asked."""
+        if self.dispatcher is not None:
+            await self.dispatcher.released()
         try:
-            return self._budget.remaining(await self.store.run_state(self._run))
+            return self._budget.left(await self.store.run_state(self._run))
         except StoreError:
             return None
 
-    def _tell_if_spent(self, left: Stock | None, statuses: Mapping[str, int]) -> None:
-        if left is not None and not self._budget_notice_given and (is_spent(left) or "budget" in statuses):
+    def _tell_if_spent(self, left: Stock | None) -> None:
+        """Say once that not even the cheapest question seen so far can be paid any more, and that no reservation can make it so."""
+        if left is None or self.dispatcher is None or self.dispatcher.accounts.open or self._budget_notice_given:
+            return
+        if not left.admits(self._cheapest):
             self._budget_notice_given = True
             self._observers.notice("budget_spent", requests_left=left.requests, tokens_left=left.tokens, usd_left=left.usd)
 
 
-def _adopt(items: Sequence[steps.Item], arrived: Mapping[bytes, Call]) -> None:
-    """Take over replies that another step was given while this one was deciding."""
-    for item in items:
-        for question in item.missing():
-            if question.call_key in arrived:
-                item.calls[question.call_key] = arrived[question.call_key]
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A step's plan, what the run may have spent and put aside with it, and in which order to ask."""
+
+    plan: StepPlan
+    ceiling: Stock
+    order: tuple[int, ...] = ()
 
 
-class _Outcomes:
-    """The outcomes of a step by input position; each is set once and passed on at once."""
-
-    def __init__(self, pairs: Sequence[Pair], rules: steps.Rules, emit: Emit | None) -> None:
-        self._pairs = pairs
-        self._rules = rules
-        self._emit = emit
-        self._slots: list[Outcome | None] = [None] * len(pairs)
-
-    def settle(self, item: steps.Item) -> None:
-        """Give every occurrence of an item its outcome."""
-        canonical = steps.resolve(item, self._rules)
-        for index, flipped in item.places:
-            self.put(index, steps.placed(canonical, self._pairs[index], flipped=flipped))
-
-    def put(self, index: int, outcome: Outcome) -> None:
-        self._slots[index] = outcome
-        if self._emit is not None:
-            self._emit(index, outcome)
-
-    def complete(self) -> tuple[Outcome, ...]:
-        """Return all outcomes, in input order."""
-        final = tuple(outcome for outcome in self._slots if outcome is not None)
-        if len(final) != len(self._slots):
-            raise AssertionError(f"{len(self._slots) - len(final)} pairs without an outcome")
-        return final
+def _next_samples(failed: Sequence[tuple[steps.Item, Question, bytes]]) -> list[tuple[steps.Item, Question]]:
+    """Hash the next sample of each question.  Texts may be large: run it off the loop."""
+    return [(item, next_sample(question, judge)) for item, question, judge in failed]
 
 
-class _Waiting:
-    """The replies that a step waits for.  An item is settled as soon as its last one is there."""
-
-    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None]) -> None:
-        self.deadline = deadline
-        self._settle = settle
-        self._expected: Counter[steps.Item] = Counter()
-        self._done = asyncio.Event()
-
-    def expect(self, item: steps.Item, question: Question, reply: asyncio.Future[Call]) -> None:
-        """Wait for one more reply."""
-        self._expected[item] += 1
-        reply.add_done_callback(lambda done: self._arrived(item, question, done))
-
-    def settle_the_rest(self, items: Sequence[steps.Item]) -> None:
-        """Settle the items that wait for nothing."""
-        for item in items:
-            if item not in self._expected:
-                self._settle(item)
-        self._check()
-
-    async def finish(self, timeout_s: float | None) -> None:
-        """Return when everything is there; after `timeout_s` seconds what is missing is given up."""
-        try:
-            await asyncio.wait_for(self._done.wait(), timeout_s)
-        except TimeoutError:
-            for item in list(self._expected):
-                item.failures |= {question.call_key: "deadline" for question in item.missing()}
-                self._settle(item)
-            self._expected.clear()
-
-    def _arrived(self, item: steps.Item, question: Question, reply: asyncio.Future[Call]) -> None:
-        error = reply.exception()
-        if item not in self._expected:
-            return
-        if error is None:
-            item.calls[question.call_key] = reply.result()
-            item.fresh.add(question.call_key)
-        else:
-            item.failures[question.call_key] = _status_of(error)
-        self._expected[item] -= 1
-        if self._expected[item] == 0:
-            del self._expected[item]
-            self._settle(item)
-        self._check()
-
-    def _check(self) -> None:
-        if not self._expected:
-            self._done.set()
+def _most(costs: Sequence[Cost]) -> Cost:
+    """The componentwise maximum."""
+    return Cost(tokens=max((cost.tokens for cost in costs), default=0), usd=max((cost.usd for cost in costs), default=0.0))
 
 
-def _status_of(error: BaseException) -> str:
-    """The label of an outcome that went without this reply."""
-    if isinstance(error, JudgeError | NotAsked):
-        return error.status
-    return "store_error" if isinstance(error, StoreError) else "judge_error"
+def _least(costs: Sequence[Cost]) -> Cost:
+    """The componentwise minimum of those that are a price."""
+    prices = [cost for cost in costs if cost.requests]
+    if not prices:
+        return Cost()
+    return Cost(requests=1, tokens=min(cost.tokens for cost in prices), usd=min(cost.usd for cost in prices))

@@ -14,7 +14,7 @@ from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError
 from judgeflow.keys import PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
-from judgeflow.routing.plan import Action, Ask, Candidate, Decline, StepPlan
+from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
 from judgeflow.routing.policy import acquisition, uniform
 from judgeflow.types import (
     IDENTICAL,
@@ -53,7 +53,8 @@ class Rules:
 class Item:
     """One distinct pair of a step.  `pair` and `keys` are canonical; `places` are the input positions, and whether swapped there.
 
-    `calls` holds replies by call key, `fresh` the keys of those paid for in this step, `failures` what went wrong by call key.
+    `calls` holds replies by call key, `fresh` the keys of those that came in this step, `paid` of those that this step paid for, and
+    `failures` what went wrong by call key.  `costs` are worst cases, `expected` what they will probably come to.
     """
 
     pair: Pair
@@ -62,11 +63,12 @@ class Item:
     questions: tuple[Question, ...] = ()
     calls: dict[bytes, Call] = field(default_factory=dict)
     fresh: set[bytes] = field(default_factory=set)
+    paid: set[bytes] = field(default_factory=set)
     failures: dict[bytes, str] = field(default_factory=dict)
     preference: Preference | None = None
     acquisition: float | None = None
-    cost: Cost = field(default_factory=Cost)
     costs: dict[bytes, Cost] = field(default_factory=dict)
+    expected: dict[bytes, Cost] = field(default_factory=dict)
     obstacle: str | None = None
     decided: Decision | None = None
     action: Action | None = None
@@ -122,10 +124,9 @@ def estimate(items: Iterable[Item], judge: Judge) -> None:
     for item in items:
         try:
             item.costs = {question.call_key: judge.cost(question) for question in item.missing()}
-        except JudgeError as error:
-            item.obstacle = error.status
+        except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
+            item.obstacle = error.status if isinstance(error, JudgeError) else JudgeError.status
             item.costs = {question.call_key: Cost(requests=1) for question in item.missing()}
-        item.cost = sum(item.costs.values(), Cost())
 
 
 def candidate(item: Item, rules: Rules) -> Candidate:
@@ -134,7 +135,26 @@ def candidate(item: Item, rules: Rules) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = "scorer_failed"
-    return Candidate(pair_key=item.keys.pair, acquisition=item.acquisition, cost=item.cost, obstacle=obstacle, decided=item.decided)
+    cost = sum(item.expected.values(), Cost())
+    return Candidate(pair_key=item.keys.pair, acquisition=item.acquisition, cost=cost, obstacle=obstacle, decided=item.decided)
+
+
+def unknown(item: Item, rules: Rules) -> bool:
+    """Whether the scorer's word may count: nothing is stored that answers for it, or what is stored contradicts itself."""
+    if item.keys.identical:
+        return False
+    verdict = None if item.missing() else _verdict(item, rules)
+    return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
+
+
+def out_of_time(items: Sequence[Item], rules: Rules) -> StepPlan:
+    """Return the plan of a step whose deadline came before it could decide: it takes what it has."""
+    late = [unknown(item, rules) for item in items]
+    for item, is_late in zip(items, late, strict=True):
+        if is_late:
+            item.failures |= {question.call_key: LATE for question in item.missing()}
+    actions = tuple(Decline(LATE) if is_late else Accept() for is_late in late)
+    return StepPlan(actions=actions, threshold=None, propensities=(0.0,) * len(items))
 
 
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
@@ -148,6 +168,7 @@ def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
             acquisition=item.acquisition,
             threshold=plan.threshold,
             propensity=propensity,
+            status=action.status if isinstance(action, Decline) else OK,
         )
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
@@ -176,7 +197,8 @@ def resolve(item: Item, rules: Rules) -> Outcome:
     return outcome if status is None else replace(outcome, source="fallback", status=status)
 
 
-_UNFINISHED = {"deadline", "interrupted"}
+LATE = "deadline"
+_UNFINISHED = {LATE, "interrupted"}
 """Statuses of questions whose reply may still come: what one order says alone is not yet the verdict."""
 
 
@@ -242,7 +264,7 @@ def statistics(
     seconds: float,
 ) -> StepStatistics:
     """Count what a step did."""
-    paid = [item.calls[key] for item in items for key in sorted(item.fresh)]
+    paid = [item.calls[key] for item in items for key in sorted(item.paid)]
     agreements = [outcome.verdict.swapped_agree for outcome in outcomes if outcome.verdict is not None]
     spoken = [agree for agree in agreements if agree is not None]
     return StepStatistics(

@@ -7,6 +7,8 @@ for virtual time.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import math
 
@@ -14,7 +16,8 @@ from asyncio_throttle.throttler import Throttler
 
 from judgeflow.config import LimitsConfig
 from judgeflow.ports import Clock, Settle
-from judgeflow.routing.limits import SlidingWindow
+from judgeflow.routing.limits import Entry, SlidingWindow
+from judgeflow.types import Stock
 
 _UNLIMITED = 2**62
 
@@ -24,20 +27,35 @@ class WindowGate:
 
     def __init__(self, limits: LimitsConfig, clock: Clock) -> None:
         self._clock = clock
-        self._requests = SlidingWindow(limits.requests_per_minute or _UNLIMITED, limits.period_s)
+        self._requests = _request_window(limits)
         self._tokens = SlidingWindow(limits.tokens_per_minute or _UNLIMITED, limits.period_s)
         self._limited = limits.requests_per_minute is not None
+        self._weighed = limits.tokens_per_minute is not None
         self._closed_until = -math.inf
+        self._corrected = asyncio.Event()
 
     async def admit(self, tokens: int) -> Settle:
         """Wait for the pause to end and both windows to open, then count the request.  Raises `ValueError`: never fits."""
-        while (wait := self._wait_s(self._clock.now(), tokens)) > 0:
-            await self._clock.sleep(wait)
+        await self._open(tokens)
         await self._pass_request_limit()
+        while self._wait_s(self._clock.now(), tokens) > 0:  # a pause began meanwhile: what has passed the limit is sent too late for it
+            await self._open(tokens)
+            await self._pass_request_limit()
         now = self._clock.now()
         if self._limited:
             self._requests.admit(now)
-        return functools.partial(self._tokens.correct, self._tokens.admit(now, tokens))
+        return functools.partial(self._correct, self._tokens.admit(now, tokens))
+
+    def _correct(self, entry: Entry, tokens: int) -> None:
+        self._tokens.correct(entry, tokens)
+        self._corrected.set()
+
+    async def _open(self, tokens: int) -> None:
+        """Wait until pause and windows admit `tokens`; a reply that took fewer tokens than were counted for it shortens the wait."""
+        while (wait := self._wait_s(self._clock.now(), tokens)) > 0:
+            self._corrected.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._corrected.wait(), wait)
 
     def _wait_s(self, now: float, tokens: int) -> float:
         return max(self._closed_until - now, self._tokens.wait_s(now, tokens), self._request_wait_s(now))
@@ -52,24 +70,31 @@ class WindowGate:
         """Admit nothing for `seconds`."""
         self._closed_until = max(self._closed_until, self._clock.now() + seconds)
 
-    def capacity(self, until: float) -> int | None:
-        """Return how many requests can pass between now and `until`; None without a limit."""
-        now = self._clock.now()
-        return self._requests.capacity(max(now, self._closed_until), until) if self._limited else None
+    def capacity(self, until: float) -> Stock:
+        """See `Gate.capacity`."""
+        start = max(self._clock.now(), self._closed_until)
+        return Stock(
+            requests=self._requests.capacity(start, until) if self._limited else None,
+            tokens=self._tokens.capacity(start, until) if self._weighed else None,
+        )
+
+
+def _request_window(limits: LimitsConfig) -> SlidingWindow:
+    """A whole window's requests at once, or with start = "paced" one in every window / limit seconds."""
+    requests = limits.requests_per_minute
+    if requests is None:
+        return SlidingWindow(_UNLIMITED, limits.period_s)
+    return SlidingWindow(1, limits.period_s / requests) if limits.start == "paced" else SlidingWindow(requests, limits.period_s)
 
 
 class ThrottleGate(WindowGate):
-    """The gate of a real run: asyncio-throttle decides when the next request may go.
-
-    With start = "paced" it lets one request pass every window / limit seconds instead of a full window at once.
-    """
+    """The gate of a real run: asyncio-throttle decides when the next request may go."""
 
     def __init__(self, limits: LimitsConfig, clock: Clock) -> None:
         super().__init__(limits, clock)
         self._throttler: Throttler | None = None
         if limits.requests_per_minute is not None:
-            paced = limits.start == "paced"
-            rate, period = (1, limits.period_s / limits.requests_per_minute) if paced else (limits.requests_per_minute, limits.period_s)
+            rate, period = self._requests.limit, self._requests.period_s
             self._throttler = Throttler(rate_limit=rate, period=period, retry_interval=min(0.01, period / 10))
 
     def _request_wait_s(self, now: float) -> float:

@@ -59,10 +59,9 @@ class SlidingWindow:
             entry.weight = weight
 
     def capacity(self, now: float, until: float) -> int:
-        """Return how much weight the window can admit between now and `until`."""
+        """Return how much weight the window can admit between `now`, which may lie ahead, and `until`."""
         if until < now:
             return 0
-        self.used(now)
         periods, rest = divmod(until - now, self.period_s)
         still_there = sum(entry.weight for entry in self._log if entry.at + self.period_s > now + rest)
         return int(periods) * self.limit + max(0, self.limit - still_there)

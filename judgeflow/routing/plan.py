@@ -10,16 +10,18 @@
 6. pairs at or below the threshold (or the floor) are accepted;
 7. the ranking is cut at the first pair that max_share, the allowance or, before a deadline, the rate limits cannot bear.  Nobody
    further down is asked instead, however cheap: costs decide what is feasible, never who is preferred.  Beyond the cut an
-   adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.
+   adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.  A fixed rule is cut by requests alone:
+   how far tokens and dollars reach is seen when they are reserved, in the order of the ranking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from judgeflow.config import RoutingConfig
-from judgeflow.types import Cost, Decision, Stock
+from judgeflow.routing.policy import uniform
+from judgeflow.types import OK, Cost, Decision, Stock
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ Action = Accept | Ask | Decline
 class Candidate:
     """What the plan needs to know of a pair.
 
-    `cost` is the worst case of asking what is still missing (no requests: everything is stored); `obstacle` is a status that rules
-    asking out; `decided` is what an earlier attempt at the same step decided.
+    `cost` is what asking what is still missing will probably take (no requests: everything is stored); requests are exact.
+    `obstacle` is a status that rules asking out; `decided` is what an earlier attempt at the same step decided.
     """
 
     pair_key: bytes
@@ -59,19 +61,23 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What this step may spend, and how many requests the rate limits admit before its deadline (None: no such bound)."""
+    """What this step may spend, and what of it the rate limits and the judge's speed let come back before its deadline."""
 
     allowance: Stock
-    requests_in_time: int | None = None
+    in_time: Stock = field(default_factory=Stock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """One action per candidate, in their order; the threshold they were cut at; each one's probability of being asked."""
+    """One action per candidate, in their order; the threshold they were cut at; each one's probability of being asked.
+
+    `ranking` has the positions of those to ask, in the order in which they are to be asked.
+    """
 
     actions: tuple[Action, ...]
     threshold: float | None
     propensities: tuple[float, ...]
+    ranking: tuple[int, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -94,7 +100,7 @@ def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) 
             open_.append(index)
     ranked = sorted(open_, key=lambda index: (-(candidates[index].acquisition or 0.0), candidates[index].pair_key))
     wanted = [index for index in ranked if _above(candidates[index], routing)]
-    cut = _cut([candidates[index] for index in promised + wanted], _most(routing, len(candidates)), means, adaptive=_adaptive(routing))
+    cut = _cut([candidates[index] for index in promised + wanted], _most(routing, len(candidates)), means, adaptive=is_adaptive(routing))
     asked, beyond = (promised + wanted)[:cut], (promised + wanted)[cut:]
     actions |= {index: Accept() for index in ranked} | {index: _beyond(routing, cut, len(candidates)) for index in beyond}
     actions |= {index: Ask() for index in asked}
@@ -102,7 +108,24 @@ def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) 
         actions=tuple(actions[index] for index in range(len(candidates))),
         threshold=_threshold(routing, [candidates[index] for index in beyond]),
         propensities=tuple(_propensities(len(candidates), set(asked), open_, routing)),
+        ranking=tuple(asked),
     )
+
+
+def asking_order(candidates: Sequence[Candidate], planned: StepPlan, routing: RoutingConfig, seed: int | None) -> tuple[int, ...]:
+    """Return the positions of those to ask in the order in which to ask: the ranking, or with a `seed` a shuffled one.
+
+    A process that is not alone with its run shuffles, so that both do not ask the same questions at the same moment and pay twice.  A
+    fixed rule shuffles only those that rank alike: who comes last may find the budget spent.
+    """
+    if seed is None:
+        return planned.ranking
+
+    def place(index: int) -> tuple[bool, float, float]:
+        decided, q = candidates[index].decided, candidates[index].acquisition or 0.0
+        return decided is None or not decided.asked, 0.0 if is_adaptive(routing) else -q, uniform(seed, candidates[index].pair_key)
+
+    return tuple(sorted(planned.ranking, key=place))
 
 
 def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
@@ -110,9 +133,18 @@ def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
         return Accept()
     if candidate.obstacle is not None:
         return Decline(candidate.obstacle)
-    decided = candidate.decided
-    settled = decided is not None and not decided.asked and decided.source != "fallback"
-    return Accept() if settled or routing.policy == "never" else None
+    return Accept() if _was_accepted(candidate.decided) or routing.policy == "never" else None
+
+
+def _was_accepted(decided: Decision | None) -> bool:
+    """Whether the scorer's word was taken in this step before.
+
+    A pair that was declined is none of these, whether the step came to its end (source "fallback") or not (no source, and the status
+    it was planned with); nor is one that was answered from the store, of which something is missing now.
+    """
+    if decided is None or decided.asked or decided.source in {"fallback", "store"}:
+        return False
+    return decided.source is not None or decided.status == OK
 
 
 def _above(candidate: Candidate, routing: RoutingConfig) -> bool:
@@ -123,7 +155,8 @@ def _above(candidate: Candidate, routing: RoutingConfig) -> bool:
     return above_floor and (routing.threshold == "adaptive" or q > routing.threshold)
 
 
-def _adaptive(routing: RoutingConfig) -> bool:
+def is_adaptive(routing: RoutingConfig) -> bool:
+    """Whether the threshold follows what can be spent; a fixed rule asks what it says as long as it can be paid."""
     return routing.threshold == "adaptive" and routing.policy != "always"
 
 
@@ -133,18 +166,18 @@ def _most(routing: RoutingConfig, pairs: int) -> int:
 
 def _cut(wanted: Sequence[Candidate], most: int, means: Means, *, adaptive: bool) -> int:
     """Return how many of the ranked pairs can be asked."""
+    bounds = [means.allowance, means.in_time] if adaptive else [Stock(requests=means.allowance.requests)]
     total = Cost()
     for count, candidate in enumerate(wanted):
         total += candidate.cost
-        late = adaptive and means.requests_in_time is not None and total.requests > means.requests_in_time
-        if count >= most or late or not means.allowance.admits(total):
+        if count >= most or not all(bound.admits(total) for bound in bounds):
             return count
     return len(wanted)
 
 
 def _beyond(routing: RoutingConfig, cut: int, pairs: int) -> Action:
     share_is_used = routing.max_share is not None and cut >= _most(routing, pairs)
-    return Accept() if _adaptive(routing) or share_is_used else Decline("budget")
+    return Accept() if is_adaptive(routing) or share_is_used else Decline("budget")
 
 
 def _threshold(routing: RoutingConfig, beyond: Sequence[Candidate]) -> float | None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from judgeflow.errors import StoreError, StoreUnavailable
 
@@ -26,20 +26,34 @@ _CAUSES = (
 
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
-    """Turn driver and file-system errors inside the block into `StoreUnavailable` or `StoreError` about the database `where`."""
+    """Turn driver and file-system errors inside the block into `StoreUnavailable` or `StoreError` about the database `where`.
+
+    A plain `StoreError` concerns one write alone: its values are not acceptable, and would not be next time either.
+    """
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError, OverflowError) as error:
         raise explain(where, error) from error
 
 
 def explain(where: str, error: Exception) -> StoreError:
     """Return the error to raise for a driver's `error` about the database `where`."""
     original = getattr(error, "orig", None) or error
-    if isinstance(error, IntegrityError | sqlite3.IntegrityError):
-        return StoreError(f"{where} refuses this write ({original}); open_run registers the run and its judge before anything else")
     said = str(original).lower()
+    if isinstance(error, IntegrityError | sqlite3.IntegrityError) and "foreign key" in said:
+        return StoreError(f"{where} refuses this write ({original}); open_run registers the run and its judge before anything else")
+    if _is_about_values(error, said):
+        return StoreError(f"{where} cannot hold a value of this write ({original}); nothing else is wrong with it")
     for sign, advice in _CAUSES:
         if sign in said:
             return StoreUnavailable(f"{where}: {advice} ({original})")
     return StoreUnavailable(f"{where}: the verdict database failed: {original}; `judgeflow db check` tells whether it is sound")
+
+
+def _is_about_values(error: Exception, said: str) -> bool:
+    """Whether the values of a write are to blame: a type without a column, a number that is too large, a missing one."""
+    if isinstance(error, OverflowError | DataError | sqlite3.DataError):
+        return True
+    if isinstance(error, IntegrityError | sqlite3.IntegrityError) or "binding parameter" in said:
+        return True
+    return isinstance(error, StatementError) and not isinstance(error, DBAPIError)

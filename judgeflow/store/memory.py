@@ -80,10 +80,10 @@ class MemoryStore:
             planned[decision.pair_key] = replace(first, source=decision.source, status=decision.status)
         await _turn()
 
-    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
         """See `Store.reserve`.  Raises `StoreError` for an id that was used before."""
-        self._open()
-        granted = self._ledger(run).reserve(reservation, stock)
+        known, ledger = self._open().calls.get(reservation.call_key), self._ledger(run)
+        granted = known or ledger.reserve(reservation, stock)
         await _turn()
         return granted
 

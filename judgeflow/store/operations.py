@@ -11,7 +11,20 @@ from typing import Any
 
 from judgeflow.keys import prompt_body, prompt_hash, text_hash
 from judgeflow.store.ledger import ReservationState
-from judgeflow.types import Call, Cost, Decision, JudgeIdentity, Question, Reservation, StepStatistics, Stock
+from judgeflow.types import (
+    Call,
+    Cost,
+    Decision,
+    JudgeIdentity,
+    Question,
+    Reading,
+    ReadingStatus,
+    Reply,
+    Reservation,
+    StepStatistics,
+    Stock,
+    Usage,
+)
 
 Row = dict[str, Any]
 
@@ -27,7 +40,7 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserve:
-    """Put budget aside if `stock` allows it."""
+    """Put budget aside if the call is not stored yet and `stock` allows it."""
 
     run: str
     reservation: Reservation
@@ -157,6 +170,34 @@ def _call_row(call: Call) -> Row:
         "request_id": reply.request_id,
         "created_at": call.created_at,
     }
+
+
+def call_of(row: Sequence[Any]) -> Call:
+    """Return the call that a row of `call` stands for, its columns in the order of the table."""
+    key, pair_key, judge, canonical, sample, text, reasoning, refusal, finish_reason, *rest = row
+    status, preferred, strong, version, prompt, completion, thought, cached, usd, latency_s, attempts, model, request_id, created_at = rest
+    reply = Reply(
+        text=text,
+        reasoning=reasoning,
+        refusal=refusal,
+        finish_reason=finish_reason,
+        usage=Usage(prompt=prompt, completion=completion, reasoning=thought, cached=cached),
+        usd=usd,
+        latency_s=latency_s,
+        attempts=attempts,
+        model=model,
+        request_id=request_id,
+    )
+    return Call(
+        key=key,
+        pair_key=pair_key,
+        judge=judge,
+        canonical=canonical,
+        reply=reply,
+        reading=Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version),
+        created_at=created_at,
+        sample=sample,
+    )
 
 
 def storable(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,7 +17,7 @@ from judgeflow.store.engines import file_of, normalise_url, reader_engine, write
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
 from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
-from judgeflow.store.transaction import apply, run_state, unknown_run
+from judgeflow.store.transaction import apply, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
     Call,
@@ -25,14 +25,10 @@ from judgeflow.types import (
     Decision,
     JudgeIdentity,
     Question,
-    Reading,
-    ReadingStatus,
-    Reply,
     Reservation,
     RunState,
     StepStatistics,
     Stock,
-    Usage,
 )
 
 # Building the calls of one chunk keeps the loop for about 5 ms.
@@ -87,8 +83,7 @@ class SqlStore:
         with store_errors(self._where):
             async with self._readable().connect() as connection:
                 for keys in _chunks(dict.fromkeys(call_keys), KEYS_PER_READ):
-                    rows = await connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
-                    found.update((row[0], _call(row)) for row in rows)
+                    found |= await stored_calls(connection, keys)
         return found
 
     async def decisions(self, run: str, step: int) -> Mapping[bytes, Decision]:
@@ -107,9 +102,9 @@ class SqlStore:
         """See `Store.record_step`.  Recording a step again adds a row of statistics and renews source and status."""
         await self._queue.submit(Finish(statistics=statistics, decisions=decisions))
 
-    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool:
+    async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
         """See `Store.reserve`.  Raises `StoreError` for an id that was used before."""
-        return bool(await self._queue.submit(Reserve(run=run, reservation=reservation, stock=stock)))
+        return cast("bool | Call", await self._queue.submit(Reserve(run=run, reservation=reservation, stock=stock)))
 
     async def settle(self, run: str, reservation: Reservation, question: Question, call: Call) -> None:
         """See `Store.settle`.  Of a reservation that is closed already the reply is kept and nothing is charged."""
@@ -166,36 +161,7 @@ class SqlStore:
             raise unknown_run(min(names - self._run_ids.keys()))
 
 
-_CALLS = select(schema.call)
 _DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)
-
-
-def _call(row: Sequence[Any]) -> Call:
-    """Read a row of `call`, its columns in the order of the table."""
-    key, pair_key, judge, canonical, sample, text, reasoning, refusal, finish_reason, *rest = row
-    status, preferred, strong, version, prompt, completion, thought, cached, usd, latency_s, attempts, model, request_id, created_at = rest
-    reply = Reply(
-        text=text,
-        reasoning=reasoning,
-        refusal=refusal,
-        finish_reason=finish_reason,
-        usage=Usage(prompt=prompt, completion=completion, reasoning=thought, cached=cached),
-        usd=usd,
-        latency_s=latency_s,
-        attempts=attempts,
-        model=model,
-        request_id=request_id,
-    )
-    return Call(
-        key=key,
-        pair_key=pair_key,
-        judge=judge,
-        canonical=canonical,
-        reply=reply,
-        reading=Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version),
-        created_at=created_at,
-        sample=sample,
-    )
 
 
 def _chunks(items: Mapping[Item, object], size: int) -> Iterator[list[Item]]:

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from judgeflow.errors import StoreError
 from judgeflow.store import schema
 from judgeflow.store.ledger import Entry, Ledger, ReservationState
-from judgeflow.store.operations import Close, OpenRun, Operation, Reserve, Row, Rows, Settle
-from judgeflow.types import Cost, RunState
+from judgeflow.store.operations import Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
+from judgeflow.types import Call, Cost, RunState
 
 Accounting = Reserve | Settle | Close
 
@@ -26,23 +26,38 @@ async def apply(
     """
     ledgers = await _ledgers(connection, [item for item in operations if isinstance(item, Accounting)], run_ids)
     loaded = {name: frozenset(ledger.entries) for name, ledger in ledgers.items()}
-    results = [await _result(connection, operation, ledgers, now) for operation in operations]
+    known = await stored_calls(connection, [item.reservation.call_key for item in operations if isinstance(item, Reserve)])
+    results = [await _result(connection, operation, ledgers, known, now) for operation in operations]
     await _insert_rows(connection, rows)
     for name, ledger in ledgers.items():
         await _save(connection, run_ids[name], ledger, loaded[name], now)
     return results
 
 
-async def _result(connection: AsyncConnection, operation: Operation, ledgers: Mapping[str, Ledger], now: float) -> object:
+async def _result(
+    connection: AsyncConnection, operation: Operation, ledgers: Mapping[str, Ledger], known: Mapping[bytes, Call], now: float
+) -> object:
     if isinstance(operation, OpenRun):
         return await _open_run(connection, operation, now)
     if isinstance(operation, Reserve):
-        return ledgers[operation.run].reserve(operation.reservation, operation.stock)
+        answered = known.get(operation.reservation.call_key)
+        return answered or ledgers[operation.run].reserve(operation.reservation, operation.stock)
     if isinstance(operation, Settle):
         ledgers[operation.run].close(operation.reservation, ReservationState.SETTLED, operation.actual)
     elif isinstance(operation, Close):
         ledgers[operation.run].close(operation.reservation, operation.state, operation.actual)
     return None
+
+
+async def stored_calls(connection: AsyncConnection, keys: Sequence[bytes]) -> dict[bytes, Call]:
+    """Return the stored calls among a few hundred keys."""
+    if not keys:
+        return {}
+    rows = await connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
+    return {row[0]: call_of(row) for row in rows}
+
+
+_CALLS = select(schema.call)
 
 
 async def _open_run(connection: AsyncConnection, operation: OpenRun, now: float) -> RunState:

@@ -47,6 +47,7 @@ class _Generous(MemoryStore):
 @pytest.mark.parametrize(
     ("store", "promise"),
     [
+        (_Generous, "test_nothing_is_put_aside_for_a_question_whose_reply_is_stored_and_the_reply_is_returned"),
         (_Forgetful, "test_a_settled_reply_is_read_back_as_it_was_by_whoever_opens_the_store_next"),
         (_Forgetful, "test_reservations_left_open_stay_charged_after_reopening"),
         (_Generous, "test_a_thousand_concurrent_reservations_never_pass_the_stock"),

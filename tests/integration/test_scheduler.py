@@ -3,9 +3,11 @@
 import asyncio
 import functools
 import math
+import sqlite3
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import text
 
 from judgeflow import Group, Pair, Scheduler, StoreUnavailable, UsageError
 from judgeflow.clock import LoopClock
@@ -16,6 +18,7 @@ from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.store import MemoryStore, SqlStore
 from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, arithmetic_pairs
+from judgeflow.types import Stock
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
@@ -122,6 +125,19 @@ async def test_two_schedulers_on_one_database_share_the_budget_of_a_run(database
         async with scheduling(server, database, **common) as one, scheduling(server, database, **common) as two:
             await asyncio.gather(one.route(pairs[:30], step=0), two.route(pairs[30:], step=1))
         assert server.statistics.answered == 40
+
+
+async def test_two_schedulers_on_one_database_do_not_both_pay_for_a_question_unless_they_ask_at_the_same_moment(database):
+    pairs = arithmetic_pairs(40)
+    async with FakeJudge.from_pairs(pairs, latency=0.02) as server:
+        common = {"max_in_flight": 4, "run": "shared"}
+        async with scheduling(server, database, **common) as one, scheduling(server, database, **common) as two:
+            first = asyncio.create_task(one.route(pairs, step=0))
+            while server.statistics.requests == 0:
+                await asyncio.sleep(0)
+            steps = await asyncio.gather(first, two.route(pairs[::-1], step=0))
+        assert 80 <= server.statistics.answered <= 120
+    assert steps[0].logits == steps[1].logits[::-1]
 
 
 async def test_a_spent_budget_is_said_once_and_everything_still_gets_an_outcome(database):
@@ -378,12 +394,12 @@ async def test_preferences_are_antisymmetric_to_the_last_bit_whichever_way_a_pai
 
 async def test_a_failing_scorer_becomes_labelled_outcomes_not_a_crash(database):
     pairs, seen = arithmetic_pairs(300), Recorder()
-    scorer = FakeScorer(pairs, fail_on=[2])
+    scorer = FakeScorer(pairs, fail_on=range(1, 5))  # 300, 150, 75 and the first 37
     routing = RoutingConfig(policy="error", max_share=0.1)
     async with FakeJudge.from_pairs(pairs) as server:
         async with scheduling(server, database, routing=routing, scorer=scorer, observers=[seen]) as scheduler:
             step = await scheduler.route(pairs)
-    assert step.statistics.statuses == {"ok": 256, "scorer_failed": 44}
+    assert step.statistics.statuses == {"ok": 263, "scorer_failed": 37}
     assert [event for event, _ in seen.notices] == ["scorer_failed"]
 
 
@@ -456,6 +472,27 @@ async def test_when_replies_cannot_be_stored_asking_stops_and_outcomes_say_why()
     assert ("store_failed", {"error": "disk full"}) in seen.notices
 
 
+async def test_replies_that_come_while_another_program_locks_the_database_are_stored_when_it_lets_go(tmp_path):
+    path, pairs = tmp_path / "verdicts.db", arithmetic_pairs(5)
+    store = await SqlStore.open(str(path))
+    async with store._engine.begin() as connection:
+        await connection.execute(text("PRAGMA busy_timeout=0"))
+    async with FakeJudge.from_pairs(pairs, latency=0.3) as server, scheduling(server, store) as scheduler:
+        routing = asyncio.create_task(scheduler.route(pairs))
+        while server.statistics.requests < 10:
+            await asyncio.sleep(0)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        assert (await routing).statistics.statuses == {"store_error": 5}
+        other.execute("ROLLBACK")
+        other.close()
+        step = await scheduler.route(pairs)
+        assert step.statistics.sources == {"store": 5}
+        assert server.statistics.requests == 10
+    assert (await store.run_state("default")).reserved.requests == 0
+    await store.aclose()
+
+
 class _SurprisingStore(MemoryStore):
     """Raises what no contract allows."""
 
@@ -505,7 +542,7 @@ class _BrokenGate:
         pass
 
     def capacity(self, until):
-        return None
+        return Stock()
 
 
 async def test_a_gate_with_a_bug_ends_in_labelled_outcomes(database):

@@ -22,7 +22,7 @@ from judgeflow.store.check import check
 from judgeflow.store.engines import normalise_url
 from judgeflow.store.queries import summary
 from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_question, make_reservation, settle
-from judgeflow.types import Message, Pair, Reply, Stock
+from judgeflow.types import Message, Pair, Reply, Stock, Usage
 
 PREAMBLE = """
 import asyncio, os, sys
@@ -78,7 +78,7 @@ async def test_two_processes_share_one_stock_to_the_last_request(path):
             names = [f"{sys.argv[2]}-{i}" for i in range(300)]
             granted = await asyncio.gather(*(store.reserve(RUN, make_reservation(name), Stock(requests=400)) for name in names))
             await store.aclose()
-            print(sum(granted))
+            print(granted.count(True))
         asyncio.run(main())
     """
     processes = [start(script, path, name) for name in ("one", "two")]
@@ -308,6 +308,29 @@ async def test_a_reply_of_a_judge_that_no_run_registered_is_refused_and_its_neig
     assert "open_run registers the run and its judge" in str(refused)
     assert granted is True
     await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(text="[[A]]", finish_reason={"type": "stop"}),
+        Reply(text="[[A]]", usage=Usage(prompt=2**63 + 5)),
+        Reply(text="[[A]]", usd=float("nan")),
+    ],
+    ids=["type", "overflow", "nan"],
+)
+async def test_a_value_that_no_column_takes_is_an_error_of_its_own_write_and_its_neighbours_are_kept(store, reply):
+    asked = [make_question(number) for number in range(3)]
+    calls = [make_call(asked[0]), make_call(asked[1], reply), make_call(asked[2])]
+    writes = [
+        store.settle(RUN, make_reservation(f"r{n}"), question, call) for n, (question, call) in enumerate(zip(asked, calls, strict=True))
+    ]
+    first, refused, last = await asyncio.gather(*writes, return_exceptions=True)
+    assert (first, last) == (None, None)
+    assert type(refused) is StoreError
+    assert "cannot hold a value" in str(refused)
+    assert (await store.read([question.call_key for question in asked])).keys() == {asked[0].call_key, asked[2].call_key}
+    assert (await store.run_state(RUN)).spent.requests == 2
 
 
 async def test_concurrent_writes_share_transactions(store):

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,9 +11,11 @@ from judgeflow import Scheduler
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
 from judgeflow.engine.retry import RetryPolicy
+from judgeflow.errors import StoreUnavailable
 from judgeflow.judges.gate import WindowGate
 from judgeflow.store import MemoryStore
 from judgeflow.testing import JudgeLimits, ScriptedJudge, arithmetic_pairs
+from judgeflow.types import StepResult
 
 FAULTS = ["429", "429-bare", "500", "hang", "reset", "garbage", "length", "refusal", "no-tag", "slow"]
 faults = st.dictionaries(st.sampled_from(FAULTS), st.floats(0.01, 0.3), max_size=3).map(
@@ -143,3 +146,85 @@ def test_a_question_shared_by_two_steps_stays_wanted_until_the_later_deadline():
     assert first == {"ok": 2, "deadline": 2}
     assert second == {"ok": 4}
     assert requests == 8
+
+
+class FlakyStore(MemoryStore):
+    """Fails about `share` of its writes in the first `until` seconds, before or after they are made, and takes up to 3 s for each."""
+
+    def __init__(self, clock, share, until, seed):
+        super().__init__()
+        self.clock, self.share, self.until, self.random = clock, share, until, random.Random(seed)
+
+    async def _maybe(self):
+        await asyncio.sleep(self.random.choice([0.0, 0.0, 0.1, 3.0]))
+        if self.clock.now() < self.until and self.random.random() < self.share:
+            raise StoreUnavailable("locked")
+
+    async def reserve(self, *arguments):
+        await self._maybe()
+        return await super().reserve(*arguments)
+
+    async def settle(self, *arguments):
+        await self._maybe()
+        await super().settle(*arguments)
+        await self._maybe()
+
+    async def charge(self, *arguments):
+        await self._maybe()
+        await super().charge(*arguments)
+
+    async def release(self, *arguments):
+        await self._maybe()
+        await super().release(*arguments)
+
+
+@virtual
+@given(
+    faults,
+    st.integers(0, 99),
+    st.floats(0, 0.3),
+    st.lists(st.tuples(st.integers(0, 20), st.floats(0.5, 90), st.booleans()), min_size=1, max_size=6),
+    st.one_of(st.none(), st.floats(5, 120)),
+    st.integers(1, 9),
+    st.one_of(st.none(), st.integers(1_500, 60_000)),
+)
+def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_again_and_no_budget_stays_put_aside(
+    spec, seed, share, callers, deadline, in_flight, tokens
+):
+    """Callers come one after another, wait as long as they like, and may be cancelled; the store recovers before the end."""
+    pairs = arithmetic_pairs(30, seed=seed)
+
+    async def main(clock):
+        store = FlakyStore(clock, share, until=300.0, seed=seed)
+        judge = ScriptedJudge(clock=clock, faults=spec, latency="uniform:2:20", seed=seed)
+        scheduler = Scheduler(
+            store=store,
+            judge=judge,
+            gate=WindowGate(LimitsConfig(requests_per_minute=40, tokens_per_minute=100_000), clock),
+            routing=RoutingConfig(policy="always", step_deadline_s=deadline),
+            budget=BudgetConfig(tokens=tokens),
+            retry=RetryPolicy(attempts=3, for_s=100.0),
+            max_in_flight=in_flight,
+            clock=clock,
+        )
+        async with scheduler:
+            steps = []
+            for start, patience, cancelled in callers:
+                steps.append(asyncio.ensure_future(scheduler.route(pairs[start : start + 10])))
+                await asyncio.wait(steps, timeout=patience)
+                if cancelled:
+                    steps[-1].cancel()
+            done = await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), 20_000.0)
+            await clock.sleep(max(0.0, 400.0 - clock.now()))
+            planned = scheduler._session._budget.planned
+        return done, planned, await store.reopen().run_state("default"), len(store._contents.calls), judge.statistics
+
+    done, planned, state, stored, seen = run(main)
+    for step in done:
+        assert isinstance(step, StepResult | asyncio.CancelledError)
+        assert not isinstance(step, StepResult) or len(step.outcomes) == 10
+    assert (planned.requests, planned.tokens) == (0, 0)
+    assert (state.reserved.requests, state.reserved.tokens) == (0, 0)
+    assert tokens is None or state.spent.tokens <= tokens
+    assert max(seen.question_answers.values(), default=0) <= 1
+    assert stored == seen.answered <= state.spent.requests

@@ -74,5 +74,26 @@ def test_capacity_is_what_a_greedy_sender_gets_through(gaps, ahead):
     assert promised <= (ahead // period + 1) * limit
 
 
+@given(st.lists(eighths, max_size=15), eighths)
+def test_capacity_is_never_more_than_what_really_passes_up_to_that_moment(gaps, ahead):
+    window = SlidingWindow(4, 20.0)
+    now = max((at for at, _ in admit_all(window, [(gap, 1) for gap in gaps])), default=0.0)
+    promised, sent, clock = window.capacity(now, now + ahead), 0, now
+    while (clock := clock + window.wait_s(clock)) <= now + ahead:
+        window.admit(clock)
+        sent += 1
+    assert promised == sent
+
+
+@given(arrivals, st.integers(5, 12), eighths, eighths, eighths)
+def test_capacity_grows_with_time_and_looking_ahead_changes_nothing(gaps, limit, start, one, other):
+    window = SlidingWindow(limit, 20.0)
+    now = max((at for at, _ in admit_all(window, gaps)), default=0.0)
+    used = window.used(now)
+    short, long = (window.capacity(now + start, now + start + ahead) for ahead in sorted((one, other)))
+    assert short <= long
+    assert window.used(now) == used
+
+
 def test_capacity_before_now_is_nothing():
     assert SlidingWindow(4, 20.0).capacity(10.0, 5.0) == 0

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judgeflow.config import RoutingConfig
-from judgeflow.routing.plan import Accept, Ask, Candidate, Decline, Means, plan
+from judgeflow.routing.plan import Accept, Ask, Candidate, Decline, Means, asking_order, plan
 from judgeflow.types import Cost, Decision, Stock
 
 EVERYTHING = Means(allowance=Stock())
@@ -81,7 +81,38 @@ def test_a_cheap_pair_does_not_overtake_a_dear_one_that_cannot_be_paid():
 def test_before_a_deadline_only_what_the_rate_limits_admit_is_asked():
     pairs = [candidate(n, 1.0 - n / 10) for n in range(5)]
     routing = RoutingConfig(policy="error", step_deadline_s=30.0)
-    assert plan(pairs, routing, Means(allowance=Stock(), requests_in_time=7)).asked == 3
+    for in_time in (Stock(requests=7), Stock(tokens=3500)):
+        assert plan(pairs, routing, Means(allowance=Stock(), in_time=in_time)).asked == 3
+
+
+def test_a_fixed_rule_is_cut_by_requests_alone():
+    pairs = [candidate(n, 0.9 - n / 10) for n in range(5)]
+    scarce = Means(allowance=Stock(requests=8, tokens=1, usd=0.0), in_time=Stock(requests=2))
+    for routing in (ALWAYS, RoutingConfig(policy="error", threshold=0.1)):
+        assert plan(pairs, routing, scarce).asked == 4
+
+
+def test_pairs_are_asked_in_the_order_of_the_ranking_after_those_that_were_promised():
+    pairs = [candidate(1, 0.2), candidate(2, 0.9), candidate(3, 0.5), candidate(4, 0.1, decided=earlier(asked=True))]
+    routing = RoutingConfig(policy="error", max_share=1.0)
+    assert plan(pairs, routing, EVERYTHING).ranking == (3, 1, 2, 0)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_process_with_company_shuffles_no_further_than_a_fixed_rules_ranking(seed):
+    pairs = [candidate(n, q) for n, q in enumerate([0.2, 0.2, 0.9, 0.5, 0.2])]
+    fixed, adaptive = RoutingConfig(policy="error", threshold=0.1), RoutingConfig(policy="error", max_share=1.0)
+    for routing in (fixed, adaptive, ALWAYS):
+        planned = plan(pairs, routing, EVERYTHING)
+        order = asking_order(pairs, planned, routing, seed)
+        assert sorted(order) == [0, 1, 2, 3, 4]
+        assert routing is not fixed or order[:2] == (2, 3)
+        assert asking_order(pairs, planned, routing, None) == planned.ranking
+
+
+def test_a_pair_that_was_declined_or_answered_from_the_store_in_this_step_before_is_open_again():
+    for decided in (Decision(pair_key=b"", asked=False, status="budget"), earlier(asked=False, source="store")):
+        assert plan([candidate(1, decided=decided)], ALWAYS, EVERYTHING).actions == (Ask(),)
 
 
 def test_a_pair_that_was_accepted_in_this_step_before_is_not_asked_now():
