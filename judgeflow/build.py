@@ -55,6 +55,7 @@ def build_scheduler(
         retry=RetryPolicy(attempts=settings.judge.retry_attempts, for_s=settings.judge.retry_for_s),
         retry_failed=retry_failed,
         max_in_flight=settings.limits.max_in_flight,
+        timeout_s=settings.judge.timeout_s,
         clock=clock,
         observers=watching,
         settings=settings.model_dump(mode="json"),
