@@ -20,7 +20,7 @@ def train(
     full: Annotated[
         bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(min=0.0, help="Passes over the pairs. Default: 3, frozen 20.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0.0, help="Passes over the pairs. Default: 3, frozen 5.")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pairs of one step.")] = 64,
     lr: Annotated[float, typer.Option(min=0.0, help="Learning rate of the head.")] = 1e-2,
     backbone_lr: Annotated[float | None, typer.Option(min=0.0, help="Of the backbone. Default: 3e-3 for scratch, else 3e-5.")] = None,
@@ -53,7 +53,7 @@ def train(
     scratch = backbone == SCRATCH
     whole = scratch if full is None else full
     training = TrainingConfig(
-        epochs=epochs or (3.0 if whole else 20.0),
+        epochs=epochs or (3.0 if whole else 5.0),
         batch=batch,
         lr=lr,
         backbone_lr=(backbone_lr or (3e-3 if scratch else 3e-5)) if whole else None,

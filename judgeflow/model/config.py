@@ -22,7 +22,7 @@ class ModelConfig:
     features: int = 1024
     spectral_bound: float = 1.0
     difference_scale: float = 6.0
-    context_scale: float = 2.0
+    context_scale: float = 12.0
     logit_scale: float = 10.0
     uncertainty_scale: float = 0.3
     prior_precision: float = 1.0

@@ -157,6 +157,7 @@ max_completion_tokens = 512
 [limits]
 requests_per_minute = {REQUESTS_PER_WINDOW}
 window_s = {WINDOW_S}
+start = "paced"
 max_in_flight = 128
 {budget}
 [routing]
