@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from judgeflow.model.calibration import Quality
 
 
-def quality_rows(quality: Quality) -> list[tuple[str, str]]:
+def quality_rows(quality: Quality, *, of: str) -> list[tuple[str, str]]:
     """Return (name, value) of accuracy, calibration, and how well each acquisition finds the scorer's errors."""
     found = quality.error_auroc.items()
     auroc = ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in found)
     return [
-        ("accuracy on unseen prompts", f"{quality.accuracy:.3f} of {quality.pairs:,}"),
+        (f"accuracy on {of}", f"{quality.accuracy:.3f} of {quality.pairs:,}"),
         ("expected calibration error", f"{quality.ece:.3f}"),
         ("AUROC against errors", auroc),
     ]

@@ -97,7 +97,7 @@ def _report(
         return
     rows = [("pairs", f"{len(pairs):,} on {model.device}, {seconds:.1f} s, {len(pairs) / max(seconds, 1e-9):,.0f} pairs/s")]
     rows.append(("texts", f"{seen['texts']:,} distinct, {seen['tokens']:,} tokens" + _cut(seen)))
-    rows += quality_rows(found) if found is not None else []
+    rows += quality_rows(found, of="labelled pairs") if found is not None else []
     rows += [("preferences", str(out))] if out is not None else []
     print_table(f"scorer {model.fingerprint}", rows)
 

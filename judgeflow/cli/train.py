@@ -20,13 +20,13 @@ def train(
     full: Annotated[
         bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(min=0.0, help="Passes over the pairs. Default: 3, frozen 5.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3, frozen 5.")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pairs of one step.")] = 64,
     lr: Annotated[float, typer.Option(min=0.0, help="Learning rate of the head.")] = 1e-2,
     backbone_lr: Annotated[float | None, typer.Option(min=0.0, help="Of the backbone. Default: 3e-3 for scratch, else 3e-5.")] = None,
     max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
     validation_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the prompts that is held out.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split, order and start.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed gives another split, order and start.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch while reading, padding included. Default: 4096, on a GPU 65536.")
@@ -53,10 +53,10 @@ def train(
     scratch = backbone == SCRATCH
     whole = scratch if full is None else full
     training = TrainingConfig(
-        epochs=epochs or (3.0 if whole else 5.0),
+        epochs=(3.0 if whole else 5.0) if epochs is None else epochs,
         batch=batch,
         lr=lr,
-        backbone_lr=(backbone_lr or (3e-3 if scratch else 3e-5)) if whole else None,
+        backbone_lr=_backbone_lr(backbone_lr, scratch=scratch) if whole else None,
         validation_share=validation_share,
         seed=seed,
     )
@@ -74,6 +74,12 @@ def train(
     _print(report, scorer.fingerprint, out, as_json=json)
 
 
+def _backbone_lr(given: float | None, *, scratch: bool) -> float:
+    if given is not None:
+        return given
+    return 3e-3 if scratch else 3e-5
+
+
 def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool) -> None:
     import dataclasses
 
@@ -89,7 +95,7 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool
         ("pairs", f"{report.pairs:,} to train, {report.validation_pairs:,} held out; {report.prompts:,} prompts"),
         ("tokens", f"{report.tokens:,} of distinct texts{cut}"),
         ("steps", f"{report.steps:,} on {report.device}, {report.seconds:.0f} s in all"),
-        *quality_rows(report.validation),
+        *quality_rows(report.validation, of="unseen prompts"),
         ("known directions, d_eff / D", f"{report.known_share:.3f} (tau {report.prior_precision:.3g})"),
         ("temperature, amplitude", f"{report.calibration.temperature:.3g}, {report.calibration.amplitude:.3g}"),
     ]

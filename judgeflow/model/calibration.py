@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 PAPER_AMPLITUDE = 10.0
+_TEMPERATURE_SPREAD = 2.0
 _REACH, _NARROWING, _PRECISION, _GRID = 4.0, 0.4, 0.01, 11
 _BINS = 10
 
@@ -36,13 +37,18 @@ class Calibration:
 def calibrate(logits: Tensor, variances: Tensor, targets: Tensor) -> Calibration:
     """Return the temperature and amplitude that fit held-out labels best (raw logits g, variances v, targets in [0, 1]; all n).
 
-    Held-out pairs resemble the training data and say little about far ones, so the amplitude has a log-normal prior around the
-    paper's 10 (one unit of its logarithm): where the data are silent, the paper's value stays.
+    Both have log-normal priors.  The amplitude's is around the paper's 10 (one unit of its logarithm): held-out pairs resemble the
+    training data and say little about far ones, so the paper's value stays where the data are silent.  The temperature's is around the
+    logits' own size (two units): a few pairs that happen to be all right, or all wrong, make nobody infinitely sure, or unsure.
     """
     g, v, y = (part.double().cpu() for part in (logits, variances, targets))
-    best, reach = Calibration(), _REACH
+    size = float(g.abs().mean())
+    usual = Calibration(temperature=size or 1.0)
+    if size == 0.0:
+        return usual  # nothing to scale
+    best, reach = usual, _REACH
     while reach > _PRECISION:
-        best = min(_around(best, reach), key=lambda candidate: _negative_log_posterior(candidate, g, v, y))
+        best = min(_around(best, reach), key=lambda candidate: _negative_log_posterior(candidate, usual, g, v, y))
         reach *= _NARROWING
     return best
 
@@ -53,10 +59,12 @@ def _around(centre: Calibration, reach: float) -> list[Calibration]:
     return [Calibration(temperature=centre.temperature * t, amplitude=centre.amplitude * a) for a in factors for t in factors]
 
 
-def _negative_log_posterior(candidate: Calibration, g: Tensor, v: Tensor, y: Tensor) -> float:
+def _negative_log_posterior(candidate: Calibration, usual: Calibration, g: Tensor, v: Tensor, y: Tensor) -> float:
     s, _ = candidate.apply(g, v)
     fit = torch.nn.functional.binary_cross_entropy_with_logits(s, y, reduction="sum")
-    return float(fit) + math.log(candidate.amplitude / PAPER_AMPLITUDE) ** 2 / 2
+    off = math.log(candidate.temperature / usual.temperature) / _TEMPERATURE_SPREAD
+    far = math.log(candidate.amplitude / usual.amplitude)
+    return float(fit) + (off**2 + far**2) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

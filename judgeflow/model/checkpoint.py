@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +48,12 @@ def save(
 ) -> str:
     """Write a checkpoint and return its fingerprint.
 
-    It is written beside `folder` and put in its place when it is whole.  Raises `ConfigurationError` if `folder` holds something
-    else than a checkpoint.
+    It is written beside `folder` and put in its place when it is whole.  Raises what `check_target` raises.
     """
     from safetensors.torch import save_file
 
-    check_target(folder)
-    fresh = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    target = check_target(folder)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}, fresh / WEIGHTS)
     network.encoder.body.config.save_pretrained(fresh / BACKBONE)  # type: ignore[union-attr, operator]  # transformers' configuration
     tokenizer.save_pretrained(fresh / TOKENIZER)
@@ -70,16 +67,27 @@ def save(
     }
     fingerprint = _fingerprint(summary)
     (fresh / SUMMARY).write_bytes(orjson.dumps(summary | {"fingerprint": fingerprint}, option=orjson.OPT_INDENT_2))
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(fresh, folder)  # noqa: PTH105  # a folder over nothing: one rename
+    fresh.chmod(0o755)
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
     return fingerprint
 
 
-def check_target(folder: Path) -> None:
-    """Raise `ConfigurationError` if a checkpoint cannot be written at `folder` without destroying something else."""
-    if folder.exists() and not (folder.is_dir() and ((folder / SUMMARY).is_file() or not any(folder.iterdir()))):
+def check_target(folder: Path) -> Path:
+    """Return the real path that a checkpoint for `folder` goes to; its parent exists then, and can be written.
+
+    Raises `ConfigurationError` if it cannot be written there, or would destroy something else.
+    """
+    target = folder.resolve()
+    if target.exists() and not (target.is_dir() and ((target / SUMMARY).is_file() or not any(target.iterdir()))):
         raise ConfigurationError(f"{folder} exists and is no scorer; name another folder, so that nothing is overwritten")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent):
+            return target
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: cannot be written: {error.strerror or error}") from None
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -89,12 +97,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{folder}: not a scorer, it has no {SUMMARY}; `judgeflow train PAIRS.jsonl --out {folder}` makes one")
     try:
         summary = orjson.loads(path.read_bytes())
-        version, fingerprint = summary["format"], summary["fingerprint"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path}: damaged: {error}") from None
+        version = summary["format"]
+        whole = version != FORMAT or summary["fingerprint"] == _fingerprint(summary)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{path}: damaged: {error!r}") from None
     if version != FORMAT:
         raise ConfigurationError(f"{path}: format {version!r} is not known to this version of judgeflow, which reads {FORMAT}")
-    if fingerprint != _fingerprint(summary):
+    if not whole:
         raise ConfigurationError(f"{path}: altered after it was written: its fingerprint does not match; train again, or restore the file")
     return dict(summary)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,15 +24,19 @@ from judgeflow.types import Prompt
 SPECIAL_TOKENS = 3
 SMALLEST_ROOM = 16
 _RESPONSE_SHARE = 2 / 3
+_TEXTS_AT_ONCE = 4096
 _SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One prompt with one response, ready for the encoder; `cut` tokens did not fit."""
+    """One prompt with one response, ready for the encoder: token ids, the first `prompt` of them of the prompt's segment.
 
-    ids: tuple[int, ...]
-    types: tuple[int, ...]
+    `cut` tokens did not fit.
+    """
+
+    ids: array[int]
+    prompt: int
     cut: int
 
     def __len__(self) -> int:
@@ -58,7 +63,10 @@ class Layout:
             raise ConfigurationError(f"max_tokens is {max_tokens}; at least {SMALLEST_ROOM + SPECIAL_TOKENS} are needed")
 
     def rows(self, texts: Sequence[tuple[Prompt, str]]) -> list[TokenRow]:
-        """Return one row per (prompt, response).  A prompt that many responses share is tokenised once."""
+        """Return one row per (prompt, response).  A prompt that many responses share is tokenised once, if they stand together."""
+        return [row for start in range(0, len(texts), _TEXTS_AT_ONCE) for row in self._some(texts[start : start + _TEXTS_AT_ONCE])]
+
+    def _some(self, texts: Sequence[tuple[Prompt, str]]) -> list[TokenRow]:
         prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in texts))}
         prompt_ids = self._ids([prompt_text(prompt) for prompt in prompts])
         responses = self._ids([response for _, response in texts])
@@ -84,9 +92,12 @@ class Layout:
         response_room = max(self._room - len(prompt), int(self._room * _RESPONSE_SHARE))
         kept = _head_and_tail(response, response_room)
         tail = prompt[max(0, len(prompt) - (self._room - len(kept))) :]
-        ids = (self._start, *tail, self._end, *kept, self._end)
-        cut = len(prompt) - len(tail) + len(response) - len(kept)
-        return TokenRow(ids, (0,) * (len(tail) + 2) + (1,) * (len(kept) + 1), cut)
+        ids = array("l", (self._start, *tail, self._end, *kept, self._end))
+        return TokenRow(ids, len(tail) + 2, len(prompt) - len(tail) + len(response) - len(kept))
+
+    def longest(self) -> TokenRow:
+        """Return a row of the greatest length, with nothing in it."""
+        return TokenRow(array("l", [self._end] * (self._room + SPECIAL_TOKENS)), 2, 0)
 
 
 def _head_and_tail(ids: list[int], room: int) -> list[int]:
@@ -151,29 +162,32 @@ class Encoder(nn.Module):
     def forward(self, rows: Sequence[TokenRow]) -> Tensor:
         """Return one embedding per row, n x width, in single precision."""
         length = min(max(padded_length(len(row)) for row in rows), self._longest)
-        inputs = {"input_ids": self._padded([row.ids for row in rows], length, self._padding)}
-        if self._typed:
-            inputs["token_type_ids"] = self._padded([row.types for row in rows], length, 0)
-        mask = self._padded([(1,) * len(row) for row in rows], length, 0)
-        hidden = self.body(**inputs, attention_mask=mask).last_hidden_state.float()
+        ids = torch.full((len(rows), length), self._padding)
+        types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.frombuffer(row.ids, dtype=torch.int64)
+            types[index, row.prompt : len(row)] = 1
+            mask[index, : len(row)] = 1
+        return self._pooled(*(part.to(self.device, non_blocking=True) for part in (ids, types, mask)))
+
+    def _pooled(self, ids: Tensor, types: Tensor, mask: Tensor) -> Tensor:
+        typed = {"token_type_ids": types} if self._typed else {}
+        hidden = self.body(input_ids=ids, attention_mask=mask, **typed).last_hidden_state.float()
         weights = mask.unsqueeze(-1).float()
         mean: Tensor = (hidden * weights).sum(1) / weights.sum(1)
         return mean
 
-    def _padded(self, values: Sequence[tuple[int, ...]], length: int, filler: int) -> Tensor:
-        padded = torch.tensor([value + (filler,) * (length - len(value)) for value in values])
-        return padded.to(self.device, non_blocking=True)
-
 
 def longest_input(body: nn.Module) -> int | None:
-    """Return how many positions a body knows; None if it does not say."""
+    """Return how many tokens a body has positions for; None if there is no such bound.
+
+    A table of positions with a padding row counts from behind it, as RoBERTa and its kin do.
+    """
+    for name, module in body.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     positions = getattr(body.config, "max_position_embeddings", None)
-    if positions is None:
-        return None
-    return int(positions) - (2 if getattr(body.config, "model_type", "") in _OFFSET_POSITIONS else 0)
-
-
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert"}  # their first position is padding_idx + 1 = 2
+    return int(positions) if positions is not None and int(positions) > 0 else None
 
 
 def load_backbone(source: str) -> tuple[nn.Module, Any]:

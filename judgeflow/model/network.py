@@ -56,7 +56,7 @@ class Network(nn.Module):
         try:
             return self.encoder(rows)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
         except (MemoryError, RuntimeError) as error:
-            if len(rows) == 1 or not _out_of_memory(error):
+            if len(rows) == 1 or not out_of_memory(error):
                 raise
         half = len(rows) // 2
         return torch.cat([self._embed_batch(rows[:half]), self._embed_batch(rows[half:])])
@@ -77,6 +77,7 @@ class Network(nn.Module):
         return self.head.context((embeddings[first] + embeddings[second]) / 2)  # type: ignore[no-any-return]
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or on the CPU (where torch raises a plain RuntimeError)."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    signs = ("can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)

@@ -13,6 +13,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from judgeflow.errors import ScorerError, UsageError
+from judgeflow.errors import ConfigurationError, ScorerError, UsageError
 from judgeflow.keys import prompt_hash
 from judgeflow.model.calibration import Calibration, Quality, calibrate, quality
 from judgeflow.model.checkpoint import save
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.encoder import Layout, TokenRow, load_backbone, longest_input, prompt_text
-from judgeflow.model.network import Network
+from judgeflow.model.network import Network, out_of_memory
 from judgeflow.model.scorer import SngpScorer, batch_tokens, choose_device
 from judgeflow.model.scratch import character_tokenizer, small_bert
 from judgeflow.model.uncertainty import Posterior
@@ -94,12 +95,23 @@ def train(
         body, tokenizer = _backbone(backbone, usable, shape.max_tokens)
         shape = dataclasses.replace(shape, max_tokens=min(shape.max_tokens, longest_input(body) or shape.max_tokens))
         layout = Layout(tokenizer, shape.max_tokens)
-        network = Network(body, layout.padding, shape).to(where)
+        network = Network(body, layout.padding, shape)
+        _try_out(network, layout, backbone)
+        network.to(where)
         trainer = Trainer(network, layout, shape, settings, batch_tokens(where, max_batch_tokens))
         report = trainer.run(usable, progress)
     fingerprint = save(out, network, tokenizer, model=shape, calibration=report.calibration, training=_record(backbone, settings, report))
     scorer = SngpScorer(network, layout, report.calibration, name=fingerprint[:16], max_batch_tokens=max_batch_tokens)
     return scorer, report
+
+
+def _try_out(network: Network, layout: Layout, backbone: str) -> None:
+    """Read one row of the greatest length.  Raises `ConfigurationError` for a body that cannot: no encoder, or one with fewer positions."""
+    try:
+        network.eval().embed([layout.longest()], 1)
+    except Exception as error:  # whatever a foreign architecture raises, it cannot be used
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise ConfigurationError(f"--backbone {backbone}: cannot read a text of {len(layout.longest())} tokens: {reason}") from None
 
 
 def _backbone(source: str, pairs: Sequence[Pair], max_tokens: int) -> tuple[nn.Module, Any]:
@@ -230,9 +242,10 @@ class Trainer:
         optimiser, schedule = self._optimiser(total)
         self._network.train()
         for step, chosen in zip(range(1, total + 1), _orders(len(examples), settings.batch, settings.seed), strict=False):
-            loss = self._loss(examples.part(chosen), embed)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            with _told_of_memory():
+                loss = self._loss(examples.part(chosen), embed)
+                loss.backward()
             nn.utils.clip_grad_norm_(self._network.parameters(), settings.clip)
             optimiser.step()
             schedule.step()
@@ -282,6 +295,17 @@ class Trainer:
         s, u = calibration.apply(raw.logits, raw.variances)
         decided = examples.target != TARGETS["tie"]
         return calibration, quality(s[decided].tolist(), u[decided].tolist(), (examples.target[decided] == TARGETS["a"]).tolist())
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Say what to do about a step that does not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UsageError("a training step does not fit into memory; try a smaller --batch or --max-tokens") from error
 
 
 def _orders(count: int, size: int, seed: int) -> Iterator[Tensor]:

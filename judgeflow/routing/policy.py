@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from judgeflow.config import PolicyName
-from judgeflow.types import Preference
+from judgeflow.types import Preference, sigmoid
 
 UNRANKED = 0.0
 
@@ -24,7 +24,7 @@ def acquisition(policy: PolicyName, preference: Preference | None, pair_key: byt
     if preference is None:
         return None
     if policy == "error":
-        return min(preference.probability, 1.0 - preference.probability)
+        return sigmoid(-abs(preference.logit))  # min(p, 1 - p) without losing it to rounding, or its symmetry
     if policy == "margin":
         return -abs(preference.logit * (preference.uncertainty or 1.0))
     return preference.uncertainty

@@ -1,6 +1,7 @@
 """`judgeflow demo`: equal calls for every policy that chooses, nothing asked twice, and files to go on with."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,15 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 CHOOSERS = ("random", "margin", "error", "uncertainty")
 
 
+# What a user's shell may hold: a proxy that leads nowhere, and settings of a run of theirs.
+ENVIRONMENT = os.environ | {"http_proxy": "http://127.0.0.1:9", "JUDGEFLOW_ROUTING__POLICY": "always"}
+
+
 def demo(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "judgeflow", "demo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     """A demo of two short steps: (folder, printed)."""
-    folder = tmp_path_factory.mktemp("demo") / "made"
+    folder = tmp_path_factory.mktemp("demo") / "somebody's"
     done = demo("-d", folder, "--steps", 2, "--step-size", 20, "--training-pairs", 400)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

@@ -74,3 +74,14 @@ def test_the_mean_field_logit_is_g_over_temperature_and_uncertainty():
 def test_an_impossible_calibration_names_the_value(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Calibration(**values)
+
+
+@pytest.mark.parametrize("all_right", [True, False])
+def test_a_few_pairs_that_are_all_right_or_all_wrong_make_nobody_infinitely_sure_or_unsure(all_right):
+    g = torch.tensor([0.5, -1.0, 2.0, -0.2, 1.5, 0.7])
+    found = calibrate(g, torch.zeros(6), ((g > 0) == all_right).double())
+    assert 0.02 < found.temperature < 50.0
+
+
+def test_logits_of_nothing_leave_the_calibration_alone():
+    assert calibrate(torch.zeros(5), torch.ones(5), torch.ones(5)) == Calibration()

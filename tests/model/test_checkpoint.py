@@ -1,15 +1,18 @@
 """A scorer on disk: what is written is what is loaded, and what is damaged is named."""
 
 import shutil
+from dataclasses import replace
 
 import orjson
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sizes import QUICK, SMALL
 
 from judgeflow.errors import ConfigurationError
 from judgeflow.model import checkpoint
 from judgeflow.model.scorer import SngpScorer
+from judgeflow.model.train import train
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_a_summary_that_was_changed_is_told(copy):
         SngpScorer.load(copy)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": 1, "fingerprint": "x"}', b"\xff"])
 def test_a_summary_that_is_no_summary_is_told(copy, content):
     (copy / checkpoint.SUMMARY).write_bytes(content)
     with pytest.raises(ConfigurationError, match="damaged"):
@@ -120,3 +123,27 @@ def test_a_folder_with_something_else_in_it_is_not_overwritten(tmp_path):
     with pytest.raises(ConfigurationError, match="nothing is overwritten"):
         checkpoint.check_target(tmp_path)
     checkpoint.check_target(tmp_path / "new")
+
+
+def test_a_scorer_can_go_behind_a_link_or_into_a_folder_that_is_yet_to_be_made(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert checkpoint.check_target(tmp_path / "link") == (tmp_path / "real").resolve()
+    assert checkpoint.check_target(tmp_path / "a" / "b").parent.is_dir()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        checkpoint.check_target(tmp_path / "file" / "scorer")
+
+
+def test_saving_again_replaces_the_scorer_and_leaves_nothing_else_behind(tmp_path, trained, learned):
+    neighbour = tmp_path / "scorer.partial"
+    neighbour.mkdir()
+    (neighbour / "thesis.tex").write_text("years of work")
+    for seed in (0, 1):
+        train(learned[:300], tmp_path / "scorer", model=SMALL, training=replace(QUICK, seed=seed), device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scorer", "scorer.partial"]
+    assert (neighbour / "thesis.tex").exists()
+    SngpScorer.load(tmp_path / "scorer", device="cpu")

@@ -6,10 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 from sizes import QUICK, SMALL
+from torch import nn
+from transformers import MPNetConfig, MPNetModel, T5Config, T5Model
 
-from judgeflow.errors import UsageError
+from judgeflow.errors import ConfigurationError, UsageError
+from judgeflow.model.encoder import Layout
+from judgeflow.model.network import Network
 from judgeflow.model.scorer import SngpScorer
-from judgeflow.model.train import labelled, split_by_prompt, train
+from judgeflow.model.scratch import character_tokenizer, small_bert
+from judgeflow.model.train import Trainer, labelled, split_by_prompt, train
 from judgeflow.types import Pair
 
 
@@ -121,3 +126,46 @@ def test_progress_tells_what_is_going_on(tmp_path, learned):
     train(learned[:300], tmp_path / "s", model=SMALL, training=QUICK, device="cpu", progress=lambda *about: told.append(about))
     assert list(dict.fromkeys(name for name, _, _ in told)) == ["training", "reading", "measuring"]
     assert all(done <= total for _, done, total in told)
+
+
+def saved_backbone(folder, body):
+    tokenizer = character_tokenizer(["abcdefghijklmnopqrstuvwxyz0123456789 +=?:<>[](){},"], 64)
+    body.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_positions_that_begin_behind_the_padding_row_are_counted_as_the_body_counts_them(tmp_path, learned):
+    config = MPNetConfig(vocab_size=120, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    config.max_position_embeddings = 34
+    source = saved_backbone(tmp_path / "body", MPNetModel(config))
+    scorer, _ = train(learned[:200], tmp_path / "s", backbone=source, model=SMALL, training=QUICK, device="cpu")
+    assert scorer._layout.longest().ids.buffer_info()[1] == 32
+
+
+def test_a_backbone_that_is_no_encoder_is_told_before_training(tmp_path, learned):
+    config = T5Config(vocab_size=120, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    source = saved_backbone(tmp_path / "body", T5Model(config))
+    with pytest.raises(ConfigurationError, match="cannot read a text of 48 tokens"):
+        train(learned[:200], tmp_path / "s", backbone=source, model=SMALL, training=QUICK, device="cpu")
+
+
+class SmallMemory(nn.Module):
+    """A body on a machine that cannot hold the activations of a step."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.config = body, body.config
+
+    def forward(self, **inputs):
+        if self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(**inputs)
+
+
+def test_a_training_step_that_does_not_fit_into_memory_says_what_to_change(learned):
+    tokenizer = character_tokenizer(["abc"], 48)
+    layout = Layout(tokenizer, 48)
+    network = Network(SmallMemory(small_bert(len(tokenizer), 48)), layout.padding, SMALL)
+    with pytest.raises(UsageError, match="smaller --batch or --max-tokens"):
+        Trainer(network, layout, SMALL, QUICK, 4096).run(learned[:200])

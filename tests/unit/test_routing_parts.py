@@ -123,3 +123,9 @@ def test_a_judge_that_fails_and_says_not_to_wait_is_backed_off_from_all_the_same
     for asked in (0.0, -3.0, math.nan):
         assert delay(JudgeOverloaded(retry_after_s=asked), failures=3, policy=policy) == 2.0
         assert delay(RateLimited(retry_after_s=asked), failures=0, limited=3, policy=policy) == 2.0
+
+
+def test_the_error_of_a_very_sure_scorer_is_small_but_never_lost_and_the_same_both_ways():
+    sure, surer = (acquisition("error", Preference(logit=logit), b"", 0) for logit in (40.0, 45.0))
+    assert sure > surer > 0
+    assert acquisition("error", Preference(logit=-40.0), b"", 0) == sure

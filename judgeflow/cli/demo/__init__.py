@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,7 @@ def demo(
 
     Example: judgeflow demo --directory /tmp/demo
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch starts: a small scorer gains nothing from more, and repeats itself so
     from judgeflow.cli.demo.play import Script, play
     from judgeflow.cli.demo.tell import print_report
 

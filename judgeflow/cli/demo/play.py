@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from judgeflow.cli.demo.judge import REQUESTS_PER_WINDOW, WINDOW_S, LocalJudge, local_judge
 from judgeflow.cli.demo.score import ArmScore, score_arm
 from judgeflow.cli.demo.tasks import test_pairs, training_pairs
@@ -136,12 +138,17 @@ def _key(arm: str) -> str:
     return f"demo-{arm}"
 
 
+def _quoted(path: Path) -> str:
+    """A path as a TOML string: JSON's escapes are TOML's too."""
+    return orjson.dumps(str(path)).decode()
+
+
 def _write_config(script: Script, arm: str, judge: LocalJudge) -> None:
     budget = {"always": "", "never": ""}.get(arm, f"\n[budget]\nrequests = {script.budget}\nsteps = {script.steps}\n")
     text = f"""\
 [run]
 name = "{arm}"
-directory = '{script.directory.resolve()}'
+directory = {_quoted(script.directory.resolve())}
 
 [scorer]
 path = "{script.scorer.name}"
@@ -188,10 +195,11 @@ def _run(script: Script, arm: str, pairs: Sequence[Pair], tell: Tell) -> _Played
 
 
 async def _route(script: Script, arm: str, pairs: Sequence[Pair], tell: Tell) -> _Played:
-    from judgeflow import Scheduler
+    from judgeflow import Scheduler, load_config
 
     results: list[StepResult] = []
-    async with Scheduler.from_config(script.config(arm)) as scheduler:
+    settings = load_config(script.config(arm), environ={})  # the demo is the same whatever the environment sets
+    async with Scheduler.from_config(settings) as scheduler:
         started = time.monotonic()
         for step in range(script.steps):
             tell(f"routing: {arm}", step, script.steps)
