@@ -90,10 +90,10 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool
     if as_json:
         print(orjson.dumps(dataclasses.asdict(report) | {"fingerprint": fingerprint, "out": str(out)}).decode())
         return
-    cut = f", {report.cut / (report.tokens + report.cut):.1%} of all tokens cut" if report.cut else ""
+    cut = f", {report.cut / (report.tokens + report.cut):.1%} of all cut" if report.cut else ""
     rows = [
         ("pairs", f"{report.pairs:,} to train, {report.validation_pairs:,} held out; {report.prompts:,} prompts"),
-        ("tokens", f"{report.tokens:,} of distinct texts{cut}"),
+        ("tokens", f"{report.tokens:,} read{cut}"),
         ("steps", f"{report.steps:,} on {report.device}, {report.seconds:.0f} s in all"),
         *quality_rows(report.validation, of="unseen prompts"),
         ("known directions, d_eff / D", f"{report.known_share:.3f} (tau {report.prior_precision:.3g})"),
