@@ -74,6 +74,7 @@ class Means:
 class StepPlan:
     """One action per candidate, in their order; the threshold they were cut at; each one's probability of being asked.
 
+    The probability is the plan's: what reservations, the judge or the deadline make of it later does not change it.
     `ranking` has the positions of those to ask, in the order in which they are to be asked.
     """
 
