@@ -31,7 +31,7 @@ class Scorer(Protocol):
     """A preference model with uncertainty.
 
     `score` is synchronous and batched, is called from one thread at a time, and returns one `Preference` per pair in input order.
-    The engine hands it up to 2048 pairs a call, in canonical order, and negates the logit for the other, so antisymmetry is exact.
+    The engine hands it up to 256 pairs a call, in canonical order, and negates the logit for the other, so antisymmetry is exact.
     Raises `ScorerError` (or anything else): the batch is then tried again in halves, and what still fails has no preference.
     """
 

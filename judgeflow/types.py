@@ -360,8 +360,10 @@ class RunState:
 class Decision:
     """What was decided about one pair in one step, in the pair's canonical order.
 
-    `propensity` is the probability that the pair was asked under the policy that ran.  A planned decision has `asked` but no
-    `source` yet; the step's end fills in `source` and `status`.
+    `propensity` is the probability that the plan asked about the pair, as it was when the plan was made.  A planned decision has
+    `asked` but no `source` yet; the step's end fills in `source` and `status`.  Not every pair that was to be asked about was reached:
+    one with `asked` and the source "fallback" has no verdict (status "budget": it could not be paid any more; "deadline" and so on).
+    Who weighs by inverse propensity must treat its verdict as missing, not as one that was seen with probability `propensity`.
     """
 
     pair_key: bytes

@@ -85,7 +85,7 @@ class Dispatcher:
         self._sent = 0
         self._sent_at_refusal = 0
         self._unstorable = 0
-        self._short_since: int | None = None  # closed reservations when the first in the queue last did not fit; None: it may fit
+        self._short_since: int | None = None  # reservations closed before the first in the queue did not fit; None: it may fit
         self._halted: JudgeflowError | None = None
         self._wake_queue, self._wake_gate = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -207,6 +207,7 @@ class Dispatcher:
 
     async def _reserve(self, batch: Sequence[Job]) -> None:
         jobs = [job for job in batch if self._still_wanted(job)]
+        closed = self.accounts.closed  # what closes from here on, a refusal may not know of
         try:
             await self.accounts.save_again()
         except StoreError as error:
@@ -220,7 +221,7 @@ class Dispatcher:
         for job, answer in zip(jobs[:refused], answers[:refused], strict=True):
             self._reserved(job, answer)
         if refused < len(answers):
-            self._wait_for_budget(jobs[refused:], answers[refused:])
+            self._wait_for_budget(jobs[refused:], answers[refused:], closed)
         self._reserving = ()
 
     def _reserved(self, job: Job, answer: Reservation | Call | BaseException | None) -> None:
@@ -236,11 +237,12 @@ class Dispatcher:
             self._ready.append(job)
             self._wake_gate.set()
 
-    def _wait_for_budget(self, jobs: Sequence[Job], answers: Sequence[Reservation | Call | BaseException | None]) -> None:
+    def _wait_for_budget(self, jobs: Sequence[Job], answers: Sequence[Reservation | Call | BaseException | None], closed: int) -> None:
         """The first of `jobs` does not fit now.  Replies tend to cost less than was put aside for them, so it waits for those under way.
 
         Nobody behind it is asked instead, however cheap: costs decide what is feasible, never who is preferred.  When nothing is
-        under way any more, it is declined with all of its step that stand behind it.
+        under way any more, it is declined with all of its step that stand behind it.  `closed` is how many reservations were closed
+        when the store was asked: where more are by now, the refusal is out of date, and the first is tried again at once.
         """
         behind: list[Job] = []
         for job, answer in zip(jobs, answers, strict=True):
@@ -251,8 +253,8 @@ class Dispatcher:
             elif not job.future.done():
                 behind.append(job)
         self._queue.extendleft(reversed(behind))
-        if self.accounts.open > 0 and behind:
-            self._short_since = self.accounts.closed
+        if behind and (self.accounts.open > 0 or self.accounts.closed != closed):
+            self._short_since = closed
         elif behind:
             self._decline(behind[0].order.lot)
 

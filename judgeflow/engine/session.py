@@ -7,7 +7,8 @@
 5. ask        every missing question goes to the dispatcher, unless it is under way already
 6. outcomes   when all replies are stored, or at the deadline, every pair gets its outcome
 
-A deadline holds for the whole way: one that comes during 1 to 4 ends the step with what is known by then.
+A deadline holds for the whole way: one that comes during 1 to 4 ends the step with what is known by then.  Scoring may take three
+quarters of the time that is left when it begins; the plan then goes on with the pairs that were scored.
 """
 
 from __future__ import annotations
@@ -25,18 +26,35 @@ from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival, SingleFlight
 from judgeflow.engine.jobs import NotAsked, Order
 from judgeflow.engine.waiting import Emit, Outcomes, Waiting
-from judgeflow.errors import StoreError
+from judgeflow.errors import ScorerError, StoreError
 from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Gate, Judge, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
 from judgeflow.routing.threshold import in_time, with_headroom
-from judgeflow.types import Call, Cost, Decision, Group, Outcome, Pair, Question, ReadingStatus, RunState, StepResult, StepStatistics, Stock
+from judgeflow.types import (
+    Call,
+    Cost,
+    Decision,
+    Group,
+    Outcome,
+    Pair,
+    Preference,
+    Question,
+    ReadingStatus,
+    RunState,
+    StepResult,
+    StepStatistics,
+    Stock,
+)
 
 T = TypeVar("T")
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
+
+SCORING_SHARE = 0.75
+"""How much of the time before its deadline a step may spend on scoring; the rest is for the judge."""
 
 GRACE_S = 0.25
 """How long a step that has reached its deadline still waits for its record to be written; the writing goes on without it."""
@@ -132,7 +150,7 @@ class Session:
         try:
             async with asyncio.timeout(self._time_left(started)) as limit:
                 items += await self._collect(pairs, outcomes)
-                await self._learn(items, step)
+                await self._learn(items, step, started)
                 return items, await self._plan(items, step, started)
         except TimeoutError:
             if not limit.expired():
@@ -150,10 +168,10 @@ class Session:
             outcomes.put(index, Outcome(pair=pairs[index], logit=0.0, source="fallback", status="invalid_text"))
         return items
 
-    async def _learn(self, items: Sequence[steps.Item], step: int) -> None:
+    async def _learn(self, items: Sequence[steps.Item], step: int, started: float) -> None:
         """Find out everything about the items that costs nothing: stored replies, earlier decisions, preferences, prices."""
         await self._recall(items)
-        await self._score([item for item in items if steps.unknown(item, self._rules)])
+        await self._score([item for item in items if steps.unknown(item, self._rules)], started)
         decided = await self.store.decisions(self._run, step)
         for item in items:
             item.decided = decided.get(item.keys.pair)
@@ -178,14 +196,27 @@ class Session:
                 break
             wanted = await self._off_loop(_next_samples, failed)
 
-    async def _score(self, items: Sequence[steps.Item]) -> None:
-        if self._scoring is None or not items:
+    async def _score(self, items: Sequence[steps.Item], started: float) -> None:
+        """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept."""
+        if self._scoring is None:
             return
-        preferences, errors = await self._scoring.score([item.pair for item in items])
-        for item, preference in zip(items, preferences, strict=True):
+        left = self._time_left(started)
+        try:
+            async with asyncio.timeout(None if left is None else SCORING_SHARE * left) as limit:
+                async for piece, scored in self._scoring.score([item.pair for item in items]):
+                    self._keep(items[piece.start : piece.stop], scored)
+            steps.scorer_failed(items)  # those that no piece has brought
+        except TimeoutError:
+            if not limit.expired():
+                raise
+
+    def _keep(self, items: Sequence[steps.Item], scored: Sequence[Preference] | ScorerError) -> None:
+        if isinstance(scored, ScorerError):
+            steps.scorer_failed(items)
+            self._observers.notice("scorer_failed", error=str(scored))
+            return
+        for item, preference in zip(items, scored, strict=True):
             item.preference = preference
-        for error in errors:
-            self._observers.notice("scorer_failed", error=str(error))
 
     async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> _Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""

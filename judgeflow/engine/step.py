@@ -36,6 +36,8 @@ from judgeflow.verdicts.combine import combine
 
 Orders = Literal["both", "random", "first"]
 
+LATE = "deadline"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -54,7 +56,8 @@ class Item:
     """One distinct pair of a step.  `pair` and `keys` are canonical; `places` are the input positions, and whether swapped there.
 
     `calls` holds replies by call key, `fresh` the keys of those that came in this step, `paid` of those that this step paid for, and
-    `failures` what went wrong by call key.  `costs` are worst cases, `expected` what they will probably come to.
+    `failures` what went wrong by call key.  `costs` are worst cases, `expected` what they will probably come to.  `unscored` says
+    why there is no preference where one was wanted.
     """
 
     pair: Pair
@@ -66,6 +69,7 @@ class Item:
     paid: set[bytes] = field(default_factory=set)
     failures: dict[bytes, str] = field(default_factory=dict)
     preference: Preference | None = None
+    unscored: str = LATE
     acquisition: float | None = None
     costs: dict[bytes, Cost] = field(default_factory=dict)
     expected: dict[bytes, Cost] = field(default_factory=dict)
@@ -119,6 +123,12 @@ def _asked(pair: Pair, keys: PairKeys, rules: Rules) -> tuple[Question, ...]:
     return (forward if forward.canonical == heads else backward,)
 
 
+def scorer_failed(items: Iterable[Item]) -> None:
+    """Note that the scorer has had its turn: those of the items that have no preference now will get none."""
+    for item in items:
+        item.unscored = "scorer_failed"
+
+
 def estimate(items: Iterable[Item], judge: Judge) -> None:
     """Fill in what asking what is missing would cost.  Counts tokens: run it off the loop."""
     for item in items:
@@ -134,7 +144,7 @@ def candidate(item: Item, rules: Rules) -> Candidate:
     item.acquisition = acquisition(rules.routing.policy, item.preference, item.keys.pair, rules.routing.seed)
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
-        obstacle = "scorer_failed"
+        obstacle = item.unscored
     cost = sum(item.expected.values(), Cost())
     return Candidate(pair_key=item.keys.pair, acquisition=item.acquisition, cost=cost, obstacle=obstacle, decided=item.decided)
 
@@ -197,7 +207,6 @@ def resolve(item: Item, rules: Rules) -> Outcome:
     return outcome if status is None else replace(outcome, source="fallback", status=status)
 
 
-LATE = "deadline"
 _UNFINISHED = {LATE, "interrupted"}
 """Statuses of questions whose reply may still come: what one order says alone is not yet the verdict."""
 
@@ -237,7 +246,7 @@ def _silence(item: Item, rules: Rules) -> str | None:
     readings = [call.reading.status for call in item.calls.values() if call.reading.status is not ReadingStatus.OK]
     if readings:
         return readings[0].value
-    return "scorer_failed" if rules.has_scorer and item.preference is None else None
+    return item.unscored if rules.has_scorer and item.preference is None else None
 
 
 def placed(outcome: Outcome, pair: Pair, *, flipped: bool) -> Outcome:

@@ -7,11 +7,14 @@
 3. this step of this run was decided before: what was accepted stays accepted, what was to be asked goes first;
 4. the policy is `never`: accept;
 5. the rest is ranked by acquisition; ties break by pair key, so the input order does not matter;
-6. pairs at or below the threshold (or the floor) are accepted;
+6. pairs at or below a fixed threshold are accepted, and so are pairs below the floor: one at the floor may be asked about;
 7. the ranking is cut at the first pair that max_share, the allowance or, before a deadline, the rate limits cannot bear.  Nobody
    further down is asked instead, however cheap: costs decide what is feasible, never who is preferred.  Beyond the cut an
    adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.  A fixed rule is cut by requests alone:
    how far tokens and dollars reach is seen when they are reserved, in the order of the ranking.
+
+An adaptive threshold is the acquisition of the first pair beyond the cut.  Who is above it is asked about, who is below it is not;
+among pairs that are level with it the pair key decides, so that exactly as many are asked about as can be borne, not all or none.
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ class Means:
 class StepPlan:
     """One action per candidate, in their order; the threshold they were cut at; each one's probability of being asked.
 
+    The probability is the plan's: what reservations, the judge or the deadline make of it later does not change it.
     `ranking` has the positions of those to ask, in the order in which they are to be asked.
     """
 

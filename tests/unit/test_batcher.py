@@ -1,6 +1,8 @@
-"""Scoring on its thread: large batches, and what becomes of those that fail."""
+"""Scoring on its thread: one piece after the other, and what becomes of those that fail or take too long."""
 
+import asyncio
 import math
+import threading
 
 import pytest
 
@@ -56,7 +58,7 @@ def test_one_pair_that_cannot_be_scored_costs_at_most_63_others_their_preference
             return step.statistics.statuses, scorer.sizes
 
     statuses, sizes = run(main)
-    assert max(sizes) == 2048
+    assert max(sizes) == 256
     assert 0 < statuses["scorer_failed"] <= 64
     assert statuses["ok"] == 3000 - statuses["scorer_failed"]
 
@@ -75,6 +77,50 @@ def test_a_scorer_that_always_fails_is_given_up_after_a_few_calls():
     assert statuses == {"scorer_failed": 3000}
     assert calls <= 12
     assert notices == ["scorer_failed"] * 3
+
+
+class _StuckOnce(_Counting):
+    """Takes as long as it is not set free over the second piece that it is given."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.free = threading.Event()
+
+    def score(self, pairs):
+        if len(self.sizes) == 1:
+            self.free.wait(timeout=60)
+        return super().score(pairs)
+
+
+def test_pairs_scored_before_time_is_up_keep_their_preference_and_are_asked_about():
+    pairs = arithmetic_pairs(500)
+
+    async def main():
+        scorer, routing = _StuckOnce(pairs), RoutingConfig(policy="error", threshold=0.0, step_deadline_s=1.0)
+        async with Scheduler(store=MemoryStore(), judge=ScriptedJudge(), scorer=scorer, routing=routing) as scheduler:
+            step = await scheduler.route(pairs)
+            scorer.free.set()
+            return step
+
+    step = asyncio.run(main())
+    assert step.statistics.statuses == {"ok": 16, "deadline": 484}
+    assert step.statistics.sources == {"judge": 16, "fallback": 484}
+    assert [outcome.preference is not None for outcome in step.outcomes] == [True] * 16 + [False] * 484
+
+
+def test_a_step_that_was_given_up_while_it_was_scored_holds_the_next_one_up_for_one_piece_only():
+    pairs = arithmetic_pairs(3010)
+
+    async def main():
+        scorer, routing = _StuckOnce(pairs), RoutingConfig(policy="never")
+        async with Scheduler(store=MemoryStore(), scorer=scorer, routing=routing) as scheduler:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(scheduler.route(pairs[:3000]), 0.5)
+            scorer.free.set()
+            step = await scheduler.route(pairs[3000:])
+            return step.statistics.statuses, scorer.sizes
+
+    assert asyncio.run(main()) == ({"ok": 10}, [16, 32, 10])
 
 
 @pytest.mark.parametrize("strange", [None, 0.3, "yes"])

@@ -128,6 +128,41 @@ def test_what_does_not_fit_now_waits_and_nobody_behind_it_overtakes():
     assert min(judged) > max(declined)
 
 
+def test_a_decision_tells_a_pair_that_was_planned_but_could_not_be_paid_from_one_that_was_judged():
+    store = MemoryStore()
+
+    async def main(clock):
+        settings = {"store": store, "budget": BudgetConfig(tokens=3000), "orders": "first"}
+        async with scheduling(clock, LoggingJudge(clock=clock, latency=1.0), **settings) as scheduler:
+            step = await scheduler.route(arithmetic_pairs(40))
+            return step.statistics, (await store.reopen().decisions("default", 0)).values()
+
+    statistics, decisions = run(main)
+    assert {(decision.asked, decision.propensity) for decision in decisions} == {(True, 1.0)}
+    assert {(decision.source, decision.status) for decision in decisions} == {("judge", "ok"), ("fallback", "budget")}
+    assert sum(decision.source == "judge" for decision in decisions) == statistics.statuses["ok"]
+
+
+def test_a_refusal_that_is_told_late_does_not_stand_for_what_was_paid_back_meanwhile():
+    """Room for two worst cases: the third question is refused before the second reply is settled, and told so after it."""
+
+    class LateToTell(MemoryStore):
+        async def reserve(self, run, reservation, stock):
+            granted = await super().reserve(run, reservation, stock)
+            await asyncio.sleep(1.0)
+            return granted
+
+    async def main(clock):
+        judge = LoggingJudge(clock=clock, latency="uniform:1:1.5")
+        settings = {"store": LateToTell(), "budget": BudgetConfig(tokens=3000), "orders": "first"}
+        async with scheduling(clock, judge, **settings) as scheduler:
+            return (await scheduler.route(arithmetic_pairs(40))).statistics
+
+    statistics = run(main)
+    assert statistics.statuses["budget"] > 0
+    assert statistics.remaining["tokens"] < 1426  # the worst case of the dearest question
+
+
 def test_an_adaptive_threshold_plans_with_what_replies_really_take():
     pairs = arithmetic_pairs(400)
     scorer = FakeScorer(pairs)

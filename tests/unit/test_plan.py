@@ -59,6 +59,19 @@ def test_the_floor_keeps_certain_pairs_from_being_asked_merely_because_there_is_
     assert plan([candidate(1, 0.1), candidate(2, 0.3)], routing, EVERYTHING).actions == (Accept(), Ask())
 
 
+@pytest.mark.parametrize("threshold", ["adaptive", 0.1])
+def test_a_pair_at_the_floor_is_asked_about_and_one_below_it_is_not(threshold):
+    routing = RoutingConfig(policy="error", threshold=threshold, max_share=1.0, floor=0.2)
+    assert plan([candidate(1, 0.2), candidate(2, 0.199)], routing, EVERYTHING).actions == (Ask(), Accept())
+
+
+def test_of_pairs_level_with_an_adaptive_threshold_as_many_are_asked_about_as_can_be_borne_by_pair_key():
+    pairs = [candidate(3, 0.4), candidate(1, 0.4), candidate(2, 0.4), candidate(4, 0.9)]
+    decided = plan(pairs, HALF.model_copy(update={"policy": "error"}), EVERYTHING)
+    assert decided.actions == (Accept(), Ask(), Accept(), Ask())
+    assert decided.threshold == 0.4
+
+
 def test_beyond_the_budget_a_fixed_rule_declines_and_an_adaptive_one_accepts():
     pairs = [candidate(n, 0.9 - n / 10) for n in range(3)]
     one_pair = Means(allowance=Stock(requests=3))
