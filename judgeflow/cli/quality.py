@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,13 +12,18 @@ if TYPE_CHECKING:
 
 def quality_rows(quality: Quality, *, of: str) -> list[tuple[str, str]]:
     """Return (name, value) of accuracy, calibration, and how well each acquisition finds the scorer's errors."""
-    found = quality.error_auroc.items()
-    auroc = ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in found)
+    half = 1.96 * math.sqrt(quality.accuracy * (1.0 - quality.accuracy) / quality.pairs)
     return [
-        (f"accuracy on {of}", f"{quality.accuracy:.3f} of {quality.pairs:,}"),
+        (f"accuracy on {of}", f"{quality.accuracy:.3f} ±{half:.3f} of {quality.pairs:,}"),
         ("expected calibration error", f"{quality.ece:.3f}"),
-        ("AUROC against errors", auroc),
+        ("AUROC against errors", _aurocs(quality.error_auroc)),
     ]
+
+
+def _aurocs(found: Mapping[str, float | None]) -> str:
+    if None in found.values():
+        return "all pairs are right, or all wrong: no order tells them apart"
+    return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from judgeflow.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     from judgeflow.model.train import TrainingReport
 
@@ -60,17 +62,21 @@ def train(
         validation_share=validation_share,
         seed=seed,
     )
-    with activity() as progress:
-        scorer, report = run(
-            labelled,
-            out,
-            backbone=backbone,
-            model=ModelConfig(max_tokens=max_tokens),
-            training=training,
-            device=device,
-            max_batch_tokens=max_batch_tokens,
-            progress=progress,
-        )
+    try:
+        with activity() as progress:
+            scorer, report = run(
+                labelled,
+                out,
+                backbone=backbone,
+                model=ModelConfig(max_tokens=max_tokens),
+                training=training,
+                device=device,
+                max_batch_tokens=max_batch_tokens,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {out} is as it was before", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     _print(report, scorer.fingerprint, out, as_json=json)
 
 

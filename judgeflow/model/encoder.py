@@ -23,6 +23,8 @@ from judgeflow.types import Prompt
 
 SPECIAL_TOKENS = 3
 SMALLEST_ROOM = 16
+FEWEST_TOKENS = 2
+"""A tokenizer that knows less than two tokens beside its special ones was made up for a folder that has none."""
 _RESPONSE_SHARE = 2 / 3
 _TEXTS_AT_ONCE = 4096
 _SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
@@ -199,11 +201,16 @@ def load_backbone(source: str) -> tuple[nn.Module, Any]:
         raise ConfigurationError(f"--backbone {source}: the folder has no config.json; name a folder that save_pretrained has written")
     try:
         with _without_bars():
-            body = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32)
+            body, found = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever transformers or safetensors raise for a folder that is not whole
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(f"--backbone {source}: cannot be loaded as a transformers model: {reason}") from None
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ConfigurationError(f"--backbone {source}: its weights lack {missing[0]} and {len(missing) - 1} more; copy the folder again")
+    if len(tokenizer) - len(set(tokenizer.all_special_ids)) < FEWEST_TOKENS:
+        raise ConfigurationError(f"--backbone {source}: has no tokenizer of its own; save the model's tokenizer into the same folder")
     check_vocabulary(body, tokenizer, source)
     return body, tokenizer
 

@@ -40,6 +40,8 @@ class GroupWriter(Generic[Operation]):
         """
         if self._closed:
             raise StoreUnavailable("the store is closed; open it again to go on")
+        if self._task is not None and self._task.done():
+            raise StoreUnavailable("the store's loop has ended")  # nobody would answer any more
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._queue.append((operation, future))
         self._wake.set()
