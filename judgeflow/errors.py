@@ -7,6 +7,7 @@
     ├── ScorerError                   the scorer failed on a batch
     ├── StoreError                    the verdict database cannot do what was asked
     │   ├── StoreUnavailable          locked, read-only, full, corrupt or unreachable
+    │   │   └── StoreClosed           closed, or its event loop has ended: it will not take anything any more
     │   └── SchemaMismatch            older, newer or foreign schema (the command to run is named)
     └── JudgeError                    one attempt to ask the judge failed
         ├── TransientJudgeError       worth another attempt
@@ -54,6 +55,10 @@ class StoreError(JudgeflowError):
 
 class StoreUnavailable(StoreError):
     """The verdict database cannot be read or written."""
+
+
+class StoreClosed(StoreUnavailable):
+    """The verdict database is closed; open it again to go on."""
 
 
 class SchemaMismatch(StoreError):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from judgeflow.engine.events import Observers
-from judgeflow.errors import StoreError, StoreUnavailable
+from judgeflow.errors import StoreClosed, StoreError, StoreUnavailable
 from judgeflow.ports import Store
 from judgeflow.types import Call, Cost, Question, Reservation, Stock
 
@@ -93,9 +93,11 @@ class Accounts:
         await self._write(reservation, lambda: self._store.charge(self._run, reservation))
 
     async def release(self, reservation: Reservation) -> None:
-        """Give a reservation back; where the store does not take that now, later."""
+        """Give a reservation back; where the store does not take that now, later.  With a closed one it stays charged."""
         try:
             await self._write(reservation, lambda: self._store.release(self._run, reservation))
+        except StoreClosed:
+            return
         except StoreError as error:
             self._observers.notice("release_delayed", error=str(error))
 
@@ -132,7 +134,7 @@ class Accounts:
             await write()
         except Exception as error:
             failure = _as_store_error(error)
-            if isinstance(failure, StoreUnavailable):
+            if isinstance(failure, StoreUnavailable) and not isinstance(failure, StoreClosed):
                 self._keep(_Unsaved(reservation, write))
             else:  # another attempt would fail too
                 self._close(reservation)

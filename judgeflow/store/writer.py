@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from judgeflow.errors import StoreUnavailable
+from judgeflow.errors import StoreClosed, StoreUnavailable
 
 MOST_PER_BATCH = 512
 
@@ -39,9 +39,9 @@ class GroupWriter(Generic[Operation]):
         Cancelling the caller does not take the operation back: it was accepted before the first await.
         """
         if self._closed:
-            raise StoreUnavailable("the store is closed; open it again to go on")
+            raise StoreClosed
         if self._task is not None and self._task.done():
-            raise StoreUnavailable("the store's loop has ended")  # nobody would answer any more
+            raise StoreClosed("the store's loop has ended")  # nobody would answer any more
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._queue.append((operation, future))
         self._wake.set()
@@ -62,7 +62,7 @@ class GroupWriter(Generic[Operation]):
                 await self._next_batch()
         finally:
             # Only when the loop itself is being torn down is anything left here.
-            self._answer([future for _, future in self._queue], [StoreUnavailable("the store's loop has ended")] * len(self._queue))
+            self._answer([future for _, future in self._queue], [StoreClosed("the store's loop has ended")] * len(self._queue))
 
     async def _next_batch(self) -> None:
         if not self._queue:
@@ -70,7 +70,7 @@ class GroupWriter(Generic[Operation]):
             await self._wake.wait()
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_BATCH))]
         futures = [future for _, future in batch]
-        results: Sequence[object] = [StoreUnavailable("the store's loop has ended during a write")] * len(batch)
+        results: Sequence[object] = [StoreClosed("the store's loop has ended during a write")] * len(batch)
         try:
             results = await self._results([operation for operation, _ in batch])
         finally:
@@ -102,6 +102,6 @@ class GroupWriter(Generic[Operation]):
 
 def _own(error: StoreUnavailable) -> StoreUnavailable:
     """Return a copy, so that callers who share a failure do not share a traceback."""
-    copy = StoreUnavailable(str(error))
+    copy = type(error)(str(error))
     copy.__cause__ = error.__cause__
     return copy
