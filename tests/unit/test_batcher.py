@@ -96,7 +96,7 @@ def test_pairs_scored_before_time_is_up_keep_their_preference_and_are_asked_abou
     pairs = arithmetic_pairs(500)
 
     async def main():
-        scorer, routing = _StuckOnce(pairs), RoutingConfig(policy="error", threshold=0.0, step_deadline_s=1.0)
+        scorer, routing = _StuckOnce(pairs), RoutingConfig(policy="error", threshold=0.0, step_deadline_s=8.0)
         async with Scheduler(store=MemoryStore(), judge=ScriptedJudge(), scorer=scorer, routing=routing) as scheduler:
             step = await scheduler.route(pairs)
             scorer.free.set()
@@ -115,7 +115,7 @@ def test_a_step_that_was_given_up_while_it_was_scored_holds_the_next_one_up_for_
         scorer, routing = _StuckOnce(pairs), RoutingConfig(policy="never")
         async with Scheduler(store=MemoryStore(), scorer=scorer, routing=routing) as scheduler:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(scheduler.route(pairs[:3000]), 0.5)
+                await asyncio.wait_for(scheduler.route(pairs[:3000]), 3.0)
             scorer.free.set()
             step = await scheduler.route(pairs[3000:])
             return step.statistics.statuses, scorer.sizes
