@@ -194,7 +194,7 @@ FAULTS = ["429", "429-bare", "500", "503", "hang", "reset", "cut-off", "truncate
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_with_each_fault_at_30_percent_every_pair_has_a_labelled_outcome_and_nothing_paid_is_asked_again(database, fault):
     pairs = arithmetic_pairs(25)
-    settings = {"judge_settings": {"timeout_s": 0.25}}
+    settings = {"judge_settings": {"timeout_s": 1.5}}
     async with FakeJudge.from_pairs(pairs, faults=f"{fault}:0.3", seed=5) as server:
         async with scheduling(server, database, **settings) as scheduler:
             step = await scheduler.route(pairs)
