@@ -62,7 +62,7 @@ class Accounts:
         self.pending += 1
         try:
             granted = await self._store.reserve(self._run, reservation, stock)
-        except Exception as error:
+        except Exception as error:  # a store is foreign code: see _as_store_error
             raise _as_store_error(error) from error
         finally:
             self.pending -= 1
@@ -108,7 +108,7 @@ class Accounts:
                 oldest = self._unsaved[0]
                 try:
                     await oldest.write()
-                except Exception as error:
+                except Exception as error:  # a store is foreign code: see _as_store_error
                     if isinstance(failure := _as_store_error(error), StoreUnavailable):
                         raise failure from error
                     self._observers.notice("reply_not_stored", error=str(failure))
@@ -132,7 +132,7 @@ class Accounts:
     async def _write(self, reservation: Reservation, write: Write) -> None:
         try:
             await write()
-        except Exception as error:
+        except Exception as error:  # a store is foreign code: see _as_store_error
             failure = _as_store_error(error)
             if isinstance(failure, StoreUnavailable) and not isinstance(failure, StoreClosed):
                 self._keep(_Unsaved(reservation, write))

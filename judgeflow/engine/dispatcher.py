@@ -178,7 +178,7 @@ class Dispatcher:
             if self._halted is None:
                 self._break("was cancelled by what it called")
             raise
-        except Exception as error:
+        except Exception as error:  # the docstring says why
             self._break(f"failed: {error!r}")
 
     def _break(self, what: str) -> None:

@@ -50,10 +50,25 @@ def save(
 
     It is written beside `folder` and put in its place when it is whole.  Raises what `check_target` raises.
     """
-    from safetensors.torch import save_file
-
     target = check_target(folder)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        fingerprint = _write(fresh, network, tokenizer, model=model, calibration=calibration, training=training)
+        fresh.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        fresh.rename(target)
+    except BaseException:  # a full disk, an impatient user: half a scorer helps nobody
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    return fingerprint
+
+
+def _write(
+    fresh: Path, network: Network, tokenizer: Any, *, model: ModelConfig, calibration: Calibration, training: Mapping[str, Any]
+) -> str:
+    from safetensors.torch import save_file
+
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}, fresh / WEIGHTS)
     network.encoder.body.config.save_pretrained(fresh / BACKBONE)  # type: ignore[union-attr, operator]  # transformers' configuration
     tokenizer.save_pretrained(fresh / TOKENIZER)
@@ -67,10 +82,6 @@ def save(
     }
     fingerprint = _fingerprint(summary)
     (fresh / SUMMARY).write_bytes(orjson.dumps(summary | {"fingerprint": fingerprint}, option=orjson.OPT_INDENT_2))
-    fresh.chmod(0o755)
-    if target.exists():
-        shutil.rmtree(target)
-    fresh.rename(target)
     return fingerprint
 
 

@@ -27,6 +27,7 @@ FEWEST_TOKENS = 2
 """A tokenizer that knows less than two tokens beside its special ones was made up for a folder that has none."""
 _RESPONSE_SHARE = 2 / 3
 _TEXTS_AT_ONCE = 4096
+_INT64 = "q"
 _SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
 
 
@@ -94,12 +95,12 @@ class Layout:
         response_room = max(self._room - len(prompt), int(self._room * _RESPONSE_SHARE))
         kept = _head_and_tail(response, response_room)
         tail = prompt[max(0, len(prompt) - (self._room - len(kept))) :]
-        ids = array("l", (self._start, *tail, self._end, *kept, self._end))
+        ids = array(_INT64, (self._start, *tail, self._end, *kept, self._end))
         return TokenRow(ids, len(tail) + 2, len(prompt) - len(tail) + len(response) - len(kept))
 
     def longest(self) -> TokenRow:
         """Return a row of the greatest length, with nothing in it."""
-        return TokenRow(array("l", [self._end] * (self._room + SPECIAL_TOKENS)), 2, 0)
+        return TokenRow(array(_INT64, [self._end] * (self._room + SPECIAL_TOKENS)), 2, 0)
 
 
 def _head_and_tail(ids: list[int], room: int) -> list[int]:

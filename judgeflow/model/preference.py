@@ -27,7 +27,7 @@ class PreferenceHead(nn.Module):
     """g = scale * beta . phi(c, d) with d = P (e_a - e_b) and c = standardised Q (e_a + e_b) / 2.
 
     Swapping the responses negates d and leaves c, so g(b, a) = -g(a, b), and g = 0 for equal embeddings.  P and Q are bounded
-    (`BoundedLinear`).  While training, c is standardised with running statistics; `settle` replaces them by exact ones.
+    (`BoundedLinear`).  While training, c is standardised with running statistics; `standardise_by` replaces them by exact ones.
     """
 
     mean: Tensor
@@ -57,6 +57,10 @@ class PreferenceHead(nn.Module):
     def standardise(self, raw: Tensor) -> Tensor:
         """Return contexts, batch x m, with the training data's mean taken off and in units of its standard deviation."""
         return (raw - self.mean) * torch.rsqrt(self.variance)
+
+    def standardise_by(self, raw: Tensor) -> None:
+        """Make the standardisation exact: that of these contexts, n x m."""
+        self.mean, self.variance = raw.mean(0), raw.var(0, correction=0).clamp(min=_SMALLEST_VARIANCE)
 
     def _follow(self, raw: Tensor) -> None:
         # New tensors, not in place: see BoundedLinear.

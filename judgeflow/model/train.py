@@ -35,7 +35,6 @@ from judgeflow.types import Pair, Prompt
 
 SCRATCH = "scratch"
 TARGETS = {"a": 1.0, "tie": 0.5, "b": 0.0}
-_SMALLEST_VARIANCE = 1e-6
 
 Progress = Callable[[str, int, int], None]
 """Is told (what is going on, how much of it is done, how much there is)."""
@@ -279,7 +278,7 @@ class Trainer:
         stride = max(1, math.ceil(len(examples) / self._training.precision_pairs))
         head, few = self._network.head, examples.part(slice(None, None, stride))
         raw = self._network.raw_contexts(table, few.first, few.second)
-        head.mean, head.variance = raw.mean(0), raw.var(0, correction=0).clamp(min=_SMALLEST_VARIANCE)
+        head.standardise_by(raw)
         return self._network.uncertainty.fit(
             head.standardise(raw),
             length_scale=self._model.uncertainty_scale,

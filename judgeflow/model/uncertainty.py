@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +55,13 @@ class ContextUncertainty(nn.Module):
         return Posterior(tau, length_scale * median, _effective(eigenvalues, tau) / len(data))
 
 
+@dataclass(frozen=True, slots=True)
 class Posterior:
     """What `ContextUncertainty.fit` found: tau, the length scale in units of c, and the known share d_eff / D."""
 
-    def __init__(self, tau: float, length_scale: float, known_share: float) -> None:
-        self.tau = tau
-        self.length_scale = length_scale
-        self.known_share = known_share
+    tau: float
+    length_scale: float
+    known_share: float
 
 
 def gram(batches: Iterable[Tensor]) -> Tensor:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from judgeflow.cli.demo.tasks import FAMILIES, training_pairs
-from judgeflow.cli.demo.tasks import test_pairs as routed_pairs
+from judgeflow.cli.demo.tasks import FAMILIES, routed_pairs, training_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOOSERS = ("random", "margin", "error", "uncertainty")

@@ -4,8 +4,7 @@ import pytest
 import torch
 from sizes import QUICK, SMALL
 
-from judgeflow.cli.demo.tasks import test_pairs as routed_pairs
-from judgeflow.cli.demo.tasks import training_pairs
+from judgeflow.cli.demo.tasks import routed_pairs, training_pairs
 from judgeflow.model.train import train
 
 # One thread: small matrices gain nothing from more, and threads that wait for each other crawl on a busy machine.

@@ -80,7 +80,7 @@ lengths = st.lists(st.integers(1, 400), max_size=60)
 
 @given(lengths, st.integers(1, 2000))
 def test_batches_hold_every_row_once_in_one_padded_length_each_within_their_tokens(sizes, most):
-    rows = [TokenRow(array("l", [1] * size), 1, 0) for size in sizes]
+    rows = [TokenRow(array("q", [1] * size), 1, 0) for size in sizes]
     made = list(batches(rows, most))
     assert sorted(index for batch in made for index in batch) == list(range(len(rows)))
     for batch in made:

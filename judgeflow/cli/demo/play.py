@@ -15,11 +15,11 @@ import orjson
 
 from judgeflow.cli.demo.judge import REQUESTS_PER_WINDOW, WINDOW_S, LocalJudge, local_judge
 from judgeflow.cli.demo.score import ArmScore, score_arm
-from judgeflow.cli.demo.tasks import test_pairs, training_pairs
+from judgeflow.cli.demo.tasks import routed_pairs, training_pairs
 from judgeflow.errors import UsageError
 from judgeflow.model.train import TrainingReport
 from judgeflow.testing.pairs import pair_lines
-from judgeflow.types import Outcome, Pair, StepResult
+from judgeflow.types import Pair, StepResult
 
 SHARE = 0.2
 ARMS = ("never", "random", "margin", "error", "uncertainty", "always")
@@ -78,7 +78,7 @@ def play(script: Script, *, quiet: bool) -> Report:
     started = time.monotonic()
     _make_folder(script.directory)
     learned = training_pairs(script.training_pairs, script.seed)
-    pairs = test_pairs(script.steps * script.step_size, script.seed + 1, without={pair.prompt for pair in learned})
+    pairs = routed_pairs(script.steps * script.step_size, script.seed + 1, without={pair.prompt for pair in learned})
     _write(script.directory / "training.jsonl", learned)
     _write(script.pairs, pairs)
     with _bars(quiet=quiet) as tell:
@@ -144,7 +144,8 @@ def _quoted(path: Path) -> str:
 
 
 def _write_config(script: Script, arm: str, judge: LocalJudge) -> None:
-    budget = {"always": "", "never": ""}.get(arm, f"\n[budget]\nrequests = {script.budget}\nsteps = {script.steps}\n")
+    choosing = arm not in {"always", "never"}
+    budget = f"\n[budget]\nrequests = {script.budget}\nsteps = {script.steps}\n" if choosing else ""
     text = f"""\
 [run]
 name = "{arm}"
@@ -207,8 +208,3 @@ async def _route(script: Script, arm: str, pairs: Sequence[Pair], tell: Tell) ->
         seconds = time.monotonic() - started
     tell(f"routing: {arm}", script.steps, script.steps)
     return _Played(results, seconds)
-
-
-def outcomes_of(results: Sequence[StepResult]) -> list[Outcome]:
-    """Return the outcomes of all steps, in order."""
-    return [outcome for result in results for outcome in result.outcomes]

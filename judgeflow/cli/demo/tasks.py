@@ -157,7 +157,7 @@ def training_pairs(count: int, seed: int) -> list[Pair]:
     return task_pairs([FAMILIAR], count, seed)
 
 
-def test_pairs(count: int, seed: int, *, without: AbstractSet[object]) -> list[Pair]:
+def routed_pairs(count: int, seed: int, *, without: AbstractSet[object]) -> list[Pair]:
     """Return pairs of all families, three in ten of them unfamiliar; no prompt is in `without`."""
     return task_pairs(
         [FAMILIAR, FAMILIAR, UNFAMILIAR, FAMILIAR, FAMILIAR, UNFAMILIAR, FAMILIAR, FAMILIAR, UNFAMILIAR, FAMILIAR],
