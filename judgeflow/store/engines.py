@@ -7,11 +7,15 @@ a power cut may cost the last moments, never the file.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -21,9 +25,10 @@ from judgeflow.store.failures import BUSY_SECONDS
 
 DRIVER = "sqlite+aiosqlite"
 READERS = 4
+_WAL_RETRY_SECONDS = 0.02
 
 _WAIT = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}"
-_WRITER = (_WAIT, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
+_WRITER = (_WAIT, "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
 _READER = (_WAIT, "PRAGMA query_only=ON")
 
 
@@ -69,6 +74,10 @@ def writer_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None)
     _on_connect(engine, _WRITER)
 
+    @event.listens_for(engine.sync_engine, "connect")
+    def enter_wal(connection: Any, _record: object) -> None:
+        connection.run_async(_enter_wal)
+
     @event.listens_for(engine.sync_engine, "begin")
     def lock(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -83,6 +92,19 @@ def reader_engine(url: str) -> AsyncEngine:
     )
     _on_connect(engine, _READER)
     return engine
+
+
+async def _enter_wal(connection: aiosqlite.Connection) -> None:
+    """Put a database into WAL mode.  Only the first connection to a new file changes anything; for that, SQLite never waits itself."""
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            async with connection.execute("PRAGMA journal_mode=WAL"):
+                return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+        await asyncio.sleep(_WAL_RETRY_SECONDS)
 
 
 def _on_connect(engine: AsyncEngine, pragmas: Sequence[str]) -> None:

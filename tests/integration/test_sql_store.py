@@ -102,6 +102,18 @@ async def test_processes_that_create_one_database_at_the_same_time_do_not_distur
     assert (await summary(str(path))).rows["run"] == 1
 
 
+async def test_a_file_that_another_process_is_still_creating_is_waited_for(path):
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    soon = threading.Timer(0.3, other.execute, ["COMMIT"])
+    soon.start()
+    store = await SqlStore.open(str(path))
+    await store.aclose()
+    soon.join()
+    other.close()
+    assert all(finding.ok for finding in await check(str(path)))
+
+
 async def test_every_acknowledged_reply_is_there_after_the_process_was_killed(path):
     script = """
         async def produce(store, numbers):
