@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 PAPER_AMPLITUDE = 10.0
+MEAN_FIELD = math.pi / 8
 _TEMPERATURE_SPREAD = 2.0
 _REACH, _NARROWING, _PRECISION, _GRID = 4.0, 0.4, 0.01, 11
 _BINS = 10
@@ -17,7 +18,10 @@ _BINS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """From raw scores to a preference: s = g / (temperature u) with u = sqrt(1 + amplitude v)."""
+    """From raw scores to a preference: s = g / (temperature u) with u = sqrt(1 + amplitude v).
+
+    A pair that was read in both orders has two views; s and u are then the means over them.
+    """
 
     temperature: float = 1.0
     amplitude: float = PAPER_AMPLITUDE
@@ -29,21 +33,23 @@ class Calibration:
                 raise ValueError(f"{name} is {value!r}; a positive number is expected")
 
     def apply(self, logits: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean-field logits s and uncertainties u, in double precision."""
+        """Return mean-field logits s and uncertainties u, both n, in double precision; raw logits and variances are n x k views."""
         uncertainty = torch.sqrt(1.0 + self.amplitude * variances.double())
-        return logits.double() / (self.temperature * uncertainty), uncertainty
+        return (logits.double() / (self.temperature * uncertainty)).mean(1), uncertainty.mean(1)
 
 
-def calibrate(logits: Tensor, variances: Tensor, targets: Tensor) -> Calibration:
-    """Return the temperature and amplitude that fit held-out labels best (raw logits g, variances v, targets in [0, 1]; all n).
+def calibrate(logits: Tensor, variances: Tensor, targets: Tensor, *, sampled: bool = False) -> Calibration:
+    """Return the temperature and amplitude that fit held-out labels best (raw g and v, both n x k views; targets in [0, 1], n).
 
     Both have log-normal priors.  The amplitude's is around the paper's 10 (one unit of its logarithm): held-out pairs resemble the
-    training data and say little about far ones, so the paper's value stays where the data are silent.  The temperature's is around the
-    logits' own size (two units): a few pairs that happen to be all right, or all wrong, make nobody infinitely sure, or unsure.
+    training data and say little about far ones, so the paper's value stays where the data are silent.  For variances that are `sampled`
+    (of logits, not relative to a prior) it is around pi / 8 in units of the logits' usual size, the mean-field value (MacKay 1992).
+    The temperature's is around that size (two units): a few pairs that happen to be all right, or all wrong, make nobody infinitely sure,
+    or unsure.
     """
     g, v, y = (part.double().cpu() for part in (logits, variances, targets))
     size = float(g.abs().mean())
-    usual = Calibration(temperature=size or 1.0)
+    usual = Calibration(temperature=size or 1.0, amplitude=MEAN_FIELD / size**2 if sampled and size else PAPER_AMPLITUDE)
     if size == 0.0:
         return usual  # nothing to scale
     best, reach = usual, _REACH

@@ -26,10 +26,13 @@ from judgeflow.errors import ConfigurationError
 from judgeflow.keys import digest
 from judgeflow.model.calibration import Calibration
 from judgeflow.model.config import ModelConfig
-from judgeflow.model.encoder import Layout, check_vocabulary
+from judgeflow.model.backbone import check_vocabulary
+from judgeflow.model.layout import Layout
 from judgeflow.model.network import Network
+from judgeflow.model.reading import Reader
+from judgeflow.model.surface import SURFACE_VERSION
 
-FORMAT = 1
+FORMAT = 2
 SUMMARY, WEIGHTS, BACKBONE, TOKENIZER = "judgeflow.json", "model.safetensors", "backbone", "tokenizer"
 
 
@@ -38,13 +41,14 @@ class Saved:
     """A checkpoint as it was found: on the CPU, in single precision, in evaluation mode."""
 
     network: Network
-    layout: Layout
+    reader: Reader
+    tokenizer: Any
     calibration: Calibration
     fingerprint: str
 
 
 def save(
-    folder: Path, network: Network, tokenizer: Any, *, model: ModelConfig, calibration: Calibration, training: Mapping[str, Any]
+    folder: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]
 ) -> str:
     """Write a checkpoint and return its fingerprint.
 
@@ -53,7 +57,7 @@ def save(
     target = check_target(folder)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        fingerprint = _write(fresh, network, tokenizer, model=model, calibration=calibration, training=training)
+        fingerprint = _write(fresh, network, tokenizer, calibration=calibration, training=training)
         fresh.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
@@ -65,7 +69,7 @@ def save(
 
 
 def _write(
-    fresh: Path, network: Network, tokenizer: Any, *, model: ModelConfig, calibration: Calibration, training: Mapping[str, Any]
+    fresh: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]
 ) -> str:
     from safetensors.torch import save_file
 
@@ -74,7 +78,9 @@ def _write(
     tokenizer.save_pretrained(fresh / TOKENIZER)
     summary = {
         "format": FORMAT,
-        "model": model.as_json(),
+        "model": network.config.as_json(),
+        "bodies": len(network.encoders),
+        "surface": SURFACE_VERSION if network.config.surface else None,
         "attention": network.encoder.attention,
         "calibration": dataclasses.asdict(calibration),
         "training": dict(training),
@@ -127,24 +133,26 @@ def load(folder: Path) -> Saved:
         model, calibration = ModelConfig.from_json(summary["model"]), Calibration(**summary["calibration"])
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{folder / SUMMARY}: {error}") from None
-    body, tokenizer = _body(folder, summary["attention"])
+    if model.surface and summary["surface"] != SURFACE_VERSION:
+        raise ConfigurationError(f"{folder}: its surface features are of version {summary['surface']}, not {SURFACE_VERSION}; train it again")
+    bodies, tokenizer = _bodies(folder, summary["attention"], summary["bodies"])
     layout = Layout(tokenizer, int(model.max_tokens))
-    network = Network(body, layout.padding, model)
+    network = Network(bodies, layout.padding, model)
     _load_weights(network, folder / WEIGHTS)
-    return Saved(network.eval(), layout, calibration, summary["fingerprint"])
+    return Saved(network.eval(), Reader(layout, model), tokenizer, calibration, summary["fingerprint"])
 
 
-def _body(folder: Path, attention: str) -> tuple[Any, Any]:
+def _bodies(folder: Path, attention: str, count: int) -> tuple[list[Any], Any]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(folder / BACKBONE, local_files_only=True)
-        body = AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+        bodies = [AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention) for _ in range(count)]
         tokenizer = AutoTokenizer.from_pretrained(folder / TOKENIZER, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"{folder}: its backbone or tokenizer cannot be built: {str(error).strip().splitlines()[0]}") from None
-    check_vocabulary(body, tokenizer, str(folder))
-    return body, tokenizer
+    check_vocabulary(bodies[0], tokenizer, str(folder))
+    return bodies, tokenizer
 
 
 def _load_weights(network: Network, path: Path) -> None:
@@ -181,4 +189,4 @@ def _file_hash(path: Path) -> str:
 
 def _fingerprint(summary: Mapping[str, Any]) -> str:
     """The hash over what decides about scores: how long training took does not."""
-    return digest("scorer/1", [summary[key] for key in ("format", "model", "attention", "calibration", "files")]).hex()
+    return digest("scorer/1", [summary[key] for key in ("format", "model", "attention", "bodies", "surface", "calibration", "files")]).hex()

@@ -1,32 +1,75 @@
-"""What a scorer is made of, and what was found when it was trained.  Plain values: readable without torch."""
+"""What a scorer is made of, and how it is trained.  Plain values: readable without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
+
+EncoderKind = Literal["siamese", "concat"]
+Pooling = Literal["auto", "mean", "first", "last"]
+UncertaintyKind = Literal["sngp", "mc-dropout", "last-layer-laplace", "ensemble", "none"]
+Evidence = Literal["context", "preference", "relative"]
+Weights = Literal["one", "fisher"]
+
+UNCERTAINTIES: tuple[UncertaintyKind, ...] = get_args(UncertaintyKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Shape and constants of the siamese SNGP scorer.
+    """Shape and constants of a scorer.
 
-    Lengths are in tokens, prompt and response together.  `difference_scale` (l_d) and `context_scale` (l_c) are the length scales
-    of the two kernels behind the preference, in units of the projected difference and of the standardised context;
-    `uncertainty_scale` is that of the uncertainty's kernel, in units of the median distance between two training contexts.
+    `encoder`: "siamese" reads each response alone after the prompt (K passes for K responses), "concat" both together, in both
+    orders (K (K - 1) passes; the paper's).  `pooling` makes a text's embedding of its hidden states: their mean, the first or the
+    last; "auto" is the last for decoders and the mean for encoders.  `surface` adds a linear term over `model.surface`'s features.
+
+    `uncertainty`: "sngp"; or a rival over a linear head: "mc-dropout" (variance over `passes` with dropout of probability `dropout`),
+    "last-layer-laplace", "ensemble" (variance over `members`), "none".
+
+    Lengths are in tokens, a whole row.  `difference_scale` (l_d) and `context_scale` (l_c) are the length scales of the two kernels
+    behind the siamese preference, in units of the projected difference and of the standardised context; `length_scale` is that of
+    the concat encoder's only kernel, and `uncertainty_scale` that of the siamese uncertainty's, both in units of the median distance
+    between two training inputs of that kernel.
+
+    `evidence` names the features that the posterior is built on: "context" (psi, siamese only), "preference" (phi; the paper's), or
+    "relative" (phi, and v divided by |phi|^2).  `weights` are the w_i of the precision: "one", or "fisher" for p (1 - p).
     `prior_precision` is tau; it is raised until no more than `known_share` of the D directions count as known.
     """
 
+    encoder: EncoderKind = "siamese"
+    pooling: Pooling = "auto"
+    surface: bool = False
+    uncertainty: UncertaintyKind = "sngp"
     max_tokens: int = 512
     projection: int = 64
     features: int = 1024
     spectral_bound: float = 1.0
     difference_scale: float = 6.0
     context_scale: float = 12.0
+    length_scale: float = 1.0
     logit_scale: float = 10.0
+    evidence: Evidence = "context"
+    weights: Weights = "one"
     uncertainty_scale: float = 0.3
     prior_precision: float = 1.0
     known_share: float = 0.2
+    dropout: float = 0.1
+    passes: int = 10
+    members: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name in _CHOICES:
+                if value not in _CHOICES[name]:
+                    raise ValueError(f"{name} is {value!r}; one of {', '.join(_CHOICES[name])} is expected")
+            elif name == "surface":
+                if not isinstance(value, bool):
+                    raise ValueError(f"surface is {value!r}; true or false is expected")
+            elif not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+                raise ValueError(f"{name} is {value!r}; a positive number is expected")
+        for name in ("known_share", "dropout"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; a number between 0 and 1 is expected")
 
     def as_json(self) -> dict[str, Any]:
         """Return the values as JSON would hold them."""
@@ -34,14 +77,20 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the config of a checkpoint.  Raises `ValueError` naming what is unknown or no number."""
+        """Return the config of a checkpoint.  Raises `ValueError` naming what is unknown or impossible."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown keys {', '.join(sorted(unknown))}")
-        for name, value in values.items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-                raise ValueError(f"{name} is {value!r}; a positive number is expected")
         return cls(**values)
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "encoder": get_args(EncoderKind),
+    "pooling": get_args(Pooling),
+    "uncertainty": UNCERTAINTIES,
+    "evidence": get_args(Evidence),
+    "weights": get_args(Weights),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

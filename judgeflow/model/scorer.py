@@ -11,9 +11,9 @@ import torch
 
 from judgeflow.errors import ConfigurationError, ScorerError
 from judgeflow.model.calibration import Calibration
-from judgeflow.model.encoder import Layout
 from judgeflow.model.network import Network
-from judgeflow.types import Pair, Preference, Prompt
+from judgeflow.model.reading import Comparisons, Reader, compare_pairs
+from judgeflow.types import Pair, Preference
 
 DType = Literal["auto", "float32", "bfloat16"]
 CPU_BATCH_TOKENS = 4096
@@ -52,9 +52,9 @@ class Seen:
 
 
 class SngpScorer:
-    """A `Scorer`: the siamese SNGP network with its calibration.
+    """A `Scorer`: a trained network with its calibration.
 
-    Every distinct (prompt, response) of a call is encoded once, in batches of similar length and at most `max_batch_tokens`
+    Every distinct text of a call (a response after its prompt; two, for the concat encoder) is read once, in batches of similar length and at most `max_batch_tokens`
     tokens; results do not depend on the batch beyond 1e-5 in single precision.  A pair is compared in one order and negated for
     the other, so swapping it negates its logit and keeps its uncertainty, exactly.  `seen` counts what was read, and cut.
     """
@@ -62,7 +62,7 @@ class SngpScorer:
     def __init__(
         self,
         network: Network,
-        layout: Layout,
+        reader: Reader,
         calibration: Calibration,
         *,
         name: str,
@@ -71,7 +71,7 @@ class SngpScorer:
     ) -> None:
         device = network.encoder.device
         self._network = network.eval()
-        self._layout = layout
+        self._reader = reader
         self._calibration = calibration
         self._half = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
         self._most_tokens = batch_tokens(device, max_batch_tokens)
@@ -85,7 +85,7 @@ class SngpScorer:
 
         saved = load(Path(folder))
         network = saved.network.to(choose_device(device))
-        return cls(network, saved.layout, saved.calibration, name=saved.fingerprint[:16], dtype=dtype, max_batch_tokens=max_batch_tokens)
+        return cls(network, saved.reader, saved.calibration, name=saved.fingerprint[:16], dtype=dtype, max_batch_tokens=max_batch_tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -100,32 +100,27 @@ class SngpScorer:
         """Return one preference per pair, in order.  Raises `ScorerError` if the network gives anything but numbers."""
         if not pairs:
             return []
-        texts: dict[tuple[Prompt, str], int] = {}
-        compared: dict[tuple[int, int], int] = {}
-        places = [self._place(pair, texts, compared) for pair in pairs]
-        distinct = self._preferences(list(texts), list(compared))
-        return [distinct[place].swapped() if flipped else distinct[place] for place, flipped in places]
+        canonical = [pair.swapped() if pair.response_a > pair.response_b else pair for pair in pairs]
+        distinct = {pair: index for index, pair in enumerate(dict.fromkeys(canonical))}
+        preferences = self._preferences(compare_pairs(distinct, self._network.config))
+        found = [preferences[distinct[pair]] for pair in canonical]
+        return [
+            preference if pair is one_way else preference.swapped()
+            for pair, one_way, preference in zip(pairs, canonical, found, strict=True)
+        ]
 
-    def _place(self, pair: Pair, texts: dict[tuple[Prompt, str], int], compared: dict[tuple[int, int], int]) -> tuple[int, bool]:
-        """Register a pair; return where its comparison stands, and whether it stands there the other way round."""
-        flipped = pair.response_a > pair.response_b
-        low, high = (pair.response_b, pair.response_a) if flipped else (pair.response_a, pair.response_b)
-        key = (texts.setdefault((pair.prompt, low), len(texts)), texts.setdefault((pair.prompt, high), len(texts)))
-        return compared.setdefault(key, len(compared)), flipped
-
-    def _preferences(self, texts: list[tuple[Prompt, str]], compared: list[tuple[int, int]]) -> list[Preference]:
-        rows = self._layout.rows(texts)
-        self.seen.texts += len(rows)
-        self.seen.tokens += sum(map(len, rows))
-        self.seen.cut_texts += sum(row.cut > 0 for row in rows)
-        self.seen.cut_tokens += sum(row.cut for row in rows)
-        embeddings = self._network.embed(rows, self._most_tokens, half=self._half)
-        first, second = torch.tensor(compared).T
-        raw = self._network.compare(embeddings, first, second)
+    def _preferences(self, compared: Comparisons) -> list[Preference]:
+        reading = self._reader.read(compared.texts)
+        self.seen.texts += len(reading)
+        self.seen.tokens += sum(map(len, reading.rows))
+        self.seen.cut_texts += sum(row.cut > 0 for row in reading.rows)
+        self.seen.cut_tokens += sum(row.cut for row in reading.rows)
+        embeddings = self._network.embed(reading, self._most_tokens, half=self._half)
+        raw = self._network.compare(embeddings, torch.tensor(compared.first), torch.tensor(compared.second))
         s, u = self._calibration.apply(raw.logits, raw.variances)
         if not bool((torch.isfinite(s) & torch.isfinite(u)).all()):
-            raise ScorerError(f"the scorer gave no finite number for some of {len(compared)} pairs; its weights may be damaged")
-        v = raw.variances.tolist()
+            raise ScorerError(f"the scorer gave no finite number for some of {len(s)} pairs; its weights may be damaged")
+        v = raw.variances.mean(1).tolist()
         return [
             Preference(logit=logit, uncertainty=uncertainty, variance=variance)
             for logit, uncertainty, variance in zip(s.tolist(), u.tolist(), v, strict=True)

@@ -39,8 +39,8 @@ def character_tokenizer(texts: Iterable[str], max_tokens: int) -> Any:
     )
 
 
-def small_bert(vocabulary: int, max_tokens: int, *, layers: int = 2, width: int = 64, heads: int = 4) -> nn.Module:
-    """Return a randomly initialised BERT body without dropout."""
+def small_bert(vocabulary: int, max_tokens: int, *, layers: int = 2, width: int = 64, heads: int = 4, dropout: float = 0.0) -> nn.Module:
+    """Return a randomly initialised BERT body; `dropout` is that of its hidden states."""
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
@@ -50,7 +50,7 @@ def small_bert(vocabulary: int, max_tokens: int, *, layers: int = 2, width: int 
         num_attention_heads=heads,
         intermediate_size=2 * width,
         max_position_embeddings=max_tokens,
-        hidden_dropout_prob=0.0,
+        hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=0.0,
     )
     config._attn_implementation = "eager"  # noqa: SLF001  # short rows on a CPU: twice as fast as the fused kernel

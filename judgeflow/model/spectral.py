@@ -12,7 +12,7 @@ _STEPS_TO_START = 30
 
 
 class BoundedLinear(nn.Module):
-    """z = W x without bias, ||W||_2 <= bound: W is shrunk where it would pass the bound, and left alone below it.
+    """z = W x, plus b with `bias`, ||W||_2 <= bound: W is shrunk where it would pass the bound, and left alone below it.
 
     While training, one step of power iteration a forward pass follows the largest singular value; `settle` then makes the bound
     exact, by a full decomposition, and from there on W is used as it is.
@@ -21,11 +21,12 @@ class BoundedLinear(nn.Module):
     left: Tensor
     right: Tensor
 
-    def __init__(self, inputs: int, outputs: int, bound: float) -> None:
+    def __init__(self, inputs: int, outputs: int, bound: float, *, bias: bool = False) -> None:
         super().__init__()
         self.bound = bound
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         nn.init.orthogonal_(self.weight)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.register_buffer("left", nn.functional.normalize(torch.randn(outputs), dim=0), persistent=False)
         self.register_buffer("right", nn.functional.normalize(torch.randn(inputs), dim=0), persistent=False)
         for _ in range(_STEPS_TO_START):
@@ -34,10 +35,10 @@ class BoundedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `x`, batch x inputs, to batch x outputs."""
         if not self.training:
-            return x @ self.weight.T
+            return nn.functional.linear(x, self.weight, self.bias)
         self._iterate()
         sigma = self.left @ self.weight @ self.right
-        return x @ self.weight.T * (self.bound / sigma).clamp(max=1.0)
+        return nn.functional.linear(x, self.weight * (self.bound / sigma).clamp(max=1.0), self.bias)
 
     @torch.no_grad()
     def _iterate(self) -> None:

@@ -1,6 +1,6 @@
-"""How far a pair is from everything the scorer was trained on: the variance of a Bayesian linear model on context features.
+"""How far a pair is from everything the scorer was trained on: the variance of a Bayesian linear model on features of it.
 
-    L = tau I + sum_i psi_i psi_i^T          precision after the training pairs
+    L = tau I + sum_i w_i psi_i psi_i^T      precision after the training pairs; w_i = 1, or p_i (1 - p_i)
     v = tau psi^T L^-1 psi                   posterior variance relative to the prior, in [0, |psi|^2]
     u = sqrt(1 + a v)                        the uncertainty; 1 is fully known
 
@@ -11,64 +11,120 @@ precision: L = C C^T, and R = sqrt(tau) C^-1 is kept, so v = |R psi|^2 costs one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from judgeflow.model.config import ModelConfig
+from judgeflow.model.preference import Judged, median_distance
 from judgeflow.model.random_features import ContextFeatures
 
-_DISTANCE_SAMPLE = 1000
+_CHUNK = 4096
+_SMALLEST_NORM = 1e-6
 
 
-class ContextUncertainty(nn.Module):
-    """Contexts, batch x m, to variances v, batch.  Knows nothing (v = |psi|^2) before `fit`."""
-
-    root: Tensor
-
-    def __init__(self, inputs: int, features: int) -> None:
-        super().__init__()
-        self.features = ContextFeatures(inputs, features, 1.0)
-        self.register_buffer("root", torch.eye(features))
-
-    def forward(self, context: Tensor) -> Tensor:
-        projected: Tensor = self.features(context) @ self.root.T
-        return projected.square().sum(1)
-
-    @torch.no_grad()
-    def fit(self, contexts: Tensor, *, length_scale: float, prior_precision: float, known_share: float) -> Posterior:
-        """Learn which contexts are known: one exact pass over `contexts`, n x m.
-
-        `length_scale` is in units of their median distance.  tau is `prior_precision`, or as much more as it takes to keep the
-        effective number of known directions, d_eff = sum_k lambda_k / (lambda_k + tau), within `known_share` of D: with a smaller
-        tau nearly every direction counts as known, and u says nothing.
-        """
-        median = median_distance(contexts)
-        self.features.rescale(length_scale * median)
-        data = gram(self.features(chunk) for chunk in contexts.split(4096))
-        eigenvalues = torch.linalg.eigvalsh(data).clamp(min=0.0)
-        tau = max(prior_precision, _tau_for(eigenvalues, known_share * len(data)))
-        factor = torch.linalg.cholesky(data + tau * torch.eye(len(data), dtype=data.dtype))
-        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(data), dtype=data.dtype), upper=False)
-        self.root = (math.sqrt(tau) * inverse).to(self.root)
-        return Posterior(tau, length_scale * median, _effective(eigenvalues, tau) / len(data))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Posterior:
-    """What `ContextUncertainty.fit` found: tau, the length scale in units of c, and the known share d_eff / D."""
+    """What a fit found: tau, the kernel's length scale (None where it is not fitted here), the known share d_eff / D."""
 
     tau: float
-    length_scale: float
+    length_scale: float | None
     known_share: float
 
 
-def gram(batches: Iterable[Tensor]) -> Tensor:
-    """Return sum psi psi^T over batches of features, each n x D, as a D x D matrix in double precision on the CPU."""
+class Precision(nn.Module):
+    """Features, batch x D, to v = |R features|^2, batch.  Knows nothing (R = I) before `fit`."""
+
+    root: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("root", torch.eye(features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        projected: Tensor = features @ self.root.T
+        return projected.square().sum(1)
+
+    @torch.no_grad()
+    def fit(self, data: Tensor, *, prior_precision: float, known_share: float) -> tuple[float, float]:
+        """Learn from sum_i w_i psi_i psi_i^T, D x D in double precision; return (tau, d_eff / D).
+
+        tau is `prior_precision`, or as much more as it takes to keep the effective number of known directions,
+        d_eff = sum_k lambda_k / (lambda_k + tau), within `known_share` of D: with a smaller tau nearly every direction counts as
+        known, and u says nothing.
+        """
+        eigenvalues = torch.linalg.eigvalsh(data).clamp(min=0.0)
+        tau = max(prior_precision, _tau_for(eigenvalues, known_share * len(data)))
+        identity = torch.eye(len(data), dtype=data.dtype)
+        factor = torch.linalg.cholesky(data + tau * identity)
+        self.root = (math.sqrt(tau) * torch.linalg.solve_triangular(factor, identity, upper=False)).to(self.root)
+        return tau, _effective(eigenvalues, tau) / len(data)
+
+
+class ContextVariance(nn.Module):
+    """v from random features psi of the context: symmetric in the two responses, and not less for pairs that are alike."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.features = ContextFeatures(config.projection, config.features, 1.0)
+        self.precision = Precision(config.features)
+        self._config = config
+
+    def forward(self, judged: Judged) -> Tensor:
+        variance: Tensor = self.precision(self.features(judged.context))
+        return variance
+
+    def fit(self, training: Sequence[Judged]) -> Posterior:
+        """Learn which contexts are known, in one exact pass over the training pairs."""
+        contexts = torch.cat([judged.context for judged in training])
+        weights = torch.cat([_weights(judged, self._config) for judged in training])
+        length_scale = self._config.uncertainty_scale * median_distance(contexts)
+        self.features.rescale(length_scale)
+        parts = zip(contexts.split(_CHUNK), weights.split(_CHUNK), strict=True)
+        data = gram((self.features(some), weight) for some, weight in parts)
+        tau, known = self.precision.fit(data, prior_precision=self._config.prior_precision, known_share=self._config.known_share)
+        return Posterior(tau=tau, length_scale=length_scale, known_share=known)
+
+
+class FeatureVariance(nn.Module):
+    """v from the head's own features; divided by their |phi|^2 where the config's evidence is "relative"."""
+
+    def __init__(self, width: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.precision = Precision(width)
+        self._config = config
+
+    def forward(self, judged: Judged) -> Tensor:
+        variance: Tensor = self.precision(judged.features)
+        if self._config.evidence != "relative":
+            return variance
+        return variance / judged.features.square().sum(1).clamp(min=_SMALLEST_NORM)
+
+    def fit(self, training: Sequence[Judged]) -> Posterior:
+        """Learn which features are known, in one exact pass over the training pairs."""
+        data = gram((judged.features, _weights(judged, self._config)) for judged in training)
+        tau, known = self.precision.fit(data, prior_precision=self._config.prior_precision, known_share=self._config.known_share)
+        return Posterior(tau=tau, length_scale=None, known_share=known)
+
+
+def make_variance(width: int, config: ModelConfig) -> ContextVariance | FeatureVariance | None:
+    """Return what gives v in a model of this config, whose embeddings have this width; None where samples do, or nothing."""
+    if config.uncertainty == "last-layer-laplace":
+        return FeatureVariance(width, config)
+    if config.uncertainty != "sngp":
+        return None
+    if config.encoder == "siamese" and config.evidence == "context":
+        return ContextVariance(config)
+    return FeatureVariance(config.features, config)
+
+
+def gram(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return sum w psi psi^T over batches of (features n x D, weights n), as a D x D matrix in double precision on the CPU."""
     total: Tensor | None = None
-    for batch in batches:
-        features = batch.double().cpu()
+    for some, weights in batches:
+        features = some.double().cpu() * weights.double().cpu().sqrt().unsqueeze(1)
         product = features.T @ features
         total = product if total is None else total.add_(product)
     if total is None:
@@ -76,11 +132,16 @@ def gram(batches: Iterable[Tensor]) -> Tensor:
     return total
 
 
-def median_distance(contexts: Tensor) -> float:
-    """Return the median distance between two rows, from a thousand rows spread over all of them; 1.0 if they are all equal."""
-    stride = max(1, len(contexts) // _DISTANCE_SAMPLE)
-    median = float(torch.pdist(contexts[::stride].float().cpu()).median()) if len(contexts) > 1 else 0.0
-    return median if median > 0 else 1.0
+def _weights(judged: Judged, config: ModelConfig) -> Tensor:
+    """Return the weights of views in the precision; a pair that is read in both orders counts once.
+
+    Fisher weights take p = sigmoid(g), not the mean-field s: that would need the variance that is being fitted.
+    """
+    share = 0.5 if config.encoder == "concat" else 1.0
+    if config.weights == "one" and config.uncertainty != "last-layer-laplace":
+        return torch.full_like(judged.logit, share)
+    p = torch.sigmoid(judged.logit.double())
+    return share * p * (1.0 - p)
 
 
 def _effective(eigenvalues: Tensor, tau: float) -> float:

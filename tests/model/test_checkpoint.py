@@ -60,7 +60,7 @@ def test_a_summary_that_was_changed_is_told(copy):
         SngpScorer.load(copy)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": 1, "fingerprint": "x"}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": 2, "fingerprint": "x"}', b"\xff"])
 def test_a_summary_that_is_no_summary_is_told(copy, content):
     (copy / checkpoint.SUMMARY).write_bytes(content)
     with pytest.raises(ConfigurationError, match="damaged"):
@@ -69,7 +69,7 @@ def test_a_summary_that_is_no_summary_is_told(copy, content):
 
 def test_a_newer_format_is_told(copy):
     path = copy / checkpoint.SUMMARY
-    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 9'))
+    path.write_bytes(path.read_bytes().replace(b'"format": 2', b'"format": 9'))
     with pytest.raises(ConfigurationError, match="format 9 is not known"):
         SngpScorer.load(copy)
 
@@ -81,16 +81,16 @@ def test_a_folder_that_is_no_scorer_says_how_to_make_one(tmp_path):
 
 def test_weights_with_nan_name_the_tensor(copy):
     tensors = load_file(copy / checkpoint.WEIGHTS)
-    tensors["head.beta"] = torch.full_like(tensors["head.beta"], float("nan"))
+    tensors["heads.0.beta"] = torch.full_like(tensors["heads.0.beta"], float("nan"))
     save_file(tensors, copy / checkpoint.WEIGHTS)
     reseal(copy)
-    with pytest.raises(ConfigurationError, match=r"head\.beta holds NaN"):
+    with pytest.raises(ConfigurationError, match=r"heads\.0\.beta holds NaN"):
         SngpScorer.load(copy)
 
 
 def test_weights_of_another_shape_do_not_fit(copy):
     tensors = load_file(copy / checkpoint.WEIGHTS)
-    del tensors["head.beta"]
+    del tensors["heads.0.beta"]
     save_file(tensors, copy / checkpoint.WEIGHTS)
     reseal(copy)
     with pytest.raises(ConfigurationError, match="do not fit the model"):

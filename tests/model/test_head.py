@@ -1,15 +1,17 @@
 """The parts of the head do what their formulas say."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from judgeflow.model.config import ModelConfig
-from judgeflow.model.preference import PreferenceHead
+from judgeflow.model.preference import ConcatHead, Judged, LinearHead, SiameseHead, SurfaceTerm, make_head, median_distance, surface_width
 from judgeflow.model.random_features import ContextFeatures, OddFeatures
 from judgeflow.model.spectral import BoundedLinear
-from judgeflow.model.uncertainty import ContextUncertainty, median_distance
+from judgeflow.model.uncertainty import ContextVariance, FeatureVariance
 
 
 @pytest.fixture(autouse=True)
@@ -75,65 +77,172 @@ def test_odd_features_approximate_their_kernel_and_are_odd():
     assert not features(c, torch.zeros_like(d)).any()
 
 
-def test_the_raw_logit_is_odd_the_context_even_and_equal_responses_are_worth_nothing():
-    head = PreferenceHead(12, ModelConfig(projection=8, features=64)).eval()
+def with_random_weights(head):
     with torch.no_grad():
-        head.beta.copy_(torch.randn(64))
-    a, b = torch.randn(7, 12), torch.randn(7, 12)
-    forward, backward = head(a, b), head(b, a)
+        for name, parameter in head.named_parameters():
+            if name.endswith(("beta", "weight")) and not parameter.any():
+                parameter.copy_(torch.randn_like(parameter))
+    return head.eval()
+
+
+TINY = ModelConfig(projection=8, features=64)
+
+
+@pytest.mark.parametrize("surface", [False, True])
+@pytest.mark.parametrize("make", [SiameseHead, LinearHead])
+def test_the_raw_logit_is_odd_the_context_even_and_equal_responses_are_worth_nothing(make, surface):
+    config = replace(TINY, surface=surface)
+    width = 12 + surface_width(config)
+    head = with_random_weights(make(12, config))
+    a, b = torch.randn(7, width), torch.randn(7, width)
+    (forward,), (backward,) = head.views(a, b), head.views(b, a)
     assert torch.allclose(forward.logit, -backward.logit, atol=1e-5)
-    assert torch.equal(forward.context, backward.context)
+    assert torch.allclose(forward.features, -backward.features, atol=1e-6)
     assert forward.logit.abs().min() > 0
-    assert not head(a, a).logit.any()
+    assert not head.views(a, a)[0].logit.any()
+    if make is SiameseHead:
+        assert torch.equal(forward.context, backward.context)
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, surface=True), replace(TINY, uncertainty="none")])
+def test_a_concat_head_tells_both_orders_in_the_order_of_the_pair(config):
+    config = replace(config, encoder="concat")
+    width = 12 + 2 * surface_width(config)
+    head = with_random_weights(make_head(12, config))
+    ab, ba = torch.randn(7, width), torch.randn(7, width)
+    one, other = head.views(ab, ba)
+    swapped = head.views(ba, ab)
+    assert torch.equal(one.logit, -swapped[1].logit)
+    assert torch.equal(other.logit, -swapped[0].logit)
+    assert not torch.allclose(one.logit, other.logit)
+
+
+def test_the_concat_head_is_the_papers_formula():
+    head = with_random_weights(ConcatHead(12, replace(TINY, encoder="concat", logit_scale=1.0)))
+    h = torch.randn(5, 12)
+    head.prepare(h, h)
+    z = h.double() @ head.projection.weight.double().T + head.projection.bias.double()
+    phi = math.sqrt(2 / 64) * torch.cos(z @ head.features.frequencies.double().T + head.features.phases.double())
+    judged = head.views(h, h)[0]
+    assert torch.allclose(judged.features.double(), phi, atol=1e-5)
+    assert torch.allclose(judged.logit.double(), phi @ head.beta.double(), atol=1e-5)
+
+
+def test_the_concat_kernels_length_scale_is_the_median_distance():
+    head = ConcatHead(12, replace(TINY, encoder="concat", features=4096, length_scale=2.0))
+    h = 5 * torch.randn(200, 12)
+    head.prepare(h, h)
+    z = head.projection(h)
+    assert float(head.features.frequencies.std()) == pytest.approx(1 / (2 * median_distance(torch.cat([z, z]))), rel=0.02)
+
+
+def test_the_surface_term_is_standardised_and_outliers_count_no_more_than_five_deviations():
+    term = SurfaceTerm(3)
+    data = torch.randn(500, 3) * torch.tensor([1.0, 50.0, 0.001]) + torch.tensor([0.0, 7.0, 3.0])
+    term.prepare(data)
+    with torch.no_grad():
+        term.weight.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    assert value(term(torch.tensor([[1e9, 0.0, 0.0]]), torch.tensor([[-1e9, 0.0, 0.0]]))) == pytest.approx(10.0)
+    step = value(term(data[:1] + torch.tensor([[0.1, 0.0, 0.0]]), data[:1]))
+    assert step == pytest.approx(0.1 / float(data[:, 0].std(correction=0)), rel=1e-3)
+
+
+def value(tensor):
+    return float(tensor.detach())
 
 
 def fitted(contexts, **kwargs):
-    model = ContextUncertainty(contexts.shape[1], 128)
-    settings = {"length_scale": 1.0, "prior_precision": 1.0, "known_share": 1.0} | kwargs
-    return model, model.fit(contexts, **settings)
+    settings = {"uncertainty_scale": 1.0, "prior_precision": 1.0, "known_share": 0.999} | kwargs
+    model = ContextVariance(ModelConfig(projection=contexts.shape[1], features=128, **settings))
+    posterior = model.fit([judged(context) for context in contexts.split(100)])
+    return lambda c: model(judged(c)), model.features, posterior
+
+
+def judged(context, features=None, logit=None):
+    nothing = torch.zeros(len(context))
+    return Judged(nothing if logit is None else logit, context if features is None else features, context)
 
 
 def test_the_variance_is_that_of_a_float64_reference():
     contexts, new = torch.randn(300, 4), 3 * torch.randn(50, 4)
-    model, posterior = fitted(contexts, prior_precision=0.7)
-    psi, test = (model.features(x).double().numpy() for x in (contexts, new))
+    variance, features, posterior = fitted(contexts, prior_precision=0.7)
+    psi, test = (features(x).double().numpy() for x in (contexts, new))
     precision = 0.7 * torch.eye(128, dtype=torch.float64).numpy() + psi.T @ psi
-    inverse = torch.linalg.inv(torch.tensor(precision)).numpy()
-    reference = 0.7 * (test @ inverse * test).sum(1)
+    reference = 0.7 * (test @ np.linalg.inv(precision) * test).sum(1)
     assert posterior.tau == 0.7
-    assert torch.allclose(model(new).double(), torch.tensor(reference), atol=1e-5)
+    assert variance(new).double().numpy() == pytest.approx(reference, abs=1e-5)
+
+
+@pytest.mark.parametrize("evidence", ["preference", "relative"])
+@pytest.mark.parametrize("weights", ["one", "fisher"])
+def test_the_variance_of_the_heads_own_features_is_that_of_a_float64_reference(evidence, weights):
+    phi, logit, new = torch.randn(300, 16), 3 * torch.randn(300), torch.randn(50, 16)
+    config = ModelConfig(features=16, evidence=evidence, weights=weights, prior_precision=0.5, known_share=0.999)
+    model = FeatureVariance(16, config)
+    posterior = model.fit([judged(phi, phi, logit)])
+    x, t = phi.double().numpy(), new.double().numpy()
+    p = 1 / (1 + np.exp(-logit.double().numpy()))
+    w = p * (1 - p) if weights == "fisher" else np.ones(300)
+    reference = 0.5 * (t @ np.linalg.inv(0.5 * np.eye(16) + (x * w[:, None]).T @ x) * t).sum(1)
+    if evidence == "relative":
+        reference = reference / (t**2).sum(1)
+    assert posterior.tau == 0.5
+    assert model(judged(new)).double().detach().numpy() == pytest.approx(reference, rel=1e-4)
+
+
+def test_a_pair_that_is_read_in_both_orders_counts_once():
+    phi = torch.randn(40, 8)
+    known = [FeatureVariance(8, ModelConfig(encoder=encoder, features=8, known_share=0.999)) for encoder in ("siamese", "concat")]
+    known[0].fit([judged(phi)])
+    known[1].fit([judged(phi), judged(phi)])
+    assert torch.allclose(known[0].precision.root, known[1].precision.root, atol=1e-6)
+
+
+def test_with_many_features_the_variance_is_that_of_an_exact_gaussian_process():
+    """v = k(x, x) - k(x, X) (K + tau I)^-1 k(X, x) for the Gaussian kernel that the features approximate."""
+    train, new = torch.randn(40, 2, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64) * 2
+    model = ContextVariance(ModelConfig(projection=2, features=8192, uncertainty_scale=1.0, prior_precision=0.5, known_share=0.999))
+    model.fit([judged(train.float())])
+    scale = median_distance(train)
+
+    def kernel(x, y):
+        return torch.exp(-torch.cdist(x, y).square() / (2 * scale**2))
+
+    gram = kernel(train, train) + 0.5 * torch.eye(40, dtype=torch.float64)
+    exact = 1.0 - (kernel(new, train) @ torch.linalg.inv(gram) * kernel(new, train)).sum(1)
+    assert torch.allclose(model(judged(new.float())).double(), exact, atol=0.04)
 
 
 def test_the_variance_stays_between_nothing_and_the_prior():
-    model, _ = fitted(torch.randn(500, 4))
+    variance, features, _ = fitted(torch.randn(500, 4))
     new = 5 * torch.randn(200, 4)
-    v, prior = model(new), model.features(new).square().sum(1)
+    v, prior = variance(new), features(new).square().sum(1)
     assert bool((v >= 0).all())
     assert bool((v <= prior + 1e-5).all())
 
 
 def test_training_contexts_are_known_and_far_ones_are_not():
     contexts = torch.randn(2000, 4)
-    model, posterior = fitted(contexts, known_share=0.2)
+    variance, features, posterior = fitted(contexts, known_share=0.2)
     far = 50 + 10 * torch.randn(500, 4)
-    expected = (1 - posterior.known_share) * model.features(far).square().sum(1)
-    assert float(model(contexts).mean()) < 0.35
-    assert float(model(far).mean()) == pytest.approx(float(expected.mean()), rel=0.1)
+    expected = (1 - posterior.known_share) * features(far).square().sum(1)
+    assert float(variance(contexts).mean()) < 0.35
+    assert float(variance(far).mean()) == pytest.approx(float(expected.mean()), rel=0.1)
 
 
 def test_before_it_is_fitted_nothing_is_known():
-    model = ContextUncertainty(4, 64)
+    model = ContextVariance(ModelConfig(projection=4, features=64))
     x = torch.randn(10, 4)
-    assert torch.allclose(model(x), model.features(x).square().sum(1))
+    assert torch.allclose(model(judged(x)), model.features(x).square().sum(1))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
 def test_tau_is_raised_until_no_more_than_the_share_is_known(share):
     contexts = torch.randn(3000, 4)
-    _, posterior = fitted(contexts, prior_precision=1e-3, known_share=share)
+    _, _, posterior = fitted(contexts, prior_precision=1e-3, known_share=share)
     assert posterior.known_share == pytest.approx(share, rel=1e-6)
     assert posterior.tau > 1e-3
-    _, generous = fitted(contexts, prior_precision=1e6, known_share=share)
+    _, _, generous = fitted(contexts, prior_precision=1e6, known_share=share)
     assert generous.tau == 1e6
 
 

@@ -104,7 +104,7 @@ def test_weights_that_went_wrong_in_memory_are_a_scorer_error(trained, unseen):
     folder, scorer, _ = trained
     broken = rebuilt(scorer, folder)
     with torch.no_grad():
-        broken._network.head.beta[0] = float("nan")
+        broken._network.heads[0].beta[0] = float("nan")
     with pytest.raises(ScorerError, match="no finite number"):
         broken.score(unseen[:3])
 

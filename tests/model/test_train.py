@@ -10,11 +10,13 @@ from torch import nn
 from transformers import MPNetConfig, MPNetModel, T5Config, T5Model
 
 from judgeflow.errors import ConfigurationError, UsageError
-from judgeflow.model.encoder import Layout
+from judgeflow.model.data import labelled, split_by_prompt
+from judgeflow.model.layout import Layout
 from judgeflow.model.network import Network
+from judgeflow.model.reading import Reader
 from judgeflow.model.scorer import SngpScorer
 from judgeflow.model.scratch import character_tokenizer, small_bert
-from judgeflow.model.train import Trainer, labelled, split_by_prompt, train
+from judgeflow.model.train import Trainer, train
 from judgeflow.types import Pair
 
 
@@ -62,7 +64,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_its_head_learns(tmp_path, train
     scorer = trained[1]
     body = scorer._network.encoder.body
     body.save_pretrained(tmp_path / "body")
-    scorer._layout._tokenizer.save_pretrained(tmp_path / "body")
+    scorer._reader.layout._tokenizer.save_pretrained(tmp_path / "body")
     before = {name: value.clone() for name, value in body.state_dict().items()}
     frozen = replace(QUICK, backbone_lr=None, epochs=5.0)
     _, report = train(learned[:1500], tmp_path / "s", backbone=str(tmp_path / "body"), model=SMALL, training=frozen, device="cpu")
@@ -140,7 +142,7 @@ def test_positions_that_begin_behind_the_padding_row_are_counted_as_the_body_cou
     config.max_position_embeddings = 34
     source = saved_backbone(tmp_path / "body", MPNetModel(config))
     scorer, _ = train(learned[:200], tmp_path / "s", backbone=source, model=SMALL, training=QUICK, device="cpu")
-    assert scorer._layout.longest().ids.buffer_info()[1] == 32
+    assert scorer._reader.layout.longest().ids.buffer_info()[1] == 32
 
 
 def test_a_backbone_that_is_no_encoder_is_told_before_training(tmp_path, learned):
@@ -166,6 +168,6 @@ class SmallMemory(nn.Module):
 def test_a_training_step_that_does_not_fit_into_memory_says_what_to_change(learned):
     tokenizer = character_tokenizer(["abc"], 48)
     layout = Layout(tokenizer, 48)
-    network = Network(SmallMemory(small_bert(len(tokenizer), 48)), layout.padding, SMALL)
+    network = Network([SmallMemory(small_bert(len(tokenizer), 48))], layout.padding, SMALL)
     with pytest.raises(UsageError, match="smaller --batch or --max-tokens"):
-        Trainer(network, layout, SMALL, QUICK, 4096).run(learned[:200])
+        Trainer(network, Reader(layout, SMALL), QUICK, 4096).run(learned[:200])

@@ -141,7 +141,7 @@ async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, 
     async with FakeJudge.from_pairs(unseen) as judge:
         scheduler = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
         with torch.no_grad():
-            scheduler._scorer._network.head.beta.fill_(float("nan"))
+            scheduler._scorer._network.heads[0].beta.fill_(float("nan"))
         async with scheduler:
             step = await scheduler.route(unseen)
     assert {(outcome.source, outcome.status, outcome.logit) for outcome in step.outcomes} == {("fallback", "scorer_failed", 0.0)}

@@ -1,0 +1,94 @@
+"""Labelled pairs as training takes them: what can be learned from, whole prompts held out, targets and strengths."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from judgeflow.errors import UsageError
+from judgeflow.keys import prompt_hash
+from judgeflow.model.config import ModelConfig
+from judgeflow.model.reading import Comparisons, compare_pairs
+from judgeflow.types import Pair
+
+TARGETS = {"a": 1.0, "tie": 0.5, "b": 0.0}
+
+
+def labelled(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs with a label.  Raises `UsageError` if there is nothing to learn from them."""
+    found = [pair for pair in pairs if pair.label is not None]
+    if not found:
+        raise UsageError(f"none of the {len(pairs)} pairs has a label; a training record needs label: a, b or tie")
+    if all(pair.label == "tie" for pair in found):
+        raise UsageError(f"all {len(found)} labels are ties: there is no preference to learn")
+    return found
+
+
+def split_by_prompt(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Return (training, validation): every prompt's pairs stand on one side, about `share` of the prompts on the second.
+
+    The split depends on the seed and the prompts alone.  Raises `UsageError` if either side would have no preference in it.
+    """
+    hashes = [prompt_hash(pair.prompt) for pair in pairs]
+    prompts = sorted(set(hashes))
+    random.Random(seed).shuffle(prompts)  # noqa: S311  # a split, not a secret
+    held_out = set(prompts[: max(1, round(share * len(prompts)))])
+    training = [pair for pair, key in zip(pairs, hashes, strict=True) if key not in held_out]
+    validation = [pair for pair, key in zip(pairs, hashes, strict=True) if key in held_out]
+    for name, side in (("training", training), ("validation", validation)):
+        if all(pair.label == "tie" for pair in side):
+            raise UsageError(
+                f"{len(pairs)} labelled pairs of {len(prompts)} prompts are too few: whole prompts are held out for validation, and "
+                f"{name} would have no preference in it"
+            )
+    return training, validation
+
+
+def strength(pair: Pair) -> float:
+    """Return how much a pair's label counts in the loss: its `strength`, 1 without.  Raises `UsageError` for what is no such number."""
+    value = pair.metadata.get("strength", 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        name = f"pair {pair.id!r}" if pair.id is not None else "a pair"
+        raise UsageError(f"{name} has strength {value!r}; a positive number is expected")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Pairs as positions of their two texts among the distinct texts, their targets in [0, 1] and their strengths; all n."""
+
+    first: Tensor
+    second: Tensor
+    target: Tensor
+    strength: Tensor
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def part(self, chosen: slice | Tensor) -> Examples:
+        """Return some of them."""
+        return Examples(self.first[chosen], self.second[chosen], self.target[chosen], self.strength[chosen])
+
+    def evenly(self, most: int) -> Examples:
+        """Return at most `most` of them, spread over all."""
+        return self.part(slice(None, None, max(1, math.ceil(len(self) / most))))
+
+
+def make_examples(pairs: Sequence[Pair], config: ModelConfig) -> tuple[Comparisons, Examples]:
+    """Return the texts of labelled pairs, and the pairs as examples.  Strengths are scaled to a mean of 1."""
+    compared = compare_pairs(pairs, config)
+    strengths = torch.tensor([strength(pair) for pair in pairs])
+    targets = torch.tensor([TARGETS[pair.label or "tie"] for pair in pairs])
+    return compared, Examples(torch.tensor(compared.first), torch.tensor(compared.second), targets, strengths / strengths.mean())
+
+
+def orders(count: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Yield positions in batches, every position once per pass, in an order that the seed decides."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(count, generator=generator).split(size)
