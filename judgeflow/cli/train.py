@@ -10,7 +10,7 @@ import typer
 from judgeflow.cli import INTERRUPTED
 
 if TYPE_CHECKING:
-    from judgeflow.model.train import TrainingReport
+    from judgeflow.model.trainer import TrainingReport
 
 
 def train(

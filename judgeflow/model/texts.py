@@ -1,0 +1,116 @@
+"""How the texts of a batch become embeddings while a head is trained: looked up (frozen body), or read again (trained body)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from judgeflow.errors import ConfigurationError
+from judgeflow.model.config import TrainingConfig
+from judgeflow.model.network import Network
+from judgeflow.model.reading import Reading
+
+
+class Texts(Protocol):
+    """Embeddings of texts, by their positions (n), as n x width."""
+
+    def embed(self, chosen: Tensor) -> Tensor:
+        """Return embeddings as they are trained through."""
+
+    def embed_plain(self, chosen: Tensor) -> Tensor:
+        """Return embeddings as they are measured: without dropout or gradients; the network is in evaluation mode."""
+
+    def tokens(self, chosen: Tensor) -> int:
+        """Return how many tokens `embed` reads for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTexts:
+    """Texts of a body that stays as it is: read once, into `table` (texts x width)."""
+
+    table: Tensor
+
+    def embed(self, chosen: Tensor) -> Tensor:
+        return self.table[chosen]
+
+    def embed_plain(self, chosen: Tensor) -> Tensor:
+        return self.table[chosen]
+
+    def tokens(self, chosen: Tensor) -> int:
+        del chosen
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTexts:
+    """Texts of the body of `member`, which is being trained."""
+
+    network: Network
+    reading: Reading
+    member: int
+    settings: TrainingConfig
+    most_tokens: int
+
+    def embed(self, chosen: Tensor) -> Tensor:
+        """Return embeddings, n x width; with a micro-batch, read in parts of similar length whose activations are not kept.
+
+        Each part is read again when its gradient is due (Gao et al. 2021, GradCache).  So the head, which follows statistics of whole
+        batches, sees the whole batch at once, and the gradient is that without micro-batches.
+        """
+        size = 2 * (self.settings.micro_batch or len(chosen))
+        if len(chosen) <= size:
+            return self._read(chosen)
+        lengths = torch.tensor([len(self.reading.rows[index]) for index in chosen.tolist()])
+        order = lengths.argsort(descending=True, stable=True)
+        parts = [checkpoint(self._read, chosen[some], use_reentrant=False) for some in order.split(size)]
+        return torch.cat(parts)[order.argsort().to(parts[0].device)]
+
+    def embed_plain(self, chosen: Tensor) -> Tensor:
+        return self.network.embed_plain(self.reading.part(chosen.tolist()), self.most_tokens, member=self.member)
+
+    def tokens(self, chosen: Tensor) -> int:
+        return sum(len(self.reading.rows[index]) for index in chosen.tolist())
+
+    def _read(self, chosen: Tensor) -> Tensor:
+        device = self.network.encoder.device
+        half = self.settings.dtype == "bfloat16" or (self.settings.dtype == "auto" and device.type == "cuda")
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            return self.network.encode(self.reading.part(chosen.tolist()), self.member)
+
+
+def prepare_bodies(network: Network, settings: TrainingConfig) -> None:
+    """Make bodies ready to be trained: adapters, gradient checkpointing.  Raises `ConfigurationError` for a body that has no such thing."""
+    for encoder in network.encoders:
+        body: Any = encoder.body
+        if settings.lora_rank is not None:
+            rank, device = settings.lora_rank, network.encoder.device
+            body = encoder.body = _adapters().with_lora(body, rank, _ALPHA_PER_RANK * rank, _LORA_DROPOUT).to(device)
+        if settings.gradient_checkpointing:
+            if not getattr(body, "supports_gradient_checkpointing", False):
+                name = type(body).__name__
+                raise ConfigurationError(f"--gradient-checkpointing: a {name} has none; train without it, or with --micro-batch")
+            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def finish_bodies(network: Network, settings: TrainingConfig) -> None:
+    """Undo `prepare_bodies`, keeping what was learned: the bodies are plain ones again."""
+    for encoder in network.encoders:
+        body: Any = encoder.body
+        if settings.gradient_checkpointing:
+            body.gradient_checkpointing_disable()
+        if settings.lora_rank is not None:
+            encoder.body = _adapters().merge_lora(body)
+
+
+def _adapters() -> Any:
+    from judgeflow.model import backbone
+
+    return backbone
+
+
+_ALPHA_PER_RANK = 2.0
+_LORA_DROPOUT = 0.05
