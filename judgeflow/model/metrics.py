@@ -38,7 +38,7 @@ class _Lines:
         self._begun = False
 
     def write(self, record: Mapping[str, Any]) -> None:
-        if not self._begun and record["event"] != "resume":
+        if not self._begun and record["event"] != "resume" and self._stream.seekable():  # a pipe has no lines of an older run
             self._stream.truncate(0)
         self._begun = True
         self._stream.write(orjson.dumps(dict(record), option=orjson.OPT_APPEND_NEWLINE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ def prepare_bodies(network: Network, settings: TrainingConfig) -> None:
             if not getattr(body, "supports_gradient_checkpointing", False):
                 name = type(body).__name__
                 raise ConfigurationError(f"--gradient-checkpointing: a {name} has none; train without it, or with --micro-batch")
-            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _checkpointing(body, "enable")({"use_reentrant": False})
 
 
 def finish_bodies(network: Network, settings: TrainingConfig) -> None:
@@ -101,9 +101,14 @@ def finish_bodies(network: Network, settings: TrainingConfig) -> None:
     for encoder in network.encoders:
         body: Any = encoder.body
         if settings.gradient_checkpointing:
-            body.gradient_checkpointing_disable()
+            _checkpointing(body, "disable")()
         if settings.lora_rank is not None:
             encoder.body = _adapters().merge_lora(body)
+
+
+def _checkpointing(body: Any, switch: Literal["enable", "disable"]) -> Any:
+    """Return the method that switches it: transformers has renamed it."""
+    return getattr(body, f"activation_checkpointing_{switch}", None) or getattr(body, f"gradient_checkpointing_{switch}")
 
 
 def _adapters() -> Any:

@@ -1,41 +1,13 @@
 """`judgeflow train`, `judgeflow score`, and a scheduler whose configuration names what they made."""
 
-import sys
-from dataclasses import dataclass
-
 import orjson
 import pytest
 
 from judgeflow import Scheduler, load_config
 from judgeflow.build import build_scheduler
-from judgeflow.cli import main
 from judgeflow.errors import ConfigurationError
 from judgeflow.testing import FakeJudge
 from judgeflow.testing.pairs import pair_lines
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run one command line in this process."""
-
-    def command(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["judgeflow", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    return command
 
 
 @pytest.fixture
@@ -49,16 +21,16 @@ def small_training(pairs, out):
     return ("train", pairs, "--out", out, "--max-tokens", "48", "--epochs", "1", "--device", "cpu")
 
 
-def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_file, tmp_path):
+def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run_cli, pairs_file, tmp_path):
     out = tmp_path / "scorer"
-    trained = run(*small_training(pairs_file, out))
+    trained = run_cli(*small_training(pairs_file, out))
     assert trained.code == 0
     assert all(
         name in trained.out
         for name in ("accuracy on unseen prompts", "expected calibration error", "AUROC against errors", "known directions, d_eff / D")
     )
     scores = tmp_path / "scores.jsonl"
-    scored = run("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
+    scored = run_cli("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
     assert scored.code == 0
     assert "AUROC against errors" in scored.out
     records = [orjson.loads(line) for line in scores.read_bytes().splitlines()]
@@ -67,10 +39,10 @@ def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_fil
     assert all(record["uncertainty"] >= 1 for record in records)
 
 
-def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_path):
+def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, tmp_path):
     out = tmp_path / "scorer"
-    report = orjson.loads(run(*small_training(pairs_file, out), "--json").out)
-    summary = orjson.loads(run("score", pairs_file, "-s", out, "--evaluate", "--json", "--device", "cpu").out)
+    report = orjson.loads(run_cli(*small_training(pairs_file, out), "--json").out)
+    summary = orjson.loads(run_cli("score", pairs_file, "-s", out, "--evaluate", "--json", "--device", "cpu").out)
     assert report["fingerprint"] == summary["scorer"]
     assert report["validation"].keys() == summary["quality"].keys()
     assert summary["pairs"] == summary["quality"]["pairs"] == 600
@@ -91,14 +63,14 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_
         (("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}"), "the folder has no config.json"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(run, trained, pairs_file, tmp_path, arguments, message):
+def test_a_mistake_is_one_message_and_exit_code_2(run_cli, trained, pairs_file, tmp_path, arguments, message):
     record = '{"prompt": "p%d", "response_a": "a", "response_b": "b"%s}\n'
     (tmp_path / "unlabelled.jsonl").write_text(record % (1, "") + record % (2, ""))
     (tmp_path / "ties.jsonl").write_text(record % (1, ', "label": "tie"') + record % (2, ', "label": "tie"'))
     (tmp_path / "bad.jsonl").write_text(record % (1, "") + '{"prompt": "p", "response_a": "a"}\n')
     places = {name: tmp_path / f"{name}.jsonl" for name in ("unlabelled", "ties", "bad")}
     places |= {"pairs": pairs_file, "scorer": trained[0], "folder": tmp_path}
-    ended = run(*(argument.format(**places) for argument in arguments))
+    ended = run_cli(*(argument.format(**places) for argument in arguments))
     assert ended.code == 2
     assert message in ended.err
     assert "Traceback" not in ended.err
@@ -148,9 +120,9 @@ async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, 
     assert judge.statistics.requests == 0
 
 
-async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run, pairs_file):
+async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run_cli, pairs_file):
     monkeypatch.chdir(tmp_path)
-    run(*small_training(pairs_file, tmp_path / "other"))
+    run_cli(*small_training(pairs_file, tmp_path / "other"))
     async with FakeJudge() as judge:
         one = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
         other = build_scheduler(load_config(write_config(tmp_path, tmp_path / "other", judge)))
