@@ -95,7 +95,9 @@ def train(
         raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
     whole = scratch or lora is not None if full is None else full
     if backbone_lr is not None and not whole:
-        raise UsageError("--backbone-lr: a frozen backbone has no learning rate; add --full")
+        raise UsageError("--backbone-lr: a frozen backbone has none; add --full")
+    if tune and uncertainty != "sngp":
+        raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
     default_lr = 3e-3 if scratch else (3e-5 if lora is None else 2e-4)
     model = _checked(
         ModelConfig,

@@ -158,7 +158,7 @@ class Descent:
             own = trained_tensors(self._network, self._settings, self._lesson.member)
             self._best.weights = {name: tensor.detach().clone() for name, tensor in own.items()}
         self._best.stale = 0 if better else self._best.stale + 1
-        self._best.loss = min(loss, self._best.loss)
+        self._best.loss = loss if better else self._best.loss
         self._tell("evaluation", step, loss=loss, best=self._best.loss, seconds=time.monotonic() - started)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from judgeflow.errors import ConfigurationError, UsageError
 from judgeflow.model.backbone import load_backbone
@@ -102,16 +102,17 @@ class _Made:
     tokenizer: Any
     reader: Reader
     network: Network
-    settings: TrainingConfig
+    trained: bool
+    random: Tensor
 
     @property
     def bodies(self) -> list[nn.Module]:
         return [encoder.body for encoder in self.network.encoders]  # type: ignore[misc]  # a ModuleList does not know what it holds
 
     def again(self, model: ModelConfig) -> Network:
-        """Return a network of another config, on the same device: the seed's head over the bodies, or over copies if they are trained."""
-        torch.manual_seed(self.settings.seed)
-        bodies = copy.deepcopy(self.bodies) if self.settings.trains_body else self.bodies
+        """Return what `network` would have been with another config; bodies that are `trained` are copied, others shared."""
+        torch.set_rng_state(self.random)
+        bodies = copy.deepcopy(self.bodies) if self.trained else self.bodies
         return Network(bodies, self.reader.layout.padding, model).to(self.network.encoder.device)
 
 
@@ -120,9 +121,10 @@ def _make(backbone: str, pairs: Sequence[Pair], model: ModelConfig, settings: Tr
     longest = longest_input(bodies[0]) or model.max_tokens
     model = dataclasses.replace(model, max_tokens=min(model.max_tokens, longest))
     reader = Reader(Layout(tokenizer, model.max_tokens), model)
+    random = torch.get_rng_state()
     network = Network(bodies, reader.layout.padding, model)
     _try_out(network, reader, backbone)
-    return _Made(tokenizer, reader, network, settings)
+    return _Made(tokenizer, reader, network, settings.trains_body, random)
 
 
 def _try_out(network: Network, reader: Reader, backbone: str) -> None:

@@ -1,11 +1,17 @@
 """`judgeflow train`, `judgeflow score`, and a scheduler whose configuration names what they made."""
 
+import os
+import signal
+import threading
+
 import orjson
 import pytest
 
 from judgeflow import Scheduler, load_config
 from judgeflow.build import build_scheduler
+from judgeflow.cli.interrupt import asked_to_stop
 from judgeflow.errors import ConfigurationError
+from judgeflow.model.checkpoint import read_summary
 from judgeflow.testing import FakeJudge
 from judgeflow.testing.pairs import pair_lines
 
@@ -61,6 +67,23 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, 
         (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
         (("train", "{ties}", "--out", "{folder}/new"), "all 2 labels are ties"),
         (("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}"), "the folder has no config.json"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--encoder", "odd"),
+            "--encoder: encoder is 'odd'; one of siamese, concat is expected",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--schedule", "steep"), "--schedule: schedule is 'steep'"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--frozen", "--micro-batch", "4"), "--micro-batch: micro_batch is for a body"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--lora", "4"), "--lora: a backbone from scratch has nothing to adapt"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}", "--frozen", "--lora", "4"),
+            "--lora: lora_rank is for a body that is trained",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--frozen", "--backbone-lr", "1"), "--backbone-lr: a frozen backbone has none"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--tune", "--uncertainty", "none"),
+            "--tune: uncertainty none has no spectral bound",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--metrics", "{folder}"), "cannot be written: Is a directory"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(run_cli, trained, pairs_file, tmp_path, arguments, message):
@@ -135,3 +158,61 @@ async def test_a_scorer_that_is_not_there_stops_before_anything_is_opened(tmp_pa
     with pytest.raises(ConfigurationError, match="nowhere: not a scorer"):
         Scheduler.from_config(path)
     assert not (tmp_path / "judgeflow.db").exists()
+
+
+def test_every_option_of_training_reaches_the_checkpoint(run_cli, pairs_file, tmp_path):
+    out, metrics = tmp_path / "scorer", tmp_path / "metrics.jsonl"
+    options = ("--encoder", "concat", "--uncertainty", "last-layer-laplace", "--surface", "--pooling", "first", "--evidence", "relative")
+    options += ("--weights", "fisher", "--schedule", "linear", "--micro-batch", "8", "--gradient-checkpointing", "--dtype", "float32")
+    options += ("--patience", "9", "--evaluate-every", "4", "--epochs", "0.5", "--metrics", metrics, "--tensorboard", tmp_path / "board")
+    ended = run_cli(*small_training(pairs_file, out), *options)
+    assert ended.code == 0, ended.err
+    summary = read_summary(out)
+    model, training = summary["model"], summary["training"]
+    assert (model["encoder"], model["uncertainty"], model["surface"], model["pooling"]) == ("concat", "last-layer-laplace", True, "first")
+    assert (model["evidence"], model["weights"]) == ("relative", "fisher")
+    assert (training["schedule"], training["micro_batch"], training["gradient_checkpointing"]) == ("linear", 8, True)
+    assert (training["dtype"], training["patience"], training["evaluate_every"]) == ("float32", 9, 4)
+    events = [orjson.loads(line)["event"] for line in metrics.read_bytes().splitlines()]
+    assert {name: events.count(name) for name in set(events)} == {"step": training["steps"], "evaluation": 1, "final": 1}
+    assert list((tmp_path / "board").iterdir())
+
+
+def test_tuning_prints_what_it_tried(run_cli, pairs_file, tmp_path):
+    ended = run_cli(*small_training(pairs_file, tmp_path / "scorer"), "--epochs", "0.2", "--tune")
+    assert ended.code == 0, ended.err
+    assert "plain model" in ended.out
+    assert "spectral bound 0.5" in ended.out
+
+
+def test_training_stops_at_a_signal_and_the_same_command_goes_on(run_cli, pairs_file, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def interrupt():
+        with pipe.open("rb") as records:
+            records.readline()
+            signal.raise_signal(signal.SIGTERM)
+            records.read()
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    command = small_training(pairs_file, tmp_path / "scorer")
+    ended = run_cli(*command, "--metrics", pipe)
+    sender.join()
+    assert ended.code == 130
+    assert "stopping after this step" in ended.err
+    assert "is as it was before; the same command goes on" in ended.err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (tmp_path / "scorer").exists()
+    assert "going on after step" in run_cli(*command).err
+    assert (tmp_path / "scorer").is_dir()
+
+
+def test_a_second_signal_stops_at_once():
+    with asked_to_stop() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
