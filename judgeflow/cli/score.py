@@ -108,7 +108,7 @@ def _cut(seen: dict[str, int]) -> str:
 
 def _quality(pairs: Sequence[Pair], preferences: Sequence[Preference]) -> Any:
     from judgeflow.errors import UsageError
-    from judgeflow.model.calibration import quality
+    from judgeflow.model.quality import quality
 
     decided = [(pair, preference) for pair, preference in zip(pairs, preferences, strict=True) if pair.label in {"a", "b"}]
     if not decided:

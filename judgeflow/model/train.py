@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from judgeflow.errors import ConfigurationError, ScorerError, UsageError
 from judgeflow.keys import prompt_hash
-from judgeflow.model.calibration import Calibration, Quality, calibrate, quality
+from judgeflow.model.calibration import Calibration, calibrate
 from judgeflow.model.checkpoint import save
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.encoder import Layout, TokenRow, load_backbone, longest_input, prompt_text
 from judgeflow.model.network import Network, out_of_memory
+from judgeflow.model.quality import Quality, quality
 from judgeflow.model.scorer import SngpScorer, batch_tokens, choose_device
 from judgeflow.model.scratch import character_tokenizer, small_bert
 from judgeflow.model.uncertainty import Posterior
