@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from judgeflow.errors import ConfigurationError, ScorerError, UsageError
 from judgeflow.model.backbone import load_backbone
-from judgeflow.model.calibration import Calibration, Quality, calibrate, quality
+from judgeflow.model.calibration import Calibration, calibrate
 from judgeflow.model.checkpoint import save
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.data import TARGETS, Examples, labelled, make_examples, orders, split_by_prompt
 from judgeflow.model.encoder import longest_input
 from judgeflow.model.layout import MARKERS, Layout, prompt_text
 from judgeflow.model.network import Network, out_of_memory
+from judgeflow.model.quality import Quality, quality
 from judgeflow.model.reading import Reader, Reading
 from judgeflow.model.scorer import SngpScorer, batch_tokens, choose_device
 from judgeflow.model.scratch import character_tokenizer, small_bert
