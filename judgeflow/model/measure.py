@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from judgeflow.errors import ScorerError
-from judgeflow.model.calibration import Calibration, Quality, calibrate, quality
+from judgeflow.model.calibration import Calibration, calibrate
 from judgeflow.model.data import TARGETS, Examples
 from judgeflow.model.network import Network, RawScores
+from judgeflow.model.quality import Quality, quality
 from judgeflow.model.reading import Reading
 
 

@@ -65,7 +65,7 @@ class _Response:
 
     @property
     def long_words(self) -> int:
-        return sum(len(word) >= _LONG_WORD for word in self.words)
+        return sum(count for word, count in self.counts.items() if len(word) >= _LONG_WORD)
 
     @property
     def distinct_trigrams(self) -> float:

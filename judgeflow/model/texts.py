@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from judgeflow.errors import ConfigurationError
+from judgeflow.model.backbone import merge_lora, with_lora
 from judgeflow.model.config import TrainingConfig
 from judgeflow.model.network import Network
 from judgeflow.model.reading import Reading
@@ -87,8 +88,7 @@ def prepare_bodies(network: Network, settings: TrainingConfig) -> None:
     for encoder in network.encoders:
         body: Any = encoder.body
         if settings.lora_rank is not None:
-            rank, device = settings.lora_rank, network.encoder.device
-            body = encoder.body = _adapters().with_lora(body, rank, _ALPHA_PER_RANK * rank, _LORA_DROPOUT).to(device)
+            body = with_lora(body, settings.lora_rank, dropout=_LORA_DROPOUT).to(network.encoder.device)
         if settings.gradient_checkpointing:
             if not getattr(body, "supports_gradient_checkpointing", False):
                 name = type(body).__name__
@@ -103,7 +103,7 @@ def finish_bodies(network: Network, settings: TrainingConfig) -> None:
         if settings.gradient_checkpointing:
             _checkpointing(body, "disable")()
         if settings.lora_rank is not None:
-            encoder.body = _adapters().merge_lora(body)
+            merge_lora(body)
 
 
 def _checkpointing(body: Any, switch: Literal["enable", "disable"]) -> Any:
@@ -111,11 +111,4 @@ def _checkpointing(body: Any, switch: Literal["enable", "disable"]) -> Any:
     return getattr(body, f"activation_checkpointing_{switch}", None) or getattr(body, f"gradient_checkpointing_{switch}")
 
 
-def _adapters() -> Any:
-    from judgeflow.model import backbone
-
-    return backbone
-
-
-_ALPHA_PER_RANK = 2.0
 _LORA_DROPOUT = 0.05

@@ -24,7 +24,7 @@ from judgeflow.model.checkpoint import check_target, save
 from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
 from judgeflow.model.data import labelled
 from judgeflow.model.encoder import longest_input
-from judgeflow.model.layout import Layout, prompt_text
+from judgeflow.model.layout import MARKERS, Layout, prompt_text
 from judgeflow.model.network import Network
 from judgeflow.model.reading import Reader
 from judgeflow.model.resume import Keeper, State, UnusableState, forget, identity_of, state_folder
@@ -150,7 +150,7 @@ def make_bodies(source: str, pairs: Sequence[Pair], model: ModelConfig, *, train
         loaded = [load_backbone(source) for _ in range(count)]
         return [body for body, _ in loaded], loaded[0][1]
     texts = (text for pair in pairs for text in (prompt_text(pair.prompt), pair.response_a, pair.response_b))
-    tokenizer = character_tokenizer(texts, model.max_tokens)
+    tokenizer = character_tokenizer((*texts, *MARKERS), model.max_tokens)
     dropout = model.dropout if model.uncertainty == "mc-dropout" else 0.0
     return [small_bert(len(tokenizer), model.max_tokens, dropout=dropout) for _ in range(count)], tokenizer
 
@@ -165,8 +165,9 @@ def _found(keeper: Keeper, watch: Watch) -> State | None:
 
 
 def _flat(report: TrainingReport) -> dict[str, Any]:
-    """What a report says, without a level inside another but for the AUROCs' names."""
+    """What a report says in one level: single numbers and words, and the AUROCs by name."""
     values = dataclasses.asdict(report)
     validation, calibration = values.pop("validation"), values.pop("calibration")
-    aurocs = {f"auroc_{name}": value for name, value in validation.pop("error_auroc").items()}
-    return {**values, **calibration, "measured_pairs": validation.pop("pairs"), **validation, **aurocs}
+    aurocs = {f"auroc_{name}": value for name, value in validation["error_auroc"].items()}
+    measured = {name: value for name, value in validation.items() if isinstance(value, float)}
+    return {**values, **calibration, **measured, **aurocs}

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from judgeflow.model.calibration import Calibration, Quality
+from judgeflow.model.calibration import Calibration
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.data import Examples, halves_by_prompt, make_examples, split_by_prompt
 from judgeflow.model.loop import Descent, Lesson, put_trained
 from judgeflow.model.measure import cross_fitted, raw_scores
 from judgeflow.model.network import Network, RawScores
+from judgeflow.model.quality import Quality
 from judgeflow.model.reading import Reader, Reading
 from judgeflow.model.resume import Keeper, State
 from judgeflow.model.texts import FrozenTexts, Texts, TrainedTexts, finish_bodies, prepare_bodies

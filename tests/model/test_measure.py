@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from judgeflow.model.calibration import Calibration, calibrate, quality
+from judgeflow.model.calibration import Calibration, calibrate
 from judgeflow.model.data import halves_by_prompt
 from judgeflow.model.measure import cross_fitted
 from judgeflow.model.network import RawScores
+from judgeflow.model.quality import quality
 from judgeflow.types import Pair
 
 

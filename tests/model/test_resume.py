@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import orjson
 import pytest
+import torch
+from safetensors.torch import load_file
 from sizes import QUICK, SMALL
 
 from judgeflow.errors import UsageError
+from judgeflow.model.checkpoint import load
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.resume import state_folder
 from judgeflow.model.scorer import SngpScorer
@@ -165,8 +168,6 @@ def test_the_state_of_another_run_is_told_and_replaced(tmp_path, learned, change
 
 
 def test_a_body_that_was_replaced_under_its_name_is_another_run(tmp_path, learned, trained):
-    import torch
-
     source, body = tmp_path / "body", trained[1]._network.encoder.body
     trained[1]._reader.layout._tokenizer.save_pretrained(source)
     body.save_pretrained(source)
@@ -204,3 +205,25 @@ def test_a_state_that_cannot_be_written_names_its_folder(tmp_path, learned):
     state_folder(tmp_path / "s").write_text("a file")
     with pytest.raises(UsageError, match=r"\.s\.training: the state of training cannot be written"):
         train(learned[:70], tmp_path / "s", model=TINY, training=SHORT, device="cpu", save_every_s=0.0)
+
+
+def test_adapters_are_trained_alone_kept_and_merged(tmp_path, learned, trained):
+    body = trained[1]._network.encoder.body
+    body.save_pretrained(tmp_path / "body")
+    trained[1]._reader.layout._tokenizer.save_pretrained(tmp_path / "body")
+    settings, source = replace(SHORT, lora_rank=2, backbone_lr=1e-2, patience=5, gradient_checkpointing=True), str(tmp_path / "body")
+    expected, _ = run(learned[:100], tmp_path / "whole", training=settings, backbone=source)
+    run(learned[:100], tmp_path / "s", 3, training=settings, backbone=source)
+    (path,) = state_folder(tmp_path / "s").glob("*.safetensors")
+    kept = [name for name in load_file(path) if name.startswith("encoders.")]
+    assert kept
+    assert all("lora_" in name for name in kept)
+    found, told = run(learned[:100], tmp_path / "s", training=settings, backbone=source)
+    assert told.of("resume")
+    assert found == expected
+    before, after = body.state_dict(), load(tmp_path / "s").network.encoder.body.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name, value in before.items() if not torch.equal(value.cpu(), after[name])}
+    assert "encoder.layer.0.attention.self.query.weight" in changed
+    assert "embeddings.word_embeddings.weight" not in changed
+    assert all(name.endswith(".weight") for name in changed)
