@@ -67,8 +67,10 @@ class TrainedTexts:
             return self._read(chosen)
         lengths = torch.tensor([len(self.reading.rows[index]) for index in chosen.tolist()])
         order = lengths.argsort(descending=True, stable=True)
-        parts = [checkpoint(self._read, chosen[some], use_reentrant=False) for some in order.split(size)]
-        return torch.cat(parts)[order.argsort().to(parts[0].device)]
+        # On the body's device, because `checkpoint` draws the same dropout again only on the devices of its arguments.
+        device = self.network.encoder.device
+        parts = [checkpoint(self._read, chosen[some].to(device), use_reentrant=False) for some in order.split(size)]
+        return torch.cat(parts)[order.argsort().to(device)]
 
     def embed_plain(self, chosen: Tensor) -> Tensor:
         return self.network.embed_plain(self.reading.part(chosen.tolist()), self.most_tokens, member=self.member)

@@ -2,7 +2,9 @@
 
 A small bound keeps distances meaningful, too small a one costs accuracy.  So: train the plain model (no bound, a linear head), then the
 bounded one for one bound after the other, from the smallest, until its accuracy on held-out pairs is within a tolerance of the plain
-model's.  The logit scale is then set so that scores keep the plain model's range.  A frozen body reads the texts once for all of it.
+model's.  The logit scale is then multiplied by what the range of its logits lacks to the plain model's.  Training with another scale
+learns other weights, so the range comes near to the plain model's, no more; what was reached is recorded beside it as `logit_std`.
+A frozen body reads the texts once for all of it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ import torch
 from sizes import QUICK, SMALL
 from torch import nn
 
-from judgeflow.errors import ConfigurationError
+from judgeflow.errors import ConfigurationError, UsageError
+from judgeflow.model import texts
 from judgeflow.model.config import TrainingConfig
 from judgeflow.model.layout import Layout
 from judgeflow.model.loop import Descent, Lesson, schedule_factor
@@ -36,8 +37,8 @@ def material(pairs, settings=QUICK):
 def gradients(network, settings, found) -> dict[str, torch.Tensor]:
     """The gradient of one batch, in a copy of `network`."""
     network = copy.deepcopy(network).train()
-    texts = TrainedTexts(network, found.reading, 0, settings, MOST_TOKENS)
-    descent = Descent(network, settings, Lesson(0, found.known, found.new, texts), Watch(), Keeper(None, "", 0.0))
+    read = TrainedTexts(network, found.reading, 0, settings, MOST_TOKENS)
+    descent = Descent(network, settings, Lesson(0, found.known, found.new, read), Watch(), Keeper(None, "", 0.0))
     batch = found.known.part(slice(20))
     chosen, places = torch.cat([batch.first, batch.second]).unique(return_inverse=True)
     descent.loss(batch, chosen, places).backward()
@@ -64,11 +65,34 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(warm, micro):
         assert torch.allclose(parts[name], expected, rtol=1e-5, atol=1e-5 * largest), name
 
 
+def test_a_part_that_is_read_again_has_the_same_dropout(warm, monkeypatch):
+    _, found = warm
+    torch.manual_seed(0)
+    network = Network([small_bert(len(TOKENIZER), 48, dropout=0.3)], 0, replace(SMALL, uncertainty="mc-dropout", dropout=0.3)).train()
+    reading_twice, reading_once = [], []
+    for found_gradients in (reading_twice, reading_once):
+        torch.manual_seed(1)
+        network.zero_grad()
+        embeddings = TrainedTexts(network, found.reading, 0, replace(QUICK, micro_batch=3), MOST_TOKENS).embed(torch.arange(20))
+        embeddings.square().sum().backward()
+        found_gradients += [parameter.grad for parameter in network.encoder.parameters() if parameter.grad is not None]
+        monkeypatch.setattr(texts, "checkpoint", lambda read, chosen, use_reentrant: read(chosen))
+    assert reading_twice
+    assert all(torch.equal(one, other) for one, other in zip(reading_twice, reading_once, strict=True))
+
+
+def test_a_loss_that_is_no_number_is_told(warm):
+    network, found = warm
+    table = torch.full((len(found.reading), network.encoder.width), float("nan"))
+    with pytest.raises(UsageError, match="training diverged: the loss of step 1 is nan; try a smaller --lr"):
+        Trainer(copy.deepcopy(network), replace(QUICK, backbone_lr=None), MOST_TOKENS).fit(found, table=table)
+
+
 def test_micro_batches_keep_the_activations_of_one_part_only(warm):
     network, found = warm
     kept = []
     for settings in (QUICK, replace(QUICK, micro_batch=2)):
-        texts = TrainedTexts(network.train(), found.reading, 0, settings, MOST_TOKENS)
+        parts = TrainedTexts(network.train(), found.reading, 0, settings, MOST_TOKENS)
         sizes: list[int] = []
 
         def pack(tensor, sizes=sizes):
@@ -76,7 +100,7 @@ def test_micro_batches_keep_the_activations_of_one_part_only(warm):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            texts.embed(torch.arange(40))
+            parts.embed(torch.arange(40))
         kept.append(sum(sizes))
     network.eval()
     assert kept[1] < 0.1 * kept[0]
