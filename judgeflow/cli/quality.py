@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from judgeflow.model.quality import Quality
+    from judgeflow.model.rivals import Rival
 
 SHOWN_SHARES = ("0.2", "0.4")
 
@@ -32,6 +36,33 @@ def _aurocs(found: Mapping[str, float | None]) -> str:
 
 def _gains(found: Mapping[str, Mapping[str, float]], share: str) -> str:
     return ", ".join(f"{name} {100 * gains[share]:+.1f}" for name, gains in found.items())
+
+
+def print_rivals(rivals: Sequence[Rival], out: Path, *, as_json: bool) -> None:
+    """Print what ways of being uncertain found and cost, side by side; costs are beside those of no uncertainty at all."""
+    import dataclasses
+
+    import orjson
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if as_json:
+        print(orjson.dumps({rival.kind: dataclasses.asdict(rival) for rival in rivals}).decode())
+        return
+    plain = next((rival for rival in rivals if rival.kind == "none"), rivals[-1])
+    pairs = plain.report.validation.pairs
+    title = Text(f"scorers in {out}, on {pairs:,} pairs of unseen prompts; AUROC against errors; cost of a pair")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for heading in ("accuracy", "ECE", "error", "uncert.", "margin", "MFLOP", "x none", "ms"):
+        table.add_column(heading, justify="right")
+    for rival in rivals:
+        quality = rival.report.validation
+        aurocs = ["-" if value is None else f"{value:.3f}" for value in quality.error_auroc.values()]
+        costs = (f"{rival.flops / 1e6:,.1f}", f"{rival.flops / plain.flops:.2f}", f"{rival.seconds * 1000:.2f}")
+        table.add_row(rival.kind, f"{quality.accuracy:.3f}", f"{quality.ece:.3f}", *aurocs, *costs)
+    Console().print(table)
 
 
 def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:

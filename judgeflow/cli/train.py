@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 
 import typer
 
@@ -13,11 +13,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from judgeflow.model.config import ModelConfig, TrainingConfig
     from judgeflow.model.trainer import TrainingReport
-    from judgeflow.model.watch import Observe
+    from judgeflow.model.watch import Observe, Progress
+
+
+class _Common(TypedDict):
+    """What training one scorer and comparing several are both told."""
+
+    backbone: str
+    model: ModelConfig
+    training: TrainingConfig
+    device: str
+    max_batch_tokens: int | None
+    progress: Progress
+    observe: Observe
+    stop: Callable[[], bool]
+    save_every_s: float
+    restart: bool
+
 
 _Config = TypeVar("_Config")
+_Value = TypeVar("_Value")
 _SCRATCH = "scratch"
+_ALL = "all"
 _FLAGS = {"lora_rank": "--lora"}
 
 
@@ -30,7 +49,7 @@ def train(
     encoder: Annotated[str, typer.Option(help="siamese: read each response alone; concat: both together, in both orders.")] = "siamese",
     pooling: Annotated[str, typer.Option(help="auto, mean, first or last: which hidden states are the embedding.")] = "auto",
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Add surface features: lengths, lists, overlap, ...")] = False,
-    uncertainty: Annotated[str, typer.Option(help="sngp, mc-dropout, last-layer-laplace, ensemble or none.")] = "sngp",
+    uncertainty: Annotated[str, typer.Option(help="sngp, mc-dropout, last-layer-laplace, ensemble, none; or all: compare them.")] = "sngp",
     evidence: Annotated[str, typer.Option(help="What uncertainty is built on: context, preference or relative.")] = "context",
     weights: Annotated[str, typer.Option(help="What a training pair counts there: one, or fisher for p (1 - p).")] = "one",
     max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
@@ -38,15 +57,20 @@ def train(
         bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
     ] = None,
     lora: Annotated[int | None, typer.Option("--lora", metavar="RANK", min=1, help="Train adapters of this rank on the backbone.")] = None,
-    epochs: Annotated[float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3, frozen 5.")] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Pairs of one step.")] = 64,
+    epochs: Annotated[
+        float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3; frozen 5, with --surface 20.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Pairs of one step. Default: 64; frozen with --surface 256.")] = None,
     micro_batch: Annotated[int | None, typer.Option(min=1, help="Pairs that the backbone reads at a time, where memory is short.")] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Compute activations again, where memory is short.")
     ] = False,
-    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate of the head.")] = 1e-2,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="Learning rate of the head. Default: 0.01; frozen with --surface 0.02.")] = None,
     backbone_lr: Annotated[
-        float | None, typer.Option(min=0.0, help="Of the backbone. Default: 3e-3 for scratch, 2e-4 with --lora, else 3e-5.")
+        float | None, typer.Option(min=0.0, help="Of the backbone. Default: scratch 3e-3 (concat 1e-3), --lora 2e-4, else 3e-5.")
+    ] = None,
+    logit_scale: Annotated[
+        float | None, typer.Option(min=0.0, help="How fast the nonlinear term learns. Default: 10; frozen with --surface 0.1.")
     ] = None,
     schedule: Annotated[str, typer.Option(help="How learning rates fall: cosine, linear or constant.")] = "cosine",
     dtype: Annotated[str, typer.Option(help="A trained backbone computes in float32, bfloat16, or auto: bfloat16 on a GPU.")] = "auto",
@@ -83,11 +107,14 @@ def train(
 
     from judgeflow.cli.interrupt import asked_to_stop
     from judgeflow.cli.progress import activity
+    from judgeflow.cli.quality import print_rivals
+    from judgeflow.cli.recipes import choose_recipe
     from judgeflow.cli.records import read_records
     from judgeflow.errors import UsageError
     from judgeflow.model.checkpoint import check_target
     from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
-    from judgeflow.model.train import train as run
+    from judgeflow.model.rivals import compare_rivals
+    from judgeflow.model.train import train as train_one
 
     check_target(out)
     scratch = backbone == _SCRATCH
@@ -98,25 +125,27 @@ def train(
         raise UsageError("--backbone-lr: a frozen backbone has none; add --full")
     if tune and uncertainty != "sngp":
         raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
-    default_lr = 3e-3 if scratch else (3e-5 if lora is None else 2e-4)
+    recipe = choose_recipe(scratch=scratch, trained=whole, lora=lora is not None, surface=surface, concat=encoder == "concat")
+    compared = uncertainty == _ALL
     model = _checked(
         ModelConfig,
         encoder=encoder,
         pooling=pooling,
         surface=surface,
-        uncertainty=uncertainty,
+        uncertainty="sngp" if compared else uncertainty,
+        logit_scale=_or(logit_scale, recipe.logit_scale),
         evidence=evidence,
         weights=weights,
         max_tokens=max_tokens,
     )
     training = _checked(
         TrainingConfig,
-        epochs=(3.0 if whole else 5.0) if epochs is None else epochs,
-        batch=batch,
+        epochs=_or(epochs, recipe.epochs),
+        batch=_or(batch, recipe.batch),
         micro_batch=micro_batch,
         gradient_checkpointing=gradient_checkpointing,
-        lr=lr,
-        backbone_lr=(default_lr if backbone_lr is None else backbone_lr) if whole else None,
+        lr=_or(lr, recipe.lr),
+        backbone_lr=_or(backbone_lr, recipe.backbone_lr) if whole else None,
         lora_rank=lora,
         schedule=schedule,
         dtype=dtype,
@@ -131,25 +160,33 @@ def train(
         with ExitStack() as open_files:
             observers = [told.observe, *(open_files.enter_context(sink) for sink in _sinks(metrics, tensorboard))]
             stop = open_files.enter_context(asked_to_stop())
-            scorer, report = run(
-                labelled,
-                out,
-                backbone=backbone,
-                model=model,
-                training=training,
-                tuning=TuningConfig() if tune else None,
-                device=device,
-                max_batch_tokens=max_batch_tokens,
-                progress=open_files.enter_context(activity()),
-                observe=_all_of(observers),
-                stop=stop,
-                save_every_s=save_every,
-                restart=restart,
-            )
+            common: _Common = {
+                "backbone": backbone,
+                "model": model,
+                "training": training,
+                "device": device,
+                "max_batch_tokens": max_batch_tokens,
+                "progress": open_files.enter_context(activity()),
+                "observe": _all_of(observers),
+                "stop": stop,
+                "save_every_s": save_every,
+                "restart": restart,
+            }
+            if compared:
+                rivals = compare_rivals(labelled, out, **common)
+            else:
+                scorer, report = train_one(labelled, out, tuning=TuningConfig() if tune else None, **common)
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {out} is as it was before; the same command goes on from the last state that was kept", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _print(report, scorer.fingerprint, out, told.trials, as_json=json)
+    if compared:
+        print_rivals(rivals, out, as_json=json)
+    else:
+        _print(report, scorer.fingerprint, out, told.trials, as_json=json)
+
+
+def _or(given: _Value | None, usual: _Value) -> _Value:
+    return usual if given is None else given
 
 
 def _checked(make: Callable[..., _Config], **values: Any) -> _Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from judgeflow.model.config import UNCERTAINTIES, ModelConfig, TrainingConfig, U
 from judgeflow.model.scorer import SngpScorer
 from judgeflow.model.train import SCRATCH, train
 from judgeflow.model.trainer import TrainingReport
-from judgeflow.model.watch import Progress, silent
+from judgeflow.model.watch import Observe, Progress, never, silent, unobserved
 from judgeflow.types import Pair
 
 COUNTED_PAIRS = 64
@@ -45,8 +45,15 @@ def compare_rivals(
     device: str = "auto",
     max_batch_tokens: int | None = None,
     progress: Progress = silent,
+    observe: Observe = unobserved,
+    stop: Callable[[], bool] = never,
+    save_every_s: float = 60.0,
+    restart: bool = False,
 ) -> list[Rival]:
-    """Train one scorer of each kind into a folder of its own under `out`, with one seed and one split.  Raises what `train` raises."""
+    """Train one scorer of each kind into a folder of its own under `out`, with one seed and one split.
+
+    Takes and raises what `train` takes and raises; records that are observed name their `kind`.
+    """
     rivals = []
     for kind in kinds:
         scorer, report = train(
@@ -58,6 +65,10 @@ def compare_rivals(
             device=device,
             max_batch_tokens=max_batch_tokens,
             progress=_of(kind, progress),
+            observe=_naming(kind, observe),
+            stop=stop,
+            save_every_s=save_every_s,
+            restart=restart,
         )
         few = pairs[:COUNTED_PAIRS]
         rivals.append(Rival(kind=kind, report=report, flops=flops_per_pair(scorer, few), seconds=seconds_per_pair(scorer, few)))
@@ -66,6 +77,10 @@ def compare_rivals(
 
 def _of(kind: str, progress: Progress) -> Progress:
     return lambda activity, done, total: progress(f"{kind}: {activity}", done, total)
+
+
+def _naming(kind: str, observe: Observe) -> Observe:
+    return lambda record: observe({**record, "kind": kind})
 
 
 def flops_per_pair(scorer: SngpScorer, pairs: Sequence[Pair]) -> float:

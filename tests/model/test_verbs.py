@@ -248,3 +248,28 @@ def test_a_second_signal_stops_at_once():
         assert stop()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_every_way_of_being_uncertain_can_be_compared_in_one_command(run_cli, pairs_file, tmp_path):
+    out = tmp_path / "rivals"
+    ended = run_cli(*small_training(pairs_file, out), "--uncertainty", "all")
+    assert ended.code == 0
+    lines = [line.split() for line in ended.out.splitlines()]
+    rows = {cells[0]: cells for cells in lines if len(cells) == 9}
+    assert rows.keys() == {"sngp", "mc-dropout", "last-layer-laplace", "ensemble", "none"}
+    assert float(rows["none"][7]) == 1.0
+    assert float(rows["mc-dropout"][7]) == pytest.approx(10.0, rel=0.05)
+    assert float(rows["ensemble"][7]) == pytest.approx(5.0, rel=0.05)
+    again = orjson.loads(run_cli("score", pairs_file, "-s", out / "ensemble", "--evaluate", "--json", "--device", "cpu").out)
+    assert again["quality"]["pairs"] == 600
+
+
+def test_a_frozen_backbone_with_surface_features_has_settings_of_its_own(run_cli, trained, pairs_file, tmp_path):
+    scorer = trained[1]
+    scorer._network.encoder.body.save_pretrained(tmp_path / "body")
+    scorer._reader.layout._tokenizer.save_pretrained(tmp_path / "body")
+    out = tmp_path / "scorer"
+    command = ("train", pairs_file, "--out", out, "--backbone", tmp_path / "body", "--surface", "--device", "cpu")
+    assert run_cli(*command, "--epochs", "2").code == 0
+    summary = read_summary(out)
+    assert (summary["model"]["logit_scale"], summary["training"]["batch"], summary["training"]["epochs"]) == (0.1, 256, 2.0)
