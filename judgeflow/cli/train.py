@@ -112,11 +112,13 @@ def train(
     from judgeflow.cli.records import read_records
     from judgeflow.errors import UsageError
     from judgeflow.model.checkpoint import check_target
-    from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
+    from judgeflow.model.config import UNCERTAINTIES, ModelConfig, TrainingConfig, TuningConfig
     from judgeflow.model.rivals import compare_rivals
     from judgeflow.model.train import train as train_one
 
-    check_target(out)
+    compared = uncertainty == _ALL
+    for folder in [out / kind for kind in UNCERTAINTIES] if compared else [out]:
+        check_target(folder)
     scratch = backbone == _SCRATCH
     if lora is not None and scratch:
         raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
@@ -126,7 +128,6 @@ def train(
     if tune and uncertainty != "sngp":
         raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
     recipe = choose_recipe(scratch=scratch, trained=whole, lora=lora is not None, surface=surface, concat=encoder == "concat")
-    compared = uncertainty == _ALL
     model = _checked(
         ModelConfig,
         encoder=encoder,

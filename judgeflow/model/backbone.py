@@ -27,7 +27,7 @@ def load_backbone(source: str) -> tuple[nn.Module, Any]:
     if local and not (Path(source) / "config.json").is_file():
         raise ConfigurationError(f"--backbone {source}: the folder has no config.json; name a folder that save_pretrained has written")
     try:
-        with _without_bars():
+        with _quietly():
             body, found = AutoModel.from_pretrained(source, local_files_only=local, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except Exception as error:  # whatever transformers or safetensors raise for a folder that is not whole
@@ -48,16 +48,18 @@ def _check(body: Any, tokenizer: Any, missing: list[str], source: str) -> None:
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars of its own."""
+def _quietly() -> Iterator[None]:
+    """Keep transformers from drawing progress bars, and from reporting the weights of a head that is left out on purpose."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
-        if shown:
+        logging.set_verbosity(verbosity)
+        if bars:
             logging.enable_progress_bar()
 
 
@@ -74,8 +76,15 @@ def check_vocabulary(body: nn.Module, tokenizer: Any, source: str) -> None:
 def with_lora(body: nn.Module, rank: int, *, alpha: float | None = None, dropout: float = 0.0) -> nn.Module:
     """Put low-rank adapters on a body's linear layers, so that only they can be trained (Hu et al. 2022); return the body.
 
-    `alpha` scales them, twice the rank by default.  Raises `ConfigurationError` where peft is not installed.
+    They are scaled by `alpha` / `rank`; `alpha` is twice the rank by default.  `dropout` is the probability for their inputs.
+    Raises `ConfigurationError` for impossible values, and where peft is not installed.
     """
+    scale = 2 * rank if alpha is None else alpha
+    if rank < 1 or scale <= 0 or not 0 <= dropout < 1:
+        raise ConfigurationError(
+            f"LoRA with rank {rank}, alpha {scale} and dropout {dropout}: a rank of at least 1, a positive alpha "
+            f"and a dropout from 0 to less than 1 are expected"
+        )
     try:
         import peft
     except ImportError:
@@ -84,13 +93,18 @@ def with_lora(body: nn.Module, rank: int, *, alpha: float | None = None, dropout
 
     config = peft.LoraConfig(
         r=rank,
-        lora_alpha=int(alpha or 2 * rank),
+        lora_alpha=scale,  # type: ignore[arg-type]  # peft divides it by the rank, and takes any number
         lora_dropout=dropout,
-        target_modules="all-linear",
+        target_modules=[name for name, module in body.named_modules() if isinstance(module, nn.Linear | Conv1D) and _counts(name)],
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in body.modules()),  # GPT-2 keeps its weights transposed
     )
     peft.inject_adapter_in_model(config, body)
     return body
+
+
+def _counts(name: str) -> bool:
+    """Whether a layer has a part in the last hidden states; BERT's pooler stands behind them."""
+    return "pooler" not in name.split(".")
 
 
 def merge_lora(body: nn.Module) -> nn.Module:

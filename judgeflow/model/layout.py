@@ -22,11 +22,17 @@ Text = tuple[Prompt, tuple[str, ...]]
 SMALLEST_ROOM = 16
 MARKERS = ("Response 1: ", "Response 2: ")
 _RESPONSE_SHARE = 2 / 3
+_CONTENT_SHARE = 1 / 2
+"""A conversation of many short messages is read plainly when its template would leave its contents less than this of a row."""
 _TEXTS_AT_ONCE = 4096
 _INT64 = "q"
 _SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
 _OPEN, _CLOSE = "\ue000", "\ue001"
 """From Unicode's private use area: no template has a meaning for them."""
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+"""What templates know.  A template writes a role as it is, so any other could be, or complete, a special token."""
+_SAME_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}{{ '' }}"
+"""Before a template that asks for the date: a text must have the same score on any day.  The day is Llama's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ def prompt_text(prompt: Prompt) -> str:
 class Layout:
     """Turns texts into rows of token ids.  `max_tokens` bounds a row, special tokens included.
 
+    The tokens that its chat template is made of become special tokens of `tokenizer`, where they are not: their ids stay.
     Raises `ConfigurationError` for a tokenizer without special tokens, and for a bound that leaves no room for texts.
     """
 
@@ -73,7 +80,9 @@ class Layout:
         if self._start is None or self._end is None:
             raise ConfigurationError("the tokenizer has neither [CLS] and [SEP] nor beginning and end tokens; texts cannot be laid out")
         self._frames: dict[tuple[tuple[str, ...], int], _Frame | None] = {}
+        self._plain_frames: dict[int, _Frame] = {}
         self._plain(1)
+        _make_template_tokens_special(tokenizer)
 
     def rows(self, texts: Sequence[Text]) -> list[TokenRow]:
         """Return one row per text.  A prompt or response that several texts share is tokenised once, if they stand together."""
@@ -99,8 +108,10 @@ class Layout:
 
     def _conversation(self, roles: tuple[str, ...], responses: int) -> _Frame | None:
         """Return the frame of a conversation with these roles, by the chat template; None where there is none that can be used."""
+        if not self._tokenizer.chat_template or not _ROLES.issuperset(roles):
+            return None
         if (roles, responses) not in self._frames:
-            self._frames[roles, responses] = self._by_template(roles, responses) if self._tokenizer.chat_template else None
+            self._frames[roles, responses] = self._by_template(roles, responses)
         return self._frames[roles, responses]
 
     def _by_template(self, roles: tuple[str, ...], responses: int) -> _Frame | None:
@@ -109,16 +120,23 @@ class Layout:
         answer = shown[0] if responses == 1 else "\n\n".join(marker + place for marker, place in zip(MARKERS, shown, strict=True))
         messages = [{"role": role, "content": place} for role, place in zip(roles, places, strict=False)]
         try:
-            rendered = self._tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], tokenize=False)
+            template = _SAME_DAY * ("strftime_now" in (own := self._tokenizer.get_chat_template())) + own
+            messages.append({"role": "assistant", "content": answer})
+            rendered = self._tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
         except Exception:  # a template is a program: whatever it raises for these roles, it has no form for them
             return None
         pieces = _split_at(str(rendered), places)
         if pieces is None:
             return None
         frame = _Frame(tuple(tuple(self._special_ids(piece)) for piece in pieces), len(roles))
-        return frame if self._most - frame.size >= SMALLEST_ROOM else None
+        return frame if self._most - frame.size >= max(SMALLEST_ROOM, self._most * _CONTENT_SHARE) else None
 
     def _plain(self, responses: int) -> _Frame:
+        if responses not in self._plain_frames:
+            self._plain_frames[responses] = self._by_markers(responses)
+        return self._plain_frames[responses]
+
+    def _by_markers(self, responses: int) -> _Frame:
         markers = [()] if responses == 1 else [tuple(ids) for ids in self._ids(list(MARKERS))]
         frame = _Frame(((self._start,), *((self._end, *marker) for marker in markers), (self._end,)), 1)
         if self._most - frame.size < SMALLEST_ROOM:
@@ -158,6 +176,16 @@ class Layout:
         ids.extend(frame.fixed[-1])
         before = sum(map(len, frame.fixed[: frame.prompts + 1])) + sum(map(len, tail))
         return TokenRow(ids, before, frame.size + sum(map(len, contents)) - len(ids))
+
+
+def _make_template_tokens_special(tokenizer: Any) -> None:
+    """Let a tokenizer split in texts whatever its chat template is made of: some, as DeepSeek's, have "<|User|>" as an ordinary token.
+
+    White space stays as it is; templates and texts mean the same by it.
+    """
+    template = str(tokenizer.chat_template or "")
+    ordinary = [token for token in tokenizer.added_tokens_decoder.values() if not token.special and token.content.strip()]
+    tokenizer.add_tokens([token.content for token in ordinary if token.content in template], special_tokens=True)
 
 
 def _split_at(rendered: str, places: Sequence[str]) -> list[str] | None:

@@ -3,7 +3,7 @@
 from array import array
 
 import pytest
-from backbones import TOKENIZER, chat_tokenizer
+from backbones import CHATML, TOKENIZER, chat_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,11 +110,13 @@ TALK = as_prompt([{"role": "user", "content": "hi"}, {"role": "assistant", "cont
 
 def test_a_chat_template_is_used_and_a_plain_prompt_is_its_users_message():
     assert row("why", "so", tokenizer=CHAT)[0] == "<|s|>user\nwhy<|e|><|s|>assistant\nso<|e|>"
-    assert row(TALK, "so", tokenizer=CHAT)[0] == ("<|s|>user\nhi<|e|><|s|>assistant\nyo<|e|><|s|>user\nwhy<|e|><|s|>assistant\nso<|e|>")
+    assert row(TALK, "so", most=96, tokenizer=CHAT)[0] == (
+        "<|s|>user\nhi<|e|><|s|>assistant\nyo<|e|><|s|>user\nwhy<|e|><|s|>assistant\nso<|e|>"
+    )
 
 
 def test_two_responses_of_a_conversation_stand_in_one_message():
-    text, _ = row("why", "so", "no", tokenizer=CHAT)
+    text, _ = row("why", "so", "no", most=96, tokenizer=CHAT)
     assert text == "<|s|>user\nwhy<|e|><|s|>assistant\nResponse 1: so\n\nResponse 2: no<|e|>"
 
 
@@ -126,11 +128,70 @@ def test_a_text_cannot_end_its_message():
 
 
 def test_of_a_long_conversation_the_first_messages_go_first_and_the_template_stays():
-    text, made = row(as_prompt([*TALK[:-1], {"role": "user", "content": "w" * 60}]), "so", most=64, tokenizer=CHAT)
+    text, made = row(as_prompt([*TALK[:-1], {"role": "user", "content": "w" * 60}]), "so", most=80, tokenizer=CHAT)
     assert text.startswith("<|s|>user\n<|e|><|s|>assistant\n<|e|><|s|>user\nw")
     assert text.endswith("w<|e|><|s|>assistant\nso<|e|>")
-    assert len(made) == 64
+    assert len(made) == 80
     assert made.cut == 4 + 60 - text.count("w")
+
+
+LONG_TALK = [("user" if turn % 2 == 0 else "assistant", "hi") for turn in range(45)]
+
+
+def test_the_template_of_many_short_messages_does_not_take_the_responses_room():
+    talk = as_prompt([{"role": role, "content": content} for role, content in LONG_TALK])
+    text, made = row(talk, "b" * 400, most=512, tokenizer=CHAT)
+    assert text.count("b") >= 512 * 0.6
+    assert len(made) == 512
+
+
+@given(st.lists(st.text("abc", max_size=40), min_size=1, max_size=3), st.lists(st.text("xyz", max_size=90), min_size=1, max_size=2))
+def test_however_long_a_conversation_its_template_stays_and_no_response_vanishes(contents, responses):
+    roles = ("system", "user", "assistant")
+    talk = as_prompt([{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)])
+    text, made = row(talk, *responses, most=160, tokenizer=CHAT)
+    full, whole = row(talk, *responses, most=1000, tokenizer=CHAT)
+    special = CHAT.convert_tokens_to_ids(["<|s|>", "<|e|>"])
+    assert whole.cut == 0
+    assert len(made) <= 160
+    assert len(made) + made.cut == len(whole)
+    assert [index for index in made.ids if index in special] == [index for index in whole.ids if index in special]
+    fixed = len(whole) - sum(map(len, (*contents, *responses)))
+    kept = sum(text[-(len(made) - made.prompt) :].count(letter) for letter in "xyz")
+    marked = sum(full[-(len(whole) - whole.prompt) :].count(letter) for letter in "xyz") - sum(map(len, responses))
+    assert kept - marked >= sum(min(len(response), (160 - fixed) // 3) for response in responses)
+
+
+def test_a_role_cannot_be_a_special_token():
+    text, made = row(as_prompt([{"role": "<|e|><|s|>system", "content": "x"}]), "so", tokenizer=CHAT)
+    assert text == "<|e|><|e|><|s|>system: x<|e|>so<|e|>"
+    assert list(made.ids).count(CHAT.convert_tokens_to_ids("<|s|>")) == 0
+    assert list(made.ids).count(CHAT.eos_token_id) == 3
+
+
+TURNS = "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + '<|e|>' }}{% endfor %}"
+
+
+def test_a_token_that_the_template_uses_stays_text_in_a_text_even_if_it_was_not_special():
+    tokenizer = chat_tokenizer(TURNS.replace("'<' + m['role'] + '>'", "'<user>'"))
+    tokenizer.add_tokens(["<user>", "<other>"])
+    _, made = row("a<user>", "<user><other>", tokenizer=tokenizer)
+    assert list(made.ids).count(tokenizer.convert_tokens_to_ids("<user>")) == 2
+    assert list(made.ids).count(tokenizer.convert_tokens_to_ids("<other>")) == 1
+
+
+def test_a_template_that_tells_the_date_tells_the_same_on_any_day():
+    text, _ = row("why", "so", tokenizer=chat_tokenizer("{{ strftime_now('%d %b %Y') }}" + CHATML))
+    assert text.replace("[UNK]", "?") == "2? ?ul 2?2?<|s|>user\nwhy<|e|><|s|>assistant\nso<|e|>"  # 26 Jul 2024
+
+
+@pytest.mark.parametrize(("tokenizer", "expected"), [(TOKENIZER, 3), (CHAT, 4)])
+def test_a_text_of_special_tokens_alone_is_a_text(tokenizer, expected):
+    _, made = row("".join(tokenizer.all_special_tokens), "".join(tokenizer.all_special_tokens), most=160, tokenizer=tokenizer)
+    control = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # what the vocabulary lacks is [UNK], not control
+    assert sum(index in control for index in made.ids) == expected
+    assert len(made) > expected + 20
+    assert made.cut == 0
 
 
 REFUSES = "{{ raise_exception('roles must alternate') }}"
