@@ -54,18 +54,23 @@ def accuracy(right: ArrayLike, counts: Floats) -> Floats:
     return mean
 
 
-def gain(right: ArrayLike, judged: ArrayLike, acquisition: ArrayLike, share: float, counts: Floats) -> Floats:
-    """Return, in every resample, the accuracy once the judge has answered the top `share`, minus random's expectation at as many.
+def gains(right: ArrayLike, judged: ArrayLike, acquisition: ArrayLike, shares: Sequence[float], counts: Floats) -> list[Floats]:
+    """Return, for each share and in every resample, the accuracy once the judge has answered the top share, minus random's expectation.
 
     `right` and `judged` are the credits of the scorer and of the judge, `acquisition` what the policy ranks by (larger: ask); all n.
+    Every resample is ranked anew, and a share is one of its own number of pairs.
     """
     difference = np.asarray(judged, dtype=np.float64) - np.asarray(right, dtype=np.float64)
     rank = np.unique(-np.asarray(acquisition, dtype=np.float64), return_inverse=True)[1]
     number, total = _by_rank(counts, rank), _by_rank(counts * difference, rank)
+    return [_gain(number, total, share) for share in shares]
+
+
+def _gain(number: Floats, total: Floats, share: float) -> Floats:
+    """Number and total difference in credit of the pairs of each rank, both resamples x ranks, to the gain of each resample."""
     pairs = number.sum(1, keepdims=True)
-    before = np.cumsum(number, axis=1) - number
-    asked = np.clip(share * pairs - before, 0.0, number)
-    part = np.divide(asked, number, out=np.zeros_like(number), where=number > 0)
+    asked = np.clip(share * pairs - (np.cumsum(number, axis=1) - number), 0.0, number)
+    part = np.divide(asked, number, out=np.zeros(number.shape), where=number > 0)
     gained: Floats = ((part * total).sum(1) - share * total.sum(1)) / pairs[:, 0]
     return gained
 

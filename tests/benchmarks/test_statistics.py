@@ -8,7 +8,7 @@ from benchmarks.statistics import (
     accuracy,
     credit,
     estimate,
-    gain,
+    gains,
     mean_estimate,
     overlap,
     prompt_counts,
@@ -16,6 +16,10 @@ from benchmarks.statistics import (
 )
 
 ONCE = np.ones((1, 4))
+
+
+def gain(right, judged, acquisition, share, counts):
+    return gains(right, judged, acquisition, [share], counts)[0]
 
 
 def test_a_logit_of_exactly_zero_earns_half_a_credit():
@@ -97,3 +101,8 @@ def test_rates_are_counted_in_tenths_from_the_least_acquisition_up():
     happens = [False] * 18 + [True, False]
     assert rate_by_decile(happens, range(20)) == [0.0] * 9 + [0.5]
     assert rate_by_decile(happens, [-n for n in range(20)])[0] == 0.5
+
+
+def test_judging_everybody_or_nobody_gains_nothing_over_random():
+    nobody, everybody = gains([1, 1, 0, 1], [1, 1, 1, 1], [0.1, 0.2, 0.9, 0.3], [0.0, 1.0], ONCE)
+    assert [nobody.tolist(), everybody.tolist()] == [[0.0], pytest.approx([0.0])]
