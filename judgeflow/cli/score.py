@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from judgeflow.model.quality import Quality
     from judgeflow.model.scorer import SngpScorer
     from judgeflow.types import Pair, Preference
 
@@ -24,6 +25,9 @@ def score(
         Path | None, typer.Option("--out", "-o", metavar="SCORES.jsonl", help="Where the preferences go, in input order.")
     ] = None,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Measure the scorer on the pairs that have a label.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.svg|.png", help="Draw what --evaluate measures. Needs matplotlib.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
@@ -37,6 +41,7 @@ def score(
     """
     import time
 
+    from judgeflow.cli.plots import check_plots, write_plots
     from judgeflow.cli.progress import activity
     from judgeflow.cli.records import read_records
     from judgeflow.errors import UsageError
@@ -44,6 +49,10 @@ def score(
 
     if out is None and not evaluate:
         raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
+    if plot is not None:
+        if not evaluate:
+            raise UsageError("--plot draws what --evaluate measures: give both")
+        check_plots(plot)
     records = read_records(pairs, on_bad_record)
     model = SngpScorer.load(scorer, device=device, max_batch_tokens=max_batch_tokens)
     started = time.monotonic()
@@ -55,7 +64,10 @@ def score(
     seconds = time.monotonic() - started
     if out is not None:
         _write(out, records, preferences)
-    _report(records, preferences, model, seconds, out, evaluate=evaluate, as_json=json)
+    found = _quality(records, preferences) if evaluate else None
+    if found is not None and plot is not None:
+        write_plots(found, plot)
+    _report(len(records), model, seconds, found, written={"out": out, "plot": plot}, as_json=json)
 
 
 def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) -> None:
@@ -73,14 +85,7 @@ def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) 
 
 
 def _report(
-    pairs: Sequence[Pair],
-    preferences: Sequence[Preference],
-    model: SngpScorer,
-    seconds: float,
-    out: Path | None,
-    *,
-    evaluate: bool,
-    as_json: bool,
+    pairs: int, model: SngpScorer, seconds: float, found: Quality | None, *, written: Mapping[str, Path | None], as_json: bool
 ) -> None:
     import dataclasses
 
@@ -88,17 +93,17 @@ def _report(
 
     from judgeflow.cli.quality import print_table, quality_rows
 
-    found = _quality(pairs, preferences) if evaluate else None
     seen = dataclasses.asdict(model.seen)
     if as_json:
-        record: dict[str, Any] = {"scorer": model.fingerprint, "pairs": len(pairs), "device": model.device, "seconds": seconds, **seen}
-        record |= {"out": None if out is None else str(out), "quality": None if found is None else dataclasses.asdict(found)}
-        print(orjson.dumps(record).decode())
+        record: dict[str, Any] = {"scorer": model.fingerprint, "pairs": pairs, "device": model.device, "seconds": seconds, **seen}
+        record |= {name: None if path is None else str(path) for name, path in written.items()}
+        print(orjson.dumps(record | {"quality": None if found is None else dataclasses.asdict(found)}).decode())
         return
-    rows = [("pairs", f"{len(pairs):,} on {model.device}, {seconds:.1f} s, {len(pairs) / max(seconds, 1e-9):,.0f} pairs/s")]
+    rows = [("pairs", f"{pairs:,} on {model.device}, {seconds:.1f} s, {pairs / max(seconds, 1e-9):,.0f} pairs/s")]
     rows.append(("texts", f"{seen['texts']:,} distinct, {seen['tokens']:,} tokens" + _cut(seen)))
     rows += quality_rows(found, of="labelled pairs") if found is not None else []
-    rows += [("preferences", str(out))] if out is not None else []
+    names = {"out": "preferences", "plot": "plots"}
+    rows += [(names[name], str(path)) for name, path in written.items() if path is not None]
     print_table(f"scorer {model.fingerprint}", rows)
 
 
@@ -106,9 +111,9 @@ def _cut(seen: dict[str, int]) -> str:
     return f"; {seen['cut_texts']:,} were too long and lost {seen['cut_tokens']:,} tokens" if seen["cut_texts"] else ""
 
 
-def _quality(pairs: Sequence[Pair], preferences: Sequence[Preference]) -> Any:
+def _quality(pairs: Sequence[Pair], preferences: Sequence[Preference]) -> Quality:
     from judgeflow.errors import UsageError
-    from judgeflow.model.calibration import quality
+    from judgeflow.model.quality import quality
 
     decided = [(pair, preference) for pair, preference in zip(pairs, preferences, strict=True) if pair.label in {"a", "b"}]
     if not decided:

@@ -1,16 +1,26 @@
+"""Bodies that others have trained: encoders, decoders, and the bodies of reward models, from a local folder or the hub."""
+
 from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
 import torch
 from torch import nn
+
 from judgeflow.errors import ConfigurationError
+
 FEWEST_TOKENS = 2
+"""A tokenizer that knows less than two tokens beside its special ones was made up for a folder that has none."""
 
 
 def load_backbone(source: str) -> tuple[nn.Module, Any]:
-    """Return the body and the tokenizer of a local folder or a hub name.  Raises `ConfigurationError`."""
+    """Return the body and the tokenizer of a local folder or a hub name, in single precision.
+
+    A model with a head (a reward model saved as AutoModelForSequenceClassification, say) gives its body.  Raises `ConfigurationError`.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     local = Path(source).exists()
@@ -23,13 +33,18 @@ def load_backbone(source: str) -> tuple[nn.Module, Any]:
     except Exception as error:  # whatever transformers or safetensors raise for a folder that is not whole
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(f"--backbone {source}: cannot be loaded as a transformers model: {reason}") from None
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith("pooler."))
+    _check(body, tokenizer, [name for name in found["missing_keys"] if not name.startswith("pooler.")], source)
+    return body, tokenizer
+
+
+def _check(body: Any, tokenizer: Any, missing: list[str], source: str) -> None:
+    if body.config.is_encoder_decoder:
+        raise ConfigurationError(f"--backbone {source}: {body.config.model_type} is an encoder-decoder; name an encoder or a decoder")
     if missing:
-        raise ConfigurationError(f"--backbone {source}: its weights lack {missing[0]} and {len(missing) - 1} more; copy the folder again")
+        raise ConfigurationError(f"--backbone {source}: its weights lack {min(missing)} and {len(missing) - 1} more; copy the folder again")
     if len(tokenizer) - len(set(tokenizer.all_special_ids)) < FEWEST_TOKENS:
         raise ConfigurationError(f"--backbone {source}: has no tokenizer of its own; save the model's tokenizer into the same folder")
     check_vocabulary(body, tokenizer, source)
-    return body, tokenizer
 
 
 @contextmanager
@@ -54,3 +69,37 @@ def check_vocabulary(body: nn.Module, tokenizer: Any, source: str) -> None:
             f"{source}: the tokenizer knows {len(tokenizer)} tokens and the model {rows}; they do not belong together: "
             f"take both from the same folder"
         )
+
+
+def with_lora(body: nn.Module, rank: int, *, alpha: float | None = None, dropout: float = 0.0) -> nn.Module:
+    """Put low-rank adapters on a body's linear layers, so that only they can be trained (Hu et al. 2022); return the body.
+
+    `alpha` scales them, twice the rank by default.  Raises `ConfigurationError` where peft is not installed.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise ConfigurationError('LoRA needs peft; install it with: pip install "judgeflow[lora]"') from None
+    from transformers.pytorch_utils import Conv1D
+
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=int(alpha or 2 * rank),
+        lora_dropout=dropout,
+        target_modules="all-linear",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in body.modules()),  # GPT-2 keeps its weights transposed
+    )
+    peft.inject_adapter_in_model(config, body)
+    return body
+
+
+def merge_lora(body: nn.Module) -> nn.Module:
+    """Fold a body's adapters into its weights, all of which can be trained again; return the body, with nothing of peft left."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [(name, module) for name, module in body.named_modules() if isinstance(module, BaseTunerLayer)]
+    for name, module in adapted:
+        module.merge(safe_merge=True)
+        parent, _, last = name.rpartition(".")
+        setattr(body.get_submodule(parent), last, module.get_base_layer())
+    return body.requires_grad_(True)

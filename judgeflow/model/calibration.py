@@ -1,9 +1,8 @@
-"""How much a scorer's numbers can be believed: temperature, the amplitude of its uncertainty, and the figures that say what it is worth."""
+"""From raw scores to probabilities that can be believed: a temperature, and the amplitude of the uncertainty."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ PAPER_AMPLITUDE = 10.0
 MEAN_FIELD = math.pi / 8
 _TEMPERATURE_SPREAD = 2.0
 _REACH, _NARROWING, _PRECISION, _GRID = 4.0, 0.4, 0.01, 11
-_BINS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,57 +69,3 @@ def _negative_log_posterior(candidate: Calibration, usual: Calibration, g: Tenso
     off = math.log(candidate.temperature / usual.temperature) / _TEMPERATURE_SPREAD
     far = math.log(candidate.amplitude / usual.amplitude)
     return float(fit) + (off**2 + far**2) / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """What a scorer is worth on labelled pairs without ties.
-
-    `ece` is the expected calibration error over ten equal-width bins of confidence; `error_auroc` maps each acquisition to the
-    probability that a wrong pair has more of it than a right one (None where all are right, or all wrong).
-    """
-
-    pairs: int
-    accuracy: float
-    ece: float
-    error_auroc: Mapping[str, float | None]
-
-
-def quality(logits: Sequence[float], uncertainties: Sequence[float], preferred_a: Sequence[bool]) -> Quality:
-    """Measure mean-field logits s and uncertainties u against labels.  A logit of exactly 0 is half right.
-
-    Raises `ValueError` for no pairs.
-    """
-    if not logits:
-        raise ValueError("there is no labelled pair that is not a tie")
-    s, u = torch.tensor(logits, dtype=torch.float64), torch.tensor(uncertainties, dtype=torch.float64)
-    truth = torch.tensor(preferred_a)
-    right = torch.where(s == 0, 0.5, ((s > 0) == truth).double())
-    confidence = torch.sigmoid(s.abs())
-    acquisitions = {"error": 1.0 - confidence, "uncertainty": u, "margin": -(s * u).abs()}
-    return Quality(
-        pairs=len(s),
-        accuracy=float(right.mean()),
-        ece=expected_calibration_error(confidence, right),
-        error_auroc={name: auroc(q, right < 0.5) for name, q in acquisitions.items()},
-    )
-
-
-def expected_calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """Return the mean over pairs of |accuracy - confidence| of their bin (Naeini et al. 2015); confidence is in [0.5, 1]."""
-    bins = ((confidence - 0.5) * 2 * _BINS).long().clamp(0, _BINS - 1)
-    gaps = [float((right[bins == b].mean() - confidence[bins == b].mean()).abs()) * int((bins == b).sum()) for b in bins.unique().tolist()]
-    return sum(gaps) / len(confidence)
-
-
-def auroc(scores: Tensor, positive: Tensor) -> float | None:
-    """Return the probability that a positive scores higher than a negative, ties counting half; None without both kinds."""
-    positives = int(positive.sum())
-    negatives = len(positive) - positives
-    if positives == 0 or negatives == 0:
-        return None
-    _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
-    last_rank = counts.cumsum(0).double()
-    mean_rank = last_rank - (counts.double() - 1) / 2
-    rank_sum = float(mean_rank[inverse][positive].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)

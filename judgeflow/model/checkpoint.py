@@ -24,9 +24,9 @@ import torch
 
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import digest
+from judgeflow.model.backbone import check_vocabulary
 from judgeflow.model.calibration import Calibration
 from judgeflow.model.config import ModelConfig
-from judgeflow.model.backbone import check_vocabulary
 from judgeflow.model.layout import Layout
 from judgeflow.model.network import Network
 from judgeflow.model.reading import Reader
@@ -47,9 +47,7 @@ class Saved:
     fingerprint: str
 
 
-def save(
-    folder: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]
-) -> str:
+def save(folder: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]) -> str:
     """Write a checkpoint and return its fingerprint.
 
     It is written beside `folder` and put in its place when it is whole.  Raises what `check_target` raises.
@@ -68,9 +66,7 @@ def save(
     return fingerprint
 
 
-def _write(
-    fresh: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]
-) -> str:
+def _write(fresh: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]) -> str:
     from safetensors.torch import save_file
 
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}, fresh / WEIGHTS)
@@ -134,7 +130,9 @@ def load(folder: Path) -> Saved:
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"{folder / SUMMARY}: {error}") from None
     if model.surface and summary["surface"] != SURFACE_VERSION:
-        raise ConfigurationError(f"{folder}: its surface features are of version {summary['surface']}, not {SURFACE_VERSION}; train it again")
+        raise ConfigurationError(
+            f"{folder}: its surface features are of version {summary['surface']}, not {SURFACE_VERSION}; train it again"
+        )
     bodies, tokenizer = _bodies(folder, summary["attention"], summary["bodies"])
     layout = Layout(tokenizer, int(model.max_tokens))
     network = Network(bodies, layout.padding, model)

@@ -59,17 +59,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in _CHOICES:
-                if value not in _CHOICES[name]:
-                    raise ValueError(f"{name} is {value!r}; one of {', '.join(_CHOICES[name])} is expected")
-            elif name == "surface":
-                if not isinstance(value, bool):
-                    raise ValueError(f"surface is {value!r}; true or false is expected")
-            elif not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-                raise ValueError(f"{name} is {value!r}; a positive number is expected")
-        for name in ("known_share", "dropout"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; a number between 0 and 1 is expected")
+            expected = _expected(name, value)
+            if expected is not None:
+                raise ValueError(f"{name} is {value!r}; {expected} is expected")
 
     def as_json(self) -> dict[str, Any]:
         """Return the values as JSON would hold them."""
@@ -91,6 +83,21 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "evidence": get_args(Evidence),
     "weights": get_args(Weights),
 }
+
+
+_SHARES = frozenset({"known_share", "dropout"})
+
+
+def _expected(name: str, value: object) -> str | None:
+    """Return what a setting should be; None if it is that."""
+    if name in _CHOICES:
+        return None if value in _CHOICES[name] else f"one of {', '.join(_CHOICES[name])}"
+    if name == "surface":
+        return None if isinstance(value, bool) else "true or false"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in _SHARES:
+        return None if number and 0 < value < 1 else "a number between 0 and 1"  # type: ignore[operator]  # it is a number
+    return None if number and value > 0 else "a positive number"  # type: ignore[operator]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,45 +1,37 @@
-"""From texts to embeddings: a tokenizer, a transformers encoder, and the mean over a prompt and one of its responses.
+"""From texts to rows of token ids: what stands where, what is cut, and which rows share a batch.
 
-A text is laid out as [CLS] prompt [SEP] response [SEP].  What is too long is cut in the middle of things: of the prompt its
-beginning goes, of the response its middle, and the response keeps at least two thirds of the room.
+A text is a prompt with one response (siamese) or two (concat).  Without a chat template it is laid out as [CLS] prompt [SEP] response
+[SEP], two responses each after a marker of its own; a tokenizer with a chat template has it as a conversation.  What is too long is cut
+in the middle of things: of the prompt its beginning goes, of a response its middle, and responses keep at least two thirds of the room.
+Special tokens and template pieces are never cut, and a text never contains any: "[SEP]" in a response is five characters.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from judgeflow.errors import ConfigurationError
 from judgeflow.types import Prompt
 
-SPECIAL_TOKENS = 3
+Text = tuple[Prompt, tuple[str, ...]]
+
 SMALLEST_ROOM = 16
-FEWEST_TOKENS = 2
-"""A tokenizer that knows less than two tokens beside its special ones was made up for a folder that has none."""
+MARKERS = ("Response 1: ", "Response 2: ")
 _RESPONSE_SHARE = 2 / 3
 _TEXTS_AT_ONCE = 4096
 _INT64 = "q"
 _SHORT, _SHORT_STEP, _LONG_STEP = 128, 8, 32
-
-
-Text = tuple[Prompt, tuple[str, ...]]
+_OPEN, _CLOSE = "\ue000", "\ue001"
+"""From Unicode's private use area: no template has a meaning for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One prompt with one response, ready for the encoder: token ids, the first `prompt` of them of the prompt's segment.
-
-    `cut` tokens did not fit.
-    """
+    """One text, ready for the encoder: token ids, the first `prompt` of them of the prompt's segment.  `cut` tokens did not fit."""
 
     ids: array[int]
     prompt: int
@@ -49,39 +41,97 @@ class TokenRow:
         return len(self.ids)
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What stands around the contents of a text: `fixed[i]` before content i, the last at the end.  `prompts` contents come first."""
+
+    fixed: tuple[tuple[int, ...], ...]
+    prompts: int
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.fixed))
+
+
 def prompt_text(prompt: Prompt) -> str:
     """Return a prompt as one text: chat messages one below the other, each after its role."""
     return prompt if isinstance(prompt, str) else "\n".join(f"{message.role}: {message.content}" for message in prompt)
 
 
 class Layout:
-    """Turns texts into rows of token ids.  `max_tokens` bounds a row, special tokens included."""
+    """Turns texts into rows of token ids.  `max_tokens` bounds a row, special tokens included.
+
+    Raises `ConfigurationError` for a tokenizer without special tokens, and for a bound that leaves no room for texts.
+    """
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self._tokenizer = tokenizer
-        self._room = max_tokens - SPECIAL_TOKENS
+        self._most = max_tokens
         self._start = _first_of(tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
         self._end = _first_of(tokenizer.sep_token_id, tokenizer.eos_token_id)
         self.padding = _first_of(tokenizer.pad_token_id, 0)
         if self._start is None or self._end is None:
             raise ConfigurationError("the tokenizer has neither [CLS] and [SEP] nor beginning and end tokens; texts cannot be laid out")
-        if self._room < SMALLEST_ROOM:
-            raise ConfigurationError(f"max_tokens is {max_tokens}; at least {SMALLEST_ROOM + SPECIAL_TOKENS} are needed")
+        self._frames: dict[tuple[tuple[str, ...], int], _Frame | None] = {}
+        self._plain(1)
 
     def rows(self, texts: Sequence[Text]) -> list[TokenRow]:
-        """Return one row per (prompt, response).  A prompt that many responses share is tokenised once, if they stand together."""
+        """Return one row per text.  A prompt or response that several texts share is tokenised once, if they stand together."""
         return [row for start in range(0, len(texts), _TEXTS_AT_ONCE) for row in self._some(texts[start : start + _TEXTS_AT_ONCE])]
 
+    def longest(self) -> TokenRow:
+        """Return a row of the greatest length, with nothing in it."""
+        return TokenRow(array(_INT64, [self._end] * self._most), 2, 0)
+
     def _some(self, texts: Sequence[Text]) -> list[TokenRow]:
-        prompts = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompt for prompt, _ in texts))}
-        prompt_ids = self._ids([prompt_text(prompt) for prompt in prompts])
-        responses = self._ids([' | '.join(response) for _, response in texts])
-        return [self._row(prompt_ids[prompts[prompt]], response) for (prompt, _), response in zip(texts, responses, strict=True)]
+        framed = [self._framed(prompt, responses) for prompt, responses in texts]
+        contents = list(dict.fromkeys(content for _, parts in framed for content in parts))
+        ids = dict(zip(contents, self._ids(contents), strict=True))
+        return [self._row(frame, [ids[part] for part in parts]) for frame, parts in framed]
+
+    def _framed(self, prompt: Prompt, responses: tuple[str, ...]) -> tuple[_Frame, tuple[str, ...]]:
+        """Return a text's frame, and its contents in order."""
+        messages = (("user", prompt),) if isinstance(prompt, str) else tuple((message.role, message.content) for message in prompt)
+        frame = self._conversation(tuple(role for role, _ in messages), len(responses))
+        if frame is None:
+            return self._plain(len(responses)), (prompt_text(prompt), *responses)
+        return frame, (*(content for _, content in messages), *responses)
+
+    def _conversation(self, roles: tuple[str, ...], responses: int) -> _Frame | None:
+        """Return the frame of a conversation with these roles, by the chat template; None where there is none that can be used."""
+        if (roles, responses) not in self._frames:
+            self._frames[roles, responses] = self._by_template(roles, responses) if self._tokenizer.chat_template else None
+        return self._frames[roles, responses]
+
+    def _by_template(self, roles: tuple[str, ...], responses: int) -> _Frame | None:
+        places = [f"{_OPEN}{number}{_CLOSE}" for number in range(len(roles) + responses)]
+        shown = places[len(roles) :]
+        answer = shown[0] if responses == 1 else "\n\n".join(marker + place for marker, place in zip(MARKERS, shown, strict=True))
+        messages = [{"role": role, "content": place} for role, place in zip(roles, places, strict=False)]
+        try:
+            rendered = self._tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], tokenize=False)
+        except Exception:  # a template is a program: whatever it raises for these roles, it has no form for them
+            return None
+        pieces = _split_at(str(rendered), places)
+        if pieces is None:
+            return None
+        frame = _Frame(tuple(tuple(self._special_ids(piece)) for piece in pieces), len(roles))
+        return frame if self._most - frame.size >= SMALLEST_ROOM else None
+
+    def _plain(self, responses: int) -> _Frame:
+        markers = [()] if responses == 1 else [tuple(ids) for ids in self._ids(list(MARKERS))]
+        frame = _Frame(((self._start,), *((self._end, *marker) for marker in markers), (self._end,)), 1)
+        if self._most - frame.size < SMALLEST_ROOM:
+            raise ConfigurationError(f"max_tokens is {self._most}; at least {SMALLEST_ROOM + frame.size} are needed")
+        return frame
+
+    def _special_ids(self, piece: str) -> list[int]:
+        ids: list[int] = self._tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else []
+        return ids
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
-        # split_special_tokens: a response that writes "[SEP]" has written five characters, and nothing that ends a text.
         encoded = self._tokenizer(
             texts,
             add_special_tokens=False,
@@ -94,16 +144,41 @@ class Layout:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def _row(self, prompt: list[int], response: list[int]) -> TokenRow:
-        response_room = max(self._room - len(prompt), int(self._room * _RESPONSE_SHARE))
-        kept = _head_and_tail(response, response_room)
-        tail = prompt[max(0, len(prompt) - (self._room - len(kept))) :]
-        ids = array(_INT64, (self._start, *tail, self._end, *kept, self._end))
-        return TokenRow(ids, len(tail) + 2, len(prompt) - len(tail) + len(response) - len(kept))
+    def _row(self, frame: _Frame, contents: list[list[int]]) -> TokenRow:
+        prompts, responses = contents[: frame.prompts], contents[frame.prompts :]
+        room = self._most - frame.size
+        said = sum(map(len, prompts))
+        shares = _fair_shares([len(response) for response in responses], max(room - said, int(room * _RESPONSE_SHARE)))
+        kept = [_head_and_tail(response, share) for response, share in zip(responses, shares, strict=True)]
+        tail = _without_beginning(prompts, said - (room - sum(map(len, kept))))
+        ids = array(_INT64)
+        for fixed, content in zip(frame.fixed, [*tail, *kept], strict=False):
+            ids.extend(fixed)
+            ids.extend(content)
+        ids.extend(frame.fixed[-1])
+        before = sum(map(len, frame.fixed[: frame.prompts + 1])) + sum(map(len, tail))
+        return TokenRow(ids, before, frame.size + sum(map(len, contents)) - len(ids))
 
-    def longest(self) -> TokenRow:
-        """Return a row of the greatest length, with nothing in it."""
-        return TokenRow(array(_INT64, [self._end] * (self._room + SPECIAL_TOKENS)), 2, 0)
+
+def _split_at(rendered: str, places: Sequence[str]) -> list[str] | None:
+    """Return what stands around the places of contents; None unless each is there once, in order."""
+    pieces, rest = [], rendered
+    for place in places:
+        before, found, rest = rest.partition(place)
+        if not found:
+            return None
+        pieces.append(before)
+    pieces.append(rest)
+    return None if any(_OPEN in piece for piece in pieces) else pieces
+
+
+def _fair_shares(lengths: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens each response keeps: an equal share, and what shorter ones leave free."""
+    shares, left = [0] * len(lengths), room
+    for rank, index in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
+        shares[index] = min(lengths[index], left // (len(lengths) - rank))
+        left -= shares[index]
+    return shares
 
 
 def _head_and_tail(ids: list[int], room: int) -> list[int]:
@@ -111,6 +186,16 @@ def _head_and_tail(ids: list[int], room: int) -> list[int]:
         return ids
     tail = room // 2
     return ids[: room - tail] + ids[len(ids) - tail :]
+
+
+def _without_beginning(contents: list[list[int]], excess: int) -> list[list[int]]:
+    """Return contents without their first `excess` tokens."""
+    kept = []
+    for content in contents:
+        dropped = min(max(excess, 0), len(content))
+        kept.append(content[dropped:])
+        excess -= dropped
+    return kept
 
 
 def _first_of(*candidates: int | None) -> Any:
@@ -138,5 +223,3 @@ def batches(rows: Sequence[TokenRow], most_tokens: int) -> Iterator[list[int]]:
         size = max(1, most_tokens // length)
         for start in range(0, len(same), size):
             yield same[start : start + size]
-
-

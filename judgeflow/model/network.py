@@ -96,18 +96,17 @@ class Network(nn.Module):
         """
         passes, total = [], self.passes * len(reading)
         for number in range(self.passes):
-            before = number * len(reading)
+            told = _told_from(tell, number * len(reading), total)
             with sampled(self, number) if self._sampling else nullcontext():
-                hidden = self._hidden(
-                    self._encoder_of(number), reading, most_tokens, half=half, tell=lambda done, before=before: tell(before + done, total)
-                )
+                hidden = self._hidden(self._encoder_of(number), reading, most_tokens, half=half, tell=told)
                 passes.append(_complete(self.dropout(hidden), reading))
         return torch.stack(passes)
 
     @torch.no_grad()
     def embed_plain(self, reading: Reading, most_tokens: int, *, member: int = 0, tell: Tell = ignore) -> Tensor:
         """Return the embeddings of the body of `member`, n x width, without dropout: what a head is trained on."""
-        hidden = self._hidden(self._encoder_of(member), reading, most_tokens, half=False, tell=lambda done: tell(done, len(reading)))
+        told = _told_from(tell, 0, len(reading))
+        hidden = self._hidden(self._encoder_of(member), reading, most_tokens, half=False, tell=told)
         return _complete(hidden, reading)
 
     def _encoder_of(self, member: int) -> Encoder:
@@ -139,7 +138,7 @@ class Network(nn.Module):
         return RawScores(torch.cat(logits), torch.cat(variances))
 
     def _variances(self, views: Sequence[Judged]) -> Tensor:
-        assert self.uncertainty is not None  # noqa: S101  # for the type checker
+        assert self.uncertainty is not None  # for the type checker
         return torch.stack([self.uncertainty(view) for view in views], dim=1)
 
     def judge(self, embeddings: Tensor, first: Tensor, second: Tensor, member: int = 0) -> list[Judged]:
@@ -166,6 +165,10 @@ class Network(nn.Module):
             return None
         chunks = zip(first.split(PAIRS_AT_ONCE), second.split(PAIRS_AT_ONCE), strict=True)
         return self.uncertainty.fit([view for one, other in chunks for view in self.judge(embeddings, one, other)])
+
+
+def _told_from(tell: Tell, before: int, total: int) -> Callable[[int], None]:
+    return lambda done: tell(before + done, total)
 
 
 def _complete(hidden: Tensor, reading: Reading) -> Tensor:

@@ -54,9 +54,10 @@ class Seen:
 class SngpScorer:
     """A `Scorer`: a trained network with its calibration.
 
-    Every distinct text of a call (a response after its prompt; two, for the concat encoder) is read once, in batches of similar length and at most `max_batch_tokens`
-    tokens; results do not depend on the batch beyond 1e-5 in single precision.  A pair is compared in one order and negated for
-    the other, so swapping it negates its logit and keeps its uncertainty, exactly.  `seen` counts what was read, and cut.
+    Every distinct text of a call (a response after its prompt; two, for the concat encoder) is read once, in batches of similar
+    length and at most `max_batch_tokens` tokens; results do not depend on the batch beyond 1e-5 in single precision.  A pair is compared
+    in one order and negated for the other, so swapping it negates its logit and keeps its uncertainty, exactly.  `seen` counts what was
+    read, and cut.
     """
 
     def __init__(

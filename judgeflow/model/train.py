@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from judgeflow.errors import ConfigurationError, ScorerError, UsageError
 from judgeflow.model.backbone import load_backbone
-from judgeflow.model.calibration import Calibration, Quality, calibrate, quality
+from judgeflow.model.calibration import Calibration, calibrate
 from judgeflow.model.checkpoint import save
 from judgeflow.model.config import ModelConfig, TrainingConfig
 from judgeflow.model.data import TARGETS, Examples, labelled, make_examples, orders, split_by_prompt
 from judgeflow.model.encoder import longest_input
-from judgeflow.model.layout import Layout, prompt_text
+from judgeflow.model.layout import MARKERS, Layout, prompt_text
 from judgeflow.model.network import Network, out_of_memory
+from judgeflow.model.quality import Quality, quality
 from judgeflow.model.reading import Reader, Reading
 from judgeflow.model.scorer import SngpScorer, batch_tokens, choose_device
 from judgeflow.model.scratch import character_tokenizer, small_bert
@@ -108,7 +109,7 @@ def train(
 
 
 def _try_out(network: Network, reader: Reader, backbone: str) -> None:
-    """Read one row of the greatest length.  Raises `ConfigurationError` for a body that cannot: a foreign kind, or one with fewer positions."""
+    """Read one row of the greatest length.  Raises `ConfigurationError` for a body that cannot: it is of a foreign kind, say."""
     longest = reader.longest()
     try:
         network.eval().embed_plain(longest, 1)
@@ -127,7 +128,7 @@ def make_bodies(source: str, pairs: Sequence[Pair], model: ModelConfig, *, train
         loaded = [load_backbone(source) for _ in range(count)]
         return [body for body, _ in loaded], loaded[0][1]
     texts = (text for pair in pairs for text in (prompt_text(pair.prompt), pair.response_a, pair.response_b))
-    tokenizer = character_tokenizer(texts, model.max_tokens)
+    tokenizer = character_tokenizer((*texts, *MARKERS), model.max_tokens)
     dropout = model.dropout if model.uncertainty == "mc-dropout" else 0.0
     return [small_bert(len(tokenizer), model.max_tokens, dropout=dropout) for _ in range(count)], tokenizer
 
@@ -199,7 +200,8 @@ class Trainer:
         few = examples.evenly(_PREPARATION_PAIRS)
         texts, places = torch.cat([few.first, few.second]).unique(return_inverse=True)
         sample = self._network.embed_plain(reading.part(texts.tolist()), self._most_tokens, member=member)
-        self._network.prepare(sample, *places.chunk(2), member)
+        first, second = places.chunk(2)
+        self._network.prepare(sample, first, second, member)
         steps = self._descend(member, examples, lambda texts: self._network.encode(reading.part(texts.tolist()), member), progress)
         self._network.eval()
         return steps

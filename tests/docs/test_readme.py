@@ -31,7 +31,7 @@ def session(block: str) -> list[tuple[str, str]]:
 def comparable(output: str) -> str:
     """Without what differs from run to run: seconds, column widths, the trailing space of titles, a scorer's figures."""
     if any(output.strip() in body or output.startswith("scorer sngp-") for body in VARYING):
-        output = re.sub(r"sngp-\w+|\d[\d.,]*", "#", output)
+        output = re.sub(r"sngp-\w+|[+-]?\d[\d.,]*", "#", output)
     output = re.sub(r"(seconds\s+│ )[\d.]+", r"\1-", output)
     return "\n".join(re.sub(r"[ ─]+", " ", line).strip() for line in output.strip().splitlines())
 

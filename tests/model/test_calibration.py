@@ -1,47 +1,12 @@
-"""Figures about a scorer are what their definitions say, and calibration finds what the data hold."""
+"""Calibration finds what the data hold."""
 
 import math
 import random
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from judgeflow.model.calibration import PAPER_AMPLITUDE, Calibration, auroc, calibrate, expected_calibration_error, quality
-
-scored = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40)
-
-
-@given(scored)
-def test_auroc_is_the_probability_that_a_positive_scores_higher(rows):
-    scores, positive = torch.tensor([float(score) for score, _ in rows]), torch.tensor([flag for _, flag in rows])
-    pairs = [(p, n) for p, is_p in rows if is_p for n, is_n in rows if not is_n]
-    expected = sum(1.0 if p > n else 0.5 if p == n else 0.0 for p, n in pairs) / len(pairs) if pairs else None
-    assert auroc(scores, positive) == (None if expected is None else pytest.approx(expected))
-
-
-def test_a_scorer_that_is_as_sure_as_it_is_right_has_no_calibration_error():
-    confidence = torch.tensor([0.75] * 4 + [0.5] * 2, dtype=torch.float64)
-    right = torch.tensor([1, 1, 1, 0, 1, 0], dtype=torch.float64)
-    assert expected_calibration_error(confidence, right) == pytest.approx(0.0)
-    assert expected_calibration_error(torch.tensor([1.0, 1.0]).double(), torch.tensor([1.0, 0.0]).double()) == pytest.approx(0.5)
-
-
-def test_quality_counts_a_logit_of_zero_as_half_right():
-    found = quality([2.0, -1.0, 0.0, 3.0], [1.0, 1.0, 1.0, 2.0], [True, True, True, False])
-    assert found.pairs == 4
-    assert found.accuracy == pytest.approx((1 + 0 + 0.5 + 0) / 4)
-    assert set(found.error_auroc) == {"error", "uncertainty", "margin"}
-
-
-def test_without_a_single_error_there_is_no_error_auroc():
-    assert quality([1.0, 2.0], [1.0, 1.0], [True, True]).error_auroc == {"error": None, "uncertainty": None, "margin": None}
-
-
-def test_nothing_cannot_be_measured():
-    with pytest.raises(ValueError, match="no labelled pair"):
-        quality([], [], [])
+from judgeflow.model.calibration import PAPER_AMPLITUDE, Calibration, calibrate
 
 
 def drawn(temperature, amplitude, far, count=20_000):

@@ -1,140 +1,98 @@
-"""Texts become rows of tokens without losing a whole response, and batches without changing anything."""
-
-from array import array
+"""Hidden states become embeddings: nothing that stands beside a row changes them, and every family of bodies can be read."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
+from backbones import FAMILIES, TOKENIZER, save
 
-from judgeflow.errors import ConfigurationError
-from judgeflow.model.encoder import Layout, TokenRow, batches, load_backbone, padded_length
-from judgeflow.model.scratch import character_tokenizer, small_bert
-from judgeflow.types import as_prompt
+from judgeflow.model.backbone import load_backbone, merge_lora, with_lora
+from judgeflow.model.encoder import Encoder, default_pooling, is_decoder
+from judgeflow.model.layout import Layout
 
-TOKENIZER = character_tokenizer(["abcdefghijklmnopqrstuvwxyz :\n"], 64)
-
-
-def row(prompt: str, response: str, most: int = 64) -> tuple[str, TokenRow]:
-    made = Layout(TOKENIZER, most).rows([(prompt, response)])[0]
-    return "".join(TOKENIZER.convert_ids_to_tokens(list(made.ids))), made
+TEXTS = [("why", ("so",)), ("a long question, and more", ("b" * 90,)), ("", ("",)), ("w", ("abc def",))]
 
 
-def test_a_row_is_prompt_and_response_between_special_tokens():
-    text, made = row("how", "so")
-    assert text == "[CLS]how[SEP]so[SEP]"
-    assert made.prompt == 5
-    assert made.cut == 0
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """(name, body, tokenizer) of a small random model that was saved and loaded."""
+    folder = save(request.param, tmp_path_factory.mktemp("backbone"))
+    return (request.param, *load_backbone(str(folder)))
 
 
-def test_a_long_prompt_loses_its_beginning():
-    text, made = row("x" * 100 + "end", "so", most=24)
-    assert text == "[CLS]" + "x" * 16 + "end[SEP]so[SEP]"
-    assert made.cut == 84
+def embedded(body, tokenizer, texts, pooling=None):
+    layout = Layout(tokenizer, 64)
+    encoder = Encoder(body.eval(), layout.padding, pooling or default_pooling(body))
+    with torch.inference_mode():
+        return encoder(layout.rows(texts))
 
 
-def test_a_long_response_loses_its_middle_and_keeps_two_thirds_of_the_room():
-    text, made = row("q" * 50, "a" * 200 + "z" * 200, most=33)
-    assert text == "[CLS]" + "q" * 10 + "[SEP]" + "a" * 10 + "z" * 10 + "[SEP]"
-    assert len(made) == 33
-    assert made.cut == 50 + 400 - 30
+def test_an_embedding_does_not_depend_on_its_company(family):
+    _, body, tokenizer = family
+    together = embedded(body, tokenizer, TEXTS)
+    alone = torch.cat([embedded(body, tokenizer, [text]) for text in TEXTS])
+    assert together.shape == (4, 32)
+    assert torch.allclose(together, alone, atol=1e-5)
 
 
-@given(st.text("abc", max_size=80), st.text("abc", max_size=80), st.integers(19, 64))
-def test_no_row_is_longer_than_allowed_and_every_response_is_in_its_row(prompt, response, most):
-    _, made = row(prompt, response, most)
-    assert len(made) <= most
-    assert len(made) + made.cut == len(prompt) + len(response) + 3
-    assert len(made) - made.prompt >= 1 + min(len(response), int((most - 3) * 2 / 3))
+def test_texts_that_differ_have_embeddings_that_differ(family):
+    _, body, tokenizer = family
+    first, second = embedded(body, tokenizer, [("q", ("yes",)), ("q", ("no",))])
+    assert float((first - second).abs().max()) > 1e-3
 
 
-def test_empty_texts_are_rows_too():
-    text, made = row("", "")
-    assert text == "[CLS][SEP][SEP]"
-    assert made.cut == 0
+def test_decoders_are_told_from_encoders(family):
+    name, body, _ = family
+    decoder = name in {"llama", "qwen2", "gemma", "gpt2", "llama-reward"}
+    assert is_decoder(body) is decoder
+    assert default_pooling(body) == ("last" if decoder else "mean")
 
 
-def test_a_hundred_thousand_tokens_are_cut_to_what_fits():
-    _, made = row("why", "word " * 20_000)
-    assert len(made) == 64
-    assert made.cut == 3 + 100_000 - 61
+def test_the_side_on_which_a_tokenizer_would_pad_does_not_matter(family):
+    _, body, tokenizer = family
+    expected = embedded(body, tokenizer, TEXTS)
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "left" if side == "right" else "right"
+    try:
+        assert torch.equal(embedded(body, tokenizer, TEXTS), expected)
+    finally:
+        tokenizer.padding_side = side
 
 
-def test_text_that_looks_like_special_tokens_stays_text():
-    _, made = row("a", "[SEP][CLS]")
-    assert sum(index in {TOKENIZER.sep_token_id, TOKENIZER.cls_token_id} for index in made.ids) == 3
+def test_the_last_tokens_state_is_that_of_the_last_token_and_not_of_padding(family):
+    _, body, tokenizer = family
+    layout = Layout(tokenizer, 64)
+    (row,) = layout.rows([("why", ("so",))])
+    encoder = Encoder(body.eval(), layout.padding, "last")
+    with torch.inference_mode():
+        ids = torch.tensor([list(row.ids)])
+        types = torch.zeros_like(ids)
+        types[0, row.prompt :] = 1
+        typed = {"token_type_ids": types} if encoder._typed else {}
+        hidden = body(input_ids=ids, **typed).last_hidden_state[0, -1]
+        assert torch.allclose(encoder([row])[0], hidden, atol=1e-5)
 
 
-def test_chat_prompts_are_read_with_their_roles():
-    chat = as_prompt([{"role": "user", "content": "hi"}, {"role": "bot", "content": "yo"}])
-    made = Layout(TOKENIZER, 64).rows([(chat, "ok")])[0]
-    assert "".join(TOKENIZER.convert_ids_to_tokens(list(made.ids))) == "[CLS]user: hi\nbot: yo[SEP]ok[SEP]"
+def test_the_first_tokens_state_can_be_the_embedding():
+    torch.manual_seed(0)
+    body = FAMILIES["bert"]()
+    mean, first = (embedded(body, TOKENIZER, TEXTS, pooling) for pooling in ("mean", "first"))
+    assert not torch.allclose(mean, first, atol=1e-3)
 
 
-def test_a_room_that_holds_nothing_is_refused():
-    with pytest.raises(ConfigurationError, match="at least 19"):
-        Layout(TOKENIZER, 18)
-
-
-lengths = st.lists(st.integers(1, 400), max_size=60)
-
-
-@given(lengths, st.integers(1, 2000))
-def test_batches_hold_every_row_once_in_one_padded_length_each_within_their_tokens(sizes, most):
-    rows = [TokenRow(array("q", [1] * size), 1, 0) for size in sizes]
-    made = list(batches(rows, most))
-    assert sorted(index for batch in made for index in batch) == list(range(len(rows)))
-    for batch in made:
-        padded = {padded_length(sizes[index]) for index in batch}
-        assert len(padded) == 1
-        assert len(batch) == 1 or padded.pop() * len(batch) <= most
-    firsts = [padded_length(sizes[batch[0]]) for batch in made]
-    assert firsts == sorted(firsts, reverse=True)
-
-
-def test_a_backbone_without_a_config_is_refused_by_name(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"has no config\.json"):
-        load_backbone(str(tmp_path))
-
-
-def test_a_tokenizer_that_knows_more_tokens_than_the_model_is_refused(tmp_path):
-    small_bert(8, 64).save_pretrained(tmp_path)
-    TOKENIZER.save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match="do not belong together"):
-        load_backbone(str(tmp_path))
-
-
-def test_a_name_that_is_neither_a_folder_nor_on_the_hub_is_a_clear_error():
-    with pytest.raises(ConfigurationError, match="no/such/model/anywhere: cannot be loaded as a transformers model"):
-        load_backbone("no/such/model/anywhere")
-
-
-def backbone(folder, layers=1):
-    small_bert(len(TOKENIZER), 64, layers=layers).save_pretrained(folder)
-    TOKENIZER.save_pretrained(folder)
-    return folder
-
-
-def test_weights_that_are_cut_off_are_told(tmp_path):
-    weights = backbone(tmp_path) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ConfigurationError, match="cannot be loaded as a transformers model"):
-        load_backbone(str(tmp_path))
-
-
-def test_weights_that_do_not_fill_the_model_are_told_instead_of_made_up(tmp_path):
-    config = (backbone(tmp_path) / "config.json").read_text()
-    (tmp_path / "config.json").write_text(config.replace('"num_hidden_layers": 1', '"num_hidden_layers": 3'))
-    with pytest.raises(ConfigurationError, match=r"its weights lack encoder\.layer\.1\."):
-        load_backbone(str(tmp_path))
-
-
-def test_a_backbone_without_its_tokenizer_is_told(tmp_path):
-    small_bert(len(TOKENIZER), 64).save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match="tokenizer"):
-        load_backbone(str(tmp_path))
-
-
-def test_a_whole_backbone_is_loaded(tmp_path):
-    body, tokenizer = load_backbone(str(backbone(tmp_path)))
-    assert body.config.num_hidden_layers == 1
-    assert len(tokenizer) == len(TOKENIZER)
+def test_adapters_alone_are_trained_and_fold_into_the_weights(family):
+    _, body, tokenizer = family
+    before = embedded(body, tokenizer, TEXTS)
+    kind, names = type(body), {name for name, _ in body.named_parameters()}
+    with_lora(body, rank=2)
+    trained = [parameter for parameter in body.parameters() if parameter.requires_grad]
+    assert 0 < sum(p.numel() for p in trained) < sum(p.numel() for p in body.parameters()) / 2
+    assert torch.allclose(embedded(body, tokenizer, TEXTS), before, atol=1e-6)
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    adapted = embedded(body, tokenizer, TEXTS)
+    assert not torch.allclose(adapted, before, atol=1e-4)
+    assert merge_lora(body) is body
+    assert torch.allclose(embedded(body, tokenizer, TEXTS), adapted, atol=1e-4)
+    assert type(body) is kind
+    assert {name for name, _ in body.named_parameters()} == names
+    assert all(parameter.requires_grad for parameter in body.parameters())

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
@@ -60,7 +61,9 @@ def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_fil
     scores = tmp_path / "scores.jsonl"
     scored = run("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
     assert scored.code == 0
-    assert "AUROC against errors" in scored.out
+    assert all(
+        name in scored.out for name in ("AUROC against errors", "Brier score", "gain in points, 20% judged", "gain in points, 40% judged")
+    )
     records = [orjson.loads(line) for line in scores.read_bytes().splitlines()]
     assert len(records) == 600
     assert records[0].keys() == {"label", "category", "logit", "probability", "uncertainty", "variance"}
@@ -76,6 +79,26 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_
     assert summary["pairs"] == summary["quality"]["pairs"] == 600
 
 
+def test_score_draws_what_it_measures_as_svg_and_as_png(run, trained, pairs_file, tmp_path):
+    svg, again, png = tmp_path / "plots.svg", tmp_path / "again.svg", tmp_path / "plots.PNG"
+    for path in (svg, again, png):
+        summary = orjson.loads(run("score", pairs_file, "-s", trained[0], "--evaluate", "--plot", path, "--json", "--device", "cpu").out)
+        assert summary["plot"] == str(path)
+    texts = {text.text for text in ET.fromstring(svg.read_bytes()).iter("{http://www.w3.org/2000/svg}text")}
+    assert {"The scorer on 600 labelled pairs", "random", "error", "uncertainty", "margin", "pairs judged, %"} <= texts
+    assert {f"{each['pairs']:,}" for each in summary["quality"]["reliability"]} <= texts
+    assert svg.read_bytes() == again.read_bytes()
+    assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_scored(run, trained, pairs_file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    ended = run("score", pairs_file, "-s", trained[0], "--evaluate", "--out", tmp_path / "out.jsonl", "--plot", tmp_path / "plots.svg")
+    assert ended.code == 2
+    assert 'pip install "judgeflow[plots]"' in ended.err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,6 +107,12 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_
         (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{folder}"), "cannot be written: Is a directory"),
         (("score", "{unlabelled}", "--scorer", "{scorer}", "--evaluate"), "no pair has the label a or b"),
         (("score", "{pairs}", "--scorer", "{scorer}", "--evaluate", "--device", "warp"), "device 'warp' cannot be used here"),
+        (
+            ("score", "{pairs}", "-s", "{scorer}", "--out", "{folder}/o", "--plot", "{folder}/p.svg"),
+            "--plot draws what --evaluate measures",
+        ),
+        (("score", "{pairs}", "-s", "{scorer}", "--evaluate", "--plot", "{folder}/p.pdf"), "p.pdf: a plot is written as .svg or .png"),
+        (("score", "{pairs}", "-s", "{scorer}", "--evaluate", "--plot", "{folder}/no/p.svg"), "p.svg: cannot be written"),
         (("train", "{bad}", "--out", "{folder}/new"), "bad.jsonl:2: response_b is missing"),
         (("train", "{pairs}", "--out", "{folder}"), "exists and is no scorer"),
         (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
