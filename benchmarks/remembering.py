@@ -54,6 +54,7 @@ class RememberingNetwork(Network):
 
     @torch.no_grad()
     def embed(self, reading: Reading, most_tokens: int, *, half: bool = False, tell: Tell = ignore) -> Tensor:
+        del half  # a body that is read once is read exactly
         plain = self.embed_plain(reading, most_tokens, tell=tell)
         if self.config.uncertainty != "mc-dropout":
             return plain.unsqueeze(0)
