@@ -104,7 +104,7 @@ def overlap(one: str, other: str) -> float:
     return 2 * (mine & theirs).total() / words if words else 1.0
 
 
-def rate_by_decile(happens: Sequence[bool], acquisition: Sequence[float]) -> list[float]:
+def rate_by_decile(happens: Sequence[bool], acquisition: ArrayLike) -> list[float]:
     """Return how often something happens in each tenth of the pairs, least acquisition first; equal ones in the order given."""
     order: Any = np.argsort(np.asarray(acquisition, dtype=np.float64), kind="stable")
     return [float(part.mean()) if len(part) else float("nan") for part in np.array_split(np.asarray(happens, dtype=np.float64)[order], 10)]

@@ -60,4 +60,4 @@ def _flops(scorer: Any, pairs: list[Any]) -> float:
 
     with FlopCounterMode(display=False) as counter:
         scorer.score(pairs)
-    return counter.get_total_flops() / len(pairs)
+    return float(counter.get_total_flops() / len(pairs))
