@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from judgeflow.cli import INTERRUPTED
 
 if TYPE_CHECKING:
-    from judgeflow.model.train import TrainingReport
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from judgeflow.model.trainer import TrainingReport
+    from judgeflow.model.watch import Observe
+
+_Config = TypeVar("_Config")
+_SCRATCH = "scratch"
+_FLAGS = {"lora_rank": "--lora"}
 
 
 def train(
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records with labels, one JSON object a line.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that the scorer is written to.")],
     backbone: Annotated[
-        str, typer.Option(help="Folder or hub name of a transformers encoder, or scratch: a small one that starts from nothing.")
-    ] = "scratch",
+        str, typer.Option(help="Folder or hub name of a transformers model, or scratch: a small one that starts from nothing.")
+    ] = _SCRATCH,
+    encoder: Annotated[str, typer.Option(help="siamese: read each response alone; concat: both together, in both orders.")] = "siamese",
+    pooling: Annotated[str, typer.Option(help="auto, mean, first or last: which hidden states are the embedding.")] = "auto",
+    surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Add surface features: lengths, lists, overlap, ...")] = False,
+    uncertainty: Annotated[str, typer.Option(help="sngp, mc-dropout, last-layer-laplace, ensemble or none.")] = "sngp",
+    evidence: Annotated[str, typer.Option(help="What uncertainty is built on: context, preference or relative.")] = "context",
+    weights: Annotated[str, typer.Option(help="What a training pair counts there: one, or fisher for p (1 - p).")] = "one",
+    max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
     full: Annotated[
         bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
     ] = None,
+    lora: Annotated[int | None, typer.Option("--lora", metavar="RANK", min=1, help="Train adapters of this rank on the backbone.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3, frozen 5.")] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pairs of one step.")] = 64,
+    micro_batch: Annotated[int | None, typer.Option(min=1, help="Pairs that the backbone reads at a time, where memory is short.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Compute activations again, where memory is short.")
+    ] = False,
     lr: Annotated[float, typer.Option(min=0.0, help="Learning rate of the head.")] = 1e-2,
-    backbone_lr: Annotated[float | None, typer.Option(min=0.0, help="Of the backbone. Default: 3e-3 for scratch, else 3e-5.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
+    backbone_lr: Annotated[
+        float | None, typer.Option(min=0.0, help="Of the backbone. Default: 3e-3 for scratch, 2e-4 with --lora, else 3e-5.")
+    ] = None,
+    schedule: Annotated[str, typer.Option(help="How learning rates fall: cosine, linear or constant.")] = "cosine",
+    dtype: Annotated[str, typer.Option(help="A trained backbone computes in float32, bfloat16, or auto: bfloat16 on a GPU.")] = "auto",
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many evaluations without a better loss, and keep the best weights.")
+    ] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(min=1, metavar="STEPS", help="Steps between evaluations. Default: an epoch, if --patience is given.")
+    ] = None,
     validation_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the prompts that is held out.")] = 0.1,
+    tune: Annotated[bool, typer.Option("--tune", help="Choose the spectral bound and the logit scale before training.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed gives another split, order and start.")] = 0,
+    save_every: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="How often a state to go on from is kept.")] = 60.0,
+    restart: Annotated[bool, typer.Option("--restart", help="Start over, even if an interrupted run could go on.")] = False,
+    metrics: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="Write every step and evaluation there, one JSON object a line.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="Write TensorBoard files there.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch while reading, padding included. Default: 4096, on a GPU 65536.")
@@ -41,52 +77,125 @@ def train(
     Example: judgeflow train pairs.jsonl --backbone ./MiniLM --out scorer
 
     Then judgeflow score pairs.jsonl --scorer scorer, or [scorer] path = "scorer"
-    in judgeflow.toml.
+    in judgeflow.toml. Interrupted or killed, the same command goes on.
     """
+    from contextlib import ExitStack
+
+    from judgeflow.cli.interrupt import asked_to_stop
     from judgeflow.cli.progress import activity
     from judgeflow.cli.records import read_records
+    from judgeflow.errors import UsageError
     from judgeflow.model.checkpoint import check_target
-    from judgeflow.model.config import ModelConfig, TrainingConfig
-    from judgeflow.model.train import SCRATCH
+    from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
     from judgeflow.model.train import train as run
 
     check_target(out)
-    labelled = read_records(pairs, on_bad_record)
-    scratch = backbone == SCRATCH
-    whole = scratch if full is None else full
-    training = TrainingConfig(
+    scratch = backbone == _SCRATCH
+    if lora is not None and scratch:
+        raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
+    whole = scratch or lora is not None if full is None else full
+    if backbone_lr is not None and not whole:
+        raise UsageError("--backbone-lr: a frozen backbone has none; add --full")
+    if tune and uncertainty != "sngp":
+        raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
+    default_lr = 3e-3 if scratch else (3e-5 if lora is None else 2e-4)
+    model = _checked(
+        ModelConfig,
+        encoder=encoder,
+        pooling=pooling,
+        surface=surface,
+        uncertainty=uncertainty,
+        evidence=evidence,
+        weights=weights,
+        max_tokens=max_tokens,
+    )
+    training = _checked(
+        TrainingConfig,
         epochs=(3.0 if whole else 5.0) if epochs is None else epochs,
         batch=batch,
+        micro_batch=micro_batch,
+        gradient_checkpointing=gradient_checkpointing,
         lr=lr,
-        backbone_lr=_backbone_lr(backbone_lr, scratch=scratch) if whole else None,
+        backbone_lr=(default_lr if backbone_lr is None else backbone_lr) if whole else None,
+        lora_rank=lora,
+        schedule=schedule,
+        dtype=dtype,
+        patience=patience,
+        evaluate_every=evaluate_every,
         validation_share=validation_share,
         seed=seed,
     )
+    labelled = read_records(pairs, on_bad_record)
+    told = _Told()
     try:
-        with activity() as progress:
+        with ExitStack() as open_files:
+            observers = [told.observe, *(open_files.enter_context(sink) for sink in _sinks(metrics, tensorboard))]
+            stop = open_files.enter_context(asked_to_stop())
             scorer, report = run(
                 labelled,
                 out,
                 backbone=backbone,
-                model=ModelConfig(max_tokens=max_tokens),
+                model=model,
                 training=training,
+                tuning=TuningConfig() if tune else None,
                 device=device,
                 max_batch_tokens=max_batch_tokens,
-                progress=progress,
+                progress=open_files.enter_context(activity()),
+                observe=_all_of(observers),
+                stop=stop,
+                save_every_s=save_every,
+                restart=restart,
             )
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {out} is as it was before", err=True)
+        typer.echo(f"interrupted: {out} is as it was before; the same command goes on from the last state that was kept", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _print(report, scorer.fingerprint, out, as_json=json)
+    _print(report, scorer.fingerprint, out, told.trials, as_json=json)
 
 
-def _backbone_lr(given: float | None, *, scratch: bool) -> float:
-    if given is not None:
-        return given
-    return 3e-3 if scratch else 3e-5
+def _checked(make: Callable[..., _Config], **values: Any) -> _Config:
+    """Make a config.  Raises `UsageError` that names the option of a value which cannot be."""
+    from judgeflow.errors import UsageError
+
+    try:
+        return make(**values)
+    except ValueError as error:
+        name = str(error).partition(" ")[0]
+        option = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        raise UsageError(f"{option}: {error}") from None
 
 
-def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool) -> None:
+def _sinks(metrics: Path | None, tensorboard: Path | None) -> list[AbstractContextManager[Observe]]:
+    from judgeflow.model.metrics import json_lines
+    from judgeflow.model.metrics import tensorboard as tensorboard_files
+
+    lines = [json_lines(metrics)] if metrics is not None else []
+    return [*lines, tensorboard_files(tensorboard)] if tensorboard is not None else [*lines]
+
+
+def _all_of(observers: Sequence[Observe]) -> Observe:
+    def observe(record: Mapping[str, Any]) -> None:
+        for observer in observers:
+            observer(record)
+
+    return observe
+
+
+class _Told:
+    """Says on stderr what a user should know while training runs, and collects what tuning tried."""
+
+    def __init__(self) -> None:
+        self.trials: list[Mapping[str, Any]] = []
+
+    def observe(self, record: Mapping[str, Any]) -> None:
+        if record["event"] == "resume":
+            typer.echo(f"going on after step {record['step']:,} of an interrupted run; --restart would start over", err=True)
+        elif record["event"] == "restart":
+            typer.echo(f"starting over: there is the state of an interrupted run, but {record['reason']}", err=True)
+        elif record["event"] == "trial":
+            self.trials.append({name: value for name, value in record.items() if name != "event"})
+
+
+def _print(report: TrainingReport, fingerprint: str, out: Path, trials: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     import dataclasses
 
     import orjson
@@ -94,7 +203,7 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool
     from judgeflow.cli.quality import print_table, quality_rows
 
     if as_json:
-        print(orjson.dumps(dataclasses.asdict(report) | {"fingerprint": fingerprint, "out": str(out)}).decode())
+        print(orjson.dumps(dataclasses.asdict(report) | {"fingerprint": fingerprint, "out": str(out), "tuning": trials}).decode())
         return
     cut = f", {report.cut / (report.tokens + report.cut):.1%} of all cut" if report.cut else ""
     rows = [
@@ -102,7 +211,21 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, *, as_json: bool
         ("tokens", f"{report.tokens:,} read{cut}"),
         ("steps", f"{report.steps:,} on {report.device}, {report.seconds:.0f} s in all"),
         *quality_rows(report.validation, of="unseen prompts"),
-        ("known directions, d_eff / D", f"{report.known_share:.3f} (tau {report.prior_precision:.3g})"),
+        *_posterior_rows(report),
         ("temperature, amplitude", f"{report.calibration.temperature:.3g}, {report.calibration.amplitude:.3g}"),
     ]
+    if trials:
+        print_table("tuning", [_trial_row(trial) for trial in trials])
     print_table(f"scorer {fingerprint} in {out}", rows)
+
+
+def _posterior_rows(report: TrainingReport) -> list[tuple[str, str]]:
+    if report.known_share is None:
+        return []
+    return [("known directions, d_eff / D", f"{report.known_share:.3f} (tau {report.prior_precision:.3g})")]
+
+
+def _trial_row(trial: Mapping[str, Any]) -> tuple[str, str]:
+    bound = trial["spectral_bound"]
+    name = "plain model" if bound is None else f"spectral bound {bound:g}"
+    return name, f"accuracy {trial['accuracy']:.3f}, logits ±{trial['logit_std']:.2f}, {trial['seconds']:.0f} s"

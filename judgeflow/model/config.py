@@ -11,6 +11,8 @@ Pooling = Literal["auto", "mean", "first", "last"]
 UncertaintyKind = Literal["sngp", "mc-dropout", "last-layer-laplace", "ensemble", "none"]
 Evidence = Literal["context", "preference", "relative"]
 Weights = Literal["one", "fisher"]
+Schedule = Literal["cosine", "linear", "constant"]
+DType = Literal["auto", "float32", "bfloat16"]
 
 UNCERTAINTIES: tuple[UncertaintyKind, ...] = get_args(UncertaintyKind)
 
@@ -105,8 +107,16 @@ class TrainingConfig:
     """How a scorer is trained.
 
     A `batch` counts pairs; `lr` is the head's learning rate and `backbone_lr` the body's (None: the body stays as it is).  Both
-    warm up over `warmup` of all steps and then fall to 0 along a cosine.  `precision_pairs` of the training pairs, at most, make
-    up the posterior precision.
+    warm up over `warmup` of all steps and then follow `schedule`: fall to 0 along a cosine or a line, or stay.
+
+    The body reads the texts of `micro_batch` pairs at a time (None: of all), which bounds memory and changes no gradient;
+    `gradient_checkpointing` keeps one layer's activations at a time.  Both read twice what they do not keep.  `dtype` is what a trained
+    body computes in; "auto" is bfloat16 on a GPU.  With `lora_rank` the body learns by low-rank adapters, which are merged into it.
+
+    Every `evaluate_every` steps (None: once an epoch, if `patience` is set) the loss on the held-out pairs is measured.  After
+    `patience` measurements without improvement training stops; the best weights are kept, also if it never stops early.
+
+    `precision_pairs` of the training pairs, at most, make up the posterior precision.
     """
 
     epochs: float = 3.0
@@ -115,7 +125,52 @@ class TrainingConfig:
     backbone_lr: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.1
+    schedule: Schedule = "cosine"
     clip: float = 1.0
+    micro_batch: int | None = None
+    gradient_checkpointing: bool = False
+    dtype: DType = "auto"
+    lora_rank: int | None = None
+    patience: int | None = None
+    evaluate_every: int | None = None
     validation_share: float = 0.1
     precision_pairs: int = 20_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value!r}; a positive number is expected")
+        for name, choices in (("schedule", get_args(Schedule)), ("dtype", get_args(DType))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; one of {', '.join(choices)} is expected")
+        if self.backbone_lr is None:
+            for name in ("micro_batch", "gradient_checkpointing", "lora_rank"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for a body that is trained; this one is frozen")
+
+    @property
+    def trains_body(self) -> bool:
+        """Whether the body learns, or its head only."""
+        return self.backbone_lr is not None
+
+
+_POSITIVE = ("epochs", "batch", "clip", "micro_batch", "lora_rank", "patience", "evaluate_every", "precision_pairs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningConfig:
+    """What `tune` tries: spectral bounds in `grid`, and how much accuracy below the plain model's is good enough.
+
+    `tolerance` is a share of pairs; None is one standard error of the plain model's accuracy.
+    """
+
+    grid: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.grid or min(self.grid) <= 0:
+            raise ValueError(f"grid is {self.grid!r}; positive numbers are expected")
+        if self.tolerance is not None and self.tolerance < 0:
+            raise ValueError(f"tolerance is {self.tolerance!r}; 0 or more is expected")

@@ -49,6 +49,15 @@ def split_by_prompt(pairs: Sequence[Pair], share: float, seed: int) -> tuple[lis
     return training, validation
 
 
+def halves_by_prompt(pairs: Sequence[Pair], seed: int) -> list[bool]:
+    """Return which half each pair belongs to: all pairs of a prompt to one, half the prompts to each, by the seed and the prompts alone."""
+    hashes = [prompt_hash(pair.prompt) for pair in pairs]
+    prompts = sorted(set(hashes))
+    random.Random(seed).shuffle(prompts)  # noqa: S311  # a split, not a secret
+    first = set(prompts[: len(prompts) // 2])
+    return [key in first for key in hashes]
+
+
 def strength(pair: Pair) -> float:
     """Return how much a pair's label counts in the loss: its `strength`, 1 without.  Raises `UsageError` for what is no such number."""
     value = pair.metadata.get("strength", 1.0)

@@ -75,6 +75,30 @@ class SurfaceTerm(nn.Module):
         return ((features - self.mean) / self.deviation).clamp(-_FURTHEST, _FURTHEST)
 
 
+class Standardise(nn.Module):
+    """x to (x - mean) / deviation: by running statistics while training, by exact ones after `settle`."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise `x`, batch x width."""
+        if self.training:
+            # New tensors, not in place: see BoundedLinear.
+            self.mean = torch.lerp(self.mean, x.detach().mean(0), _MOMENTUM)
+            self.variance = torch.lerp(self.variance, x.detach().var(0, correction=0), _MOMENTUM).clamp(min=_SMALLEST_VARIANCE)
+        return (x - self.mean) * torch.rsqrt(self.variance)
+
+    def settle(self, x: Tensor) -> None:
+        """Standardise by these, n x width."""
+        self.mean, self.variance = x.mean(0), x.var(0, correction=0).clamp(min=_SMALLEST_VARIANCE)
+
+
 def surface_width(config: ModelConfig) -> int:
     """Return how many surface features a response has in a model of this config."""
     return len(SURFACE_NAMES) if config.surface else 0
@@ -88,9 +112,6 @@ class SiameseHead(nn.Module):
     An embedding ends with its response's surface features f, where there are any.
     """
 
-    mean: Tensor
-    variance: Tensor
-
     def __init__(self, width: int, config: ModelConfig) -> None:
         super().__init__()
         self.difference = BoundedLinear(width, config.projection, config.spectral_bound)
@@ -100,17 +121,13 @@ class SiameseHead(nn.Module):
         )
         self.beta = nn.Parameter(torch.zeros(config.features))
         self.surface = SurfaceTerm(surface_width(config))
+        self.standardise = Standardise(config.projection)
         self.scale = config.logit_scale
-        self.register_buffer("mean", torch.zeros(config.projection))
-        self.register_buffer("variance", torch.ones(config.projection))
         self._width = width
 
     def views(self, first: Tensor, second: Tensor) -> list[Judged]:
         (first, first_surface), (second, second_surface) = self._parts(first), self._parts(second)
-        raw = self.context((first + second) / 2)
-        if self.training:
-            self._follow(raw.detach())
-        context = (raw - self.mean) * torch.rsqrt(self.variance)
+        context = self.standardise(self.context((first + second) / 2))
         phi = self.features(context, self.difference(first - second))
         logit = self.scale * (phi @ self.beta) + self.surface(first_surface, second_surface)
         return [Judged(logit, phi, context)]
@@ -122,27 +139,23 @@ class SiameseHead(nn.Module):
         self.difference.settle()
         self.context.settle()
         self.eval()
-        raw = self.context((self._parts(first)[0] + self._parts(second)[0]) / 2)
-        self.mean, self.variance = raw.mean(0), raw.var(0, correction=0).clamp(min=_SMALLEST_VARIANCE)
+        self.standardise.settle(self.context((self._parts(first)[0] + self._parts(second)[0]) / 2))
 
     def _parts(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         return embeddings[:, : self._width], embeddings[:, self._width :]
-
-    def _follow(self, raw: Tensor) -> None:
-        # New tensors, not in place: see BoundedLinear.
-        self.mean = torch.lerp(self.mean, raw.mean(0), _MOMENTUM)
-        self.variance = torch.lerp(self.variance, raw.var(0, correction=0), _MOMENTUM).clamp(min=_SMALLEST_VARIANCE)
 
 
 class ConcatHead(nn.Module):
     """g = scale * beta . phi(z) + w . (f_1 - f_2) with z = W h + b: the paper's head, over an embedding h of both responses.
 
-    W is bounded (`BoundedLinear`).  The kernel's length scale is fixed by the distances between z before training.
+    W is bounded (`BoundedLinear`).  z is standardised, or a body that is being trained would grow out of the kernel's length scale, which
+    is fixed by the distances between z before training.
     """
 
     def __init__(self, width: int, config: ModelConfig) -> None:
         super().__init__()
         self.projection = BoundedLinear(width, config.projection, config.spectral_bound, bias=True)
+        self.standardise = Standardise(config.projection)
         self.features = ContextFeatures(config.projection, config.features, 1.0)
         self.beta = nn.Parameter(torch.zeros(config.features))
         self.surface = SurfaceTerm(surface_width(config))
@@ -155,19 +168,24 @@ class ConcatHead(nn.Module):
 
     def _judge(self, embeddings: Tensor) -> Judged:
         surface = embeddings[:, self._width :]
-        z = self.projection(embeddings[:, : self._width])
+        z = self.standardise(self._projected(embeddings))
         phi = self.features(z)
         return Judged(self.scale * (phi @ self.beta) + self.surface(*surface.chunk(2, dim=1)), phi, z)
 
     def prepare(self, first: Tensor, second: Tensor) -> None:
         self.surface.prepare(torch.cat([*first[:, self._width :].chunk(2, dim=1)]))
-        z = self.projection(torch.cat([first, second])[:, : self._width])
-        self.features.rescale(self._length_scale * median_distance(z))
+        z = self._projected(torch.cat([first, second]))
+        self.standardise.settle(z)
+        self.features.rescale(self._length_scale * median_distance(self.standardise(z)))
 
     def settle(self, first: Tensor, second: Tensor) -> None:
-        del first, second  # nothing here is standardised by the data
         self.projection.settle()
         self.eval()
+        self.standardise.settle(self._projected(torch.cat([first, second])))
+
+    def _projected(self, embeddings: Tensor) -> Tensor:
+        z: Tensor = self.projection(embeddings[:, : self._width])
+        return z
 
 
 class LinearHead(nn.Module):

@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from judgeflow.model.config import UNCERTAINTIES, ModelConfig, TrainingConfig, UncertaintyKind
 from judgeflow.model.scorer import SngpScorer
-from judgeflow.model.train import SCRATCH, Progress, TrainingReport, silent, train
+from judgeflow.model.train import SCRATCH, train
+from judgeflow.model.trainer import TrainingReport
+from judgeflow.model.watch import Progress, silent
 from judgeflow.types import Pair
 
 COUNTED_PAIRS = 64

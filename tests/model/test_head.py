@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from judgeflow.model.config import ModelConfig
-from judgeflow.model.preference import ConcatHead, Judged, LinearHead, SiameseHead, SurfaceTerm, make_head, median_distance, surface_width
+from judgeflow.model.preference import (
+    ConcatHead,
+    Judged,
+    LinearHead,
+    SiameseHead,
+    Standardise,
+    SurfaceTerm,
+    make_head,
+    median_distance,
+    surface_width,
+)
 from judgeflow.model.random_features import ContextFeatures, OddFeatures
 from judgeflow.model.spectral import BoundedLinear
 from judgeflow.model.uncertainty import ContextVariance, FeatureVariance
@@ -119,9 +129,12 @@ def test_a_concat_head_tells_both_orders_in_the_order_of_the_pair(config):
 
 def test_the_concat_head_is_the_papers_formula():
     head = with_random_weights(ConcatHead(12, replace(TINY, encoder="concat", logit_scale=1.0)))
-    h = torch.randn(5, 12)
-    head.prepare(h, h)
+    h = torch.randn(50, 12)
+    with torch.no_grad():
+        head.prepare(h, h)
+        head.settle(h, h)
     z = h.double() @ head.projection.weight.double().T + head.projection.bias.double()
+    z = (z - z.mean(0)) / z.std(0, correction=0)
     phi = math.sqrt(2 / 64) * torch.cos(z @ head.features.frequencies.double().T + head.features.phases.double())
     judged = head.views(h, h)[0]
     assert torch.allclose(judged.features.double(), phi, atol=1e-5)
@@ -131,9 +144,22 @@ def test_the_concat_head_is_the_papers_formula():
 def test_the_concat_kernels_length_scale_is_the_median_distance():
     head = ConcatHead(12, replace(TINY, encoder="concat", features=4096, length_scale=2.0))
     h = 5 * torch.randn(200, 12)
-    head.prepare(h, h)
-    z = head.projection(h)
+    with torch.no_grad():
+        head.prepare(h, h)
+        z = head.standardise(head.projection(h))
     assert float(head.features.frequencies.std()) == pytest.approx(1 / (2 * median_distance(torch.cat([z, z]))), rel=0.02)
+
+
+def test_standardised_values_have_no_mean_and_unit_variance_over_what_settled_them_and_follow_training_before():
+    data = 3.0 + 2.0 * torch.randn(400, 5)
+    standardise = Standardise(5)
+    for batch in data.repeat(3, 1).split(20):
+        followed = standardise(batch)
+    assert float(followed.mean()) == pytest.approx(0.0, abs=0.3)
+    standardise.eval()
+    standardise.settle(data)
+    assert torch.allclose(standardise(data).mean(0), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(standardise(data).std(0, correction=0), torch.ones(5), atol=1e-5)
 
 
 def test_the_surface_term_is_standardised_and_outliers_count_no_more_than_five_deviations():

@@ -16,7 +16,8 @@ from judgeflow.model.network import Network
 from judgeflow.model.reading import Reader
 from judgeflow.model.scorer import SngpScorer
 from judgeflow.model.scratch import character_tokenizer, small_bert
-from judgeflow.model.train import Trainer, train
+from judgeflow.model.train import train
+from judgeflow.model.trainer import Trainer, gather
 from judgeflow.types import Pair
 
 
@@ -170,4 +171,4 @@ def test_a_training_step_that_does_not_fit_into_memory_says_what_to_change(learn
     layout = Layout(tokenizer, 48)
     network = Network([SmallMemory(small_bert(len(tokenizer), 48))], layout.padding, SMALL)
     with pytest.raises(UsageError, match="smaller --batch or --max-tokens"):
-        Trainer(network, Reader(layout, SMALL), QUICK, 4096).run(learned[:200])
+        Trainer(network, QUICK, 4096).run(gather(learned[:200], Reader(layout, SMALL), SMALL, QUICK))

@@ -1,7 +1,9 @@
 """`judgeflow train`, `judgeflow score`, and a scheduler whose configuration names what they made."""
 
+import os
+import signal
 import sys
-from dataclasses import dataclass
+import threading
 from xml.etree import ElementTree as ET
 
 import orjson
@@ -9,34 +11,11 @@ import pytest
 
 from judgeflow import Scheduler, load_config
 from judgeflow.build import build_scheduler
-from judgeflow.cli import main
+from judgeflow.cli.interrupt import asked_to_stop
 from judgeflow.errors import ConfigurationError
+from judgeflow.model.checkpoint import read_summary
 from judgeflow.testing import FakeJudge
 from judgeflow.testing.pairs import pair_lines
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run one command line in this process."""
-
-    def command(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["judgeflow", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return Ended(code, printed.out, printed.err)
-
-    return command
 
 
 @pytest.fixture
@@ -50,16 +29,16 @@ def small_training(pairs, out):
     return ("train", pairs, "--out", out, "--max-tokens", "48", "--epochs", "1", "--device", "cpu")
 
 
-def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_file, tmp_path):
+def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run_cli, pairs_file, tmp_path):
     out = tmp_path / "scorer"
-    trained = run(*small_training(pairs_file, out))
+    trained = run_cli(*small_training(pairs_file, out))
     assert trained.code == 0
     assert all(
         name in trained.out
         for name in ("accuracy on unseen prompts", "expected calibration error", "AUROC against errors", "known directions, d_eff / D")
     )
     scores = tmp_path / "scores.jsonl"
-    scored = run("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
+    scored = run_cli("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
     assert scored.code == 0
     assert all(
         name in scored.out for name in ("AUROC against errors", "Brier score", "gain in points, 20% judged", "gain in points, 40% judged")
@@ -70,19 +49,21 @@ def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run, pairs_fil
     assert all(record["uncertainty"] >= 1 for record in records)
 
 
-def test_the_reports_of_train_and_score_are_json_on_demand(run, pairs_file, tmp_path):
+def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, tmp_path):
     out = tmp_path / "scorer"
-    report = orjson.loads(run(*small_training(pairs_file, out), "--json").out)
-    summary = orjson.loads(run("score", pairs_file, "-s", out, "--evaluate", "--json", "--device", "cpu").out)
+    report = orjson.loads(run_cli(*small_training(pairs_file, out), "--json").out)
+    summary = orjson.loads(run_cli("score", pairs_file, "-s", out, "--evaluate", "--json", "--device", "cpu").out)
     assert report["fingerprint"] == summary["scorer"]
     assert report["validation"].keys() == summary["quality"].keys()
     assert summary["pairs"] == summary["quality"]["pairs"] == 600
 
 
-def test_score_draws_what_it_measures_as_svg_and_as_png(run, trained, pairs_file, tmp_path):
+def test_score_draws_what_it_measures_as_svg_and_as_png(run_cli, trained, pairs_file, tmp_path):
     svg, again, png = tmp_path / "plots.svg", tmp_path / "again.svg", tmp_path / "plots.PNG"
     for path in (svg, again, png):
-        summary = orjson.loads(run("score", pairs_file, "-s", trained[0], "--evaluate", "--plot", path, "--json", "--device", "cpu").out)
+        summary = orjson.loads(
+            run_cli("score", pairs_file, "-s", trained[0], "--evaluate", "--plot", path, "--json", "--device", "cpu").out
+        )
         assert summary["plot"] == str(path)
     texts = {text.text for text in ET.fromstring(svg.read_bytes()).iter("{http://www.w3.org/2000/svg}text")}
     assert {"The scorer on 600 labelled pairs", "random", "error", "uncertainty", "margin", "pairs judged, %"} <= texts
@@ -91,9 +72,9 @@ def test_score_draws_what_it_measures_as_svg_and_as_png(run, trained, pairs_file
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_scored(run, trained, pairs_file, tmp_path, monkeypatch):
+def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_scored(run_cli, trained, pairs_file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    ended = run("score", pairs_file, "-s", trained[0], "--evaluate", "--out", tmp_path / "out.jsonl", "--plot", tmp_path / "plots.svg")
+    ended = run_cli("score", pairs_file, "-s", trained[0], "--evaluate", "--out", tmp_path / "out.jsonl", "--plot", tmp_path / "plots.svg")
     assert ended.code == 2
     assert 'pip install "judgeflow[plots]"' in ended.err
     assert not (tmp_path / "out.jsonl").exists()
@@ -118,16 +99,33 @@ def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_score
         (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
         (("train", "{ties}", "--out", "{folder}/new"), "all 2 labels are ties"),
         (("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}"), "the folder has no config.json"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--encoder", "odd"),
+            "--encoder: encoder is 'odd'; one of siamese, concat is expected",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--schedule", "steep"), "--schedule: schedule is 'steep'"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--frozen", "--micro-batch", "4"), "--micro-batch: micro_batch is for a body"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--lora", "4"), "--lora: a backbone from scratch has nothing to adapt"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}", "--frozen", "--lora", "4"),
+            "--lora: lora_rank is for a body that is trained",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--frozen", "--backbone-lr", "1"), "--backbone-lr: a frozen backbone has none"),
+        (
+            ("train", "{pairs}", "--out", "{folder}/new", "--tune", "--uncertainty", "none"),
+            "--tune: uncertainty none has no spectral bound",
+        ),
+        (("train", "{pairs}", "--out", "{folder}/new", "--metrics", "{folder}"), "cannot be written: Is a directory"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(run, trained, pairs_file, tmp_path, arguments, message):
+def test_a_mistake_is_one_message_and_exit_code_2(run_cli, trained, pairs_file, tmp_path, arguments, message):
     record = '{"prompt": "p%d", "response_a": "a", "response_b": "b"%s}\n'
     (tmp_path / "unlabelled.jsonl").write_text(record % (1, "") + record % (2, ""))
     (tmp_path / "ties.jsonl").write_text(record % (1, ', "label": "tie"') + record % (2, ', "label": "tie"'))
     (tmp_path / "bad.jsonl").write_text(record % (1, "") + '{"prompt": "p", "response_a": "a"}\n')
     places = {name: tmp_path / f"{name}.jsonl" for name in ("unlabelled", "ties", "bad")}
     places |= {"pairs": pairs_file, "scorer": trained[0], "folder": tmp_path}
-    ended = run(*(argument.format(**places) for argument in arguments))
+    ended = run_cli(*(argument.format(**places) for argument in arguments))
     assert ended.code == 2
     assert message in ended.err
     assert "Traceback" not in ended.err
@@ -177,9 +175,9 @@ async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, 
     assert judge.statistics.requests == 0
 
 
-async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run, pairs_file):
+async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run_cli, pairs_file):
     monkeypatch.chdir(tmp_path)
-    run(*small_training(pairs_file, tmp_path / "other"))
+    run_cli(*small_training(pairs_file, tmp_path / "other"))
     async with FakeJudge() as judge:
         one = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
         other = build_scheduler(load_config(write_config(tmp_path, tmp_path / "other", judge)))
@@ -192,3 +190,61 @@ async def test_a_scorer_that_is_not_there_stops_before_anything_is_opened(tmp_pa
     with pytest.raises(ConfigurationError, match="nowhere: not a scorer"):
         Scheduler.from_config(path)
     assert not (tmp_path / "judgeflow.db").exists()
+
+
+def test_every_option_of_training_reaches_the_checkpoint(run_cli, pairs_file, tmp_path):
+    out, metrics = tmp_path / "scorer", tmp_path / "metrics.jsonl"
+    options = ("--encoder", "concat", "--uncertainty", "last-layer-laplace", "--surface", "--pooling", "first", "--evidence", "relative")
+    options += ("--weights", "fisher", "--schedule", "linear", "--micro-batch", "8", "--gradient-checkpointing", "--dtype", "float32")
+    options += ("--patience", "9", "--evaluate-every", "4", "--epochs", "0.5", "--metrics", metrics, "--tensorboard", tmp_path / "board")
+    ended = run_cli(*small_training(pairs_file, out), *options)
+    assert ended.code == 0, ended.err
+    summary = read_summary(out)
+    model, training = summary["model"], summary["training"]
+    assert (model["encoder"], model["uncertainty"], model["surface"], model["pooling"]) == ("concat", "last-layer-laplace", True, "first")
+    assert (model["evidence"], model["weights"]) == ("relative", "fisher")
+    assert (training["schedule"], training["micro_batch"], training["gradient_checkpointing"]) == ("linear", 8, True)
+    assert (training["dtype"], training["patience"], training["evaluate_every"]) == ("float32", 9, 4)
+    events = [orjson.loads(line)["event"] for line in metrics.read_bytes().splitlines()]
+    assert {name: events.count(name) for name in set(events)} == {"step": training["steps"], "evaluation": 1, "final": 1}
+    assert list((tmp_path / "board").iterdir())
+
+
+def test_tuning_prints_what_it_tried(run_cli, pairs_file, tmp_path):
+    ended = run_cli(*small_training(pairs_file, tmp_path / "scorer"), "--epochs", "0.2", "--tune")
+    assert ended.code == 0, ended.err
+    assert "plain model" in ended.out
+    assert "spectral bound 0.5" in ended.out
+
+
+def test_training_stops_at_a_signal_and_the_same_command_goes_on(run_cli, pairs_file, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def interrupt():
+        with pipe.open("rb") as records:
+            records.readline()
+            signal.raise_signal(signal.SIGTERM)
+            records.read()
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    command = small_training(pairs_file, tmp_path / "scorer")
+    ended = run_cli(*command, "--metrics", pipe)
+    sender.join()
+    assert ended.code == 130
+    assert "stopping after this step" in ended.err
+    assert "is as it was before; the same command goes on" in ended.err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (tmp_path / "scorer").exists()
+    assert "going on after step" in run_cli(*command).err
+    assert (tmp_path / "scorer").is_dir()
+
+
+def test_a_second_signal_stops_at_once():
+    with asked_to_stop() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from judgeflow.cli.demo.judge import REQUESTS_PER_WINDOW, WINDOW_S, LocalJudge, 
 from judgeflow.cli.demo.score import ArmScore, score_arm
 from judgeflow.cli.demo.tasks import routed_pairs, training_pairs
 from judgeflow.errors import UsageError
-from judgeflow.model.train import TrainingReport
+from judgeflow.model.trainer import TrainingReport
 from judgeflow.testing.pairs import pair_lines
 from judgeflow.types import Pair, StepResult
 

@@ -1,0 +1,31 @@
+"""Ctrl-C and SIGTERM for work that is to stop where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Yield whether SIGINT or SIGTERM has come since; a second one raises `KeyboardInterrupt` wherever the work is."""
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        del number, frame
+        if came:
+            raise KeyboardInterrupt
+        came = True
+        typer.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
