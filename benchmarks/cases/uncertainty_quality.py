@@ -96,12 +96,13 @@ class Bench:
 
         from judgeflow.model.config import ModelConfig, TrainingConfig
         from judgeflow.model.scorer import CPU_BATCH_TOKENS, SngpScorer
-        from judgeflow.model.train import Trainer
+        from judgeflow.model.trainer import Trainer, gather
 
         torch.manual_seed(seed)
         config = ModelConfig(uncertainty=kind, max_tokens=MAX_TOKENS, **MODEL)  # type: ignore[arg-type]  # a name from this file
         network = RememberingNetwork(self._body, self._reader.layout.padding, config, self._hidden)
-        report = Trainer(network, self._reader, TrainingConfig(seed=seed, **TRAINING), CPU_BATCH_TOKENS).run(pairs)
+        settings = TrainingConfig(seed=seed, **TRAINING)
+        report = Trainer(network, settings, CPU_BATCH_TOKENS).run(gather(pairs, self._reader, config, settings))
         return SngpScorer(network, self._reader, report.calibration, name=kind)
 
 
