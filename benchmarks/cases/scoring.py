@@ -8,20 +8,19 @@ compares six pairs for every four rows, as a step of groups of four does.
 from __future__ import annotations
 
 import asyncio
-import random
 import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from benchmarks.bodies import make_scorer, random_groups
 from benchmarks.runner import Goal, interleaved_medians
 
 SIZE = 16
 """Groups of four responses; six pairs each."""
 
 ROUNDS = 3
-RESPONSES = 4
 
 GOALS = {"time_vs_body": Goal("<=", 1.02), "loop_lag_p99_ms": Goal("<=", 50.0)}
 
@@ -31,13 +30,13 @@ def measure(size: int, seed: int) -> dict[str, float]:
     import torch
 
     torch.manual_seed(seed)
-    groups, scorer = _groups(size, seed), _scorer()
+    groups, scorer = random_groups(size, seed), make_scorer()
     pairs = [pair for group in groups for pair in group.pairs()]
-    texts = [(group.prompt, response) for group in groups for response in group.responses]
-    network, layout, most = scorer._network, scorer._layout, scorer._most_tokens  # noqa: SLF001  # the parts are timed apart
-    medians = interleaved_medians({"body": lambda: network.embed(layout.rows(texts), most), "score": lambda: scorer.score(pairs)}, ROUNDS)
+    texts = [(group.prompt, (response,)) for group in groups for response in group.responses]
+    network, reader, most = scorer._network, scorer._reader, scorer._most_tokens  # noqa: SLF001  # the parts are timed apart
+    medians = interleaved_medians({"body": lambda: network.embed(reader.read(texts), most), "score": lambda: scorer.score(pairs)}, ROUNDS)
     lags = asyncio.run(_lags_while(lambda: scorer.score(pairs)))
-    rows = layout.rows(texts)
+    rows = reader.read(texts).rows
     return {
         "time_vs_body": medians["score"] / medians["body"],
         "pairs_per_second": len(pairs) / medians["score"],
@@ -45,31 +44,6 @@ def measure(size: int, seed: int) -> dict[str, float]:
         "loop_lag_p99_ms": 1000 * _quantile(lags, 0.99),
         "loop_lag_median_ms": 1000 * statistics.median(lags),
     }
-
-
-def _groups(count: int, seed: int) -> list[Any]:
-    from judgeflow import Group
-
-    dice = random.Random(seed)
-
-    def words(low: int, high: int) -> str:
-        return "".join(dice.choice("abcdefghij") for _ in range(dice.randint(low, high)))
-
-    return [Group(id=str(n), prompt=words(20, 80), responses=tuple(words(40, 200) for _ in range(RESPONSES))) for n in range(count)]
-
-
-def _scorer() -> Any:
-    from judgeflow.model.calibration import Calibration
-    from judgeflow.model.config import ModelConfig
-    from judgeflow.model.encoder import Layout
-    from judgeflow.model.network import Network
-    from judgeflow.model.scorer import SngpScorer
-    from judgeflow.model.scratch import character_tokenizer, small_bert
-
-    tokenizer = character_tokenizer(["abcdefghij"], 512)
-    body = small_bert(30_000, 512, layers=6, width=384, heads=12)
-    layout = Layout(tokenizer, 512)
-    return SngpScorer(Network(body, layout.padding, ModelConfig()), layout, Calibration(), name="benchmark")
 
 
 async def _lags_while(work: Any) -> list[float]:

@@ -1,0 +1,94 @@
+"""Contenders side by side: a fresh process each, and rounds that alternate between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+_ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A contender that is ready: what a round runs, and figures that need no clock."""
+
+    run: Callable[[], object]
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A function named "module:function", and its keyword arguments (what JSON can hold).
+
+    It prepares itself and returns what a round runs: a function without arguments, or `Prepared`.
+    """
+
+    function: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a contender did: median seconds of a round, and the figures that it gave when it was ready."""
+
+    seconds: float
+    facts: Mapping[str, float]
+
+
+def contest(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Result]:
+    """Return what every contender did in `rounds`, after one round to warm up.
+
+    One works at a time, with a thread for every core, while the others sleep in a read; they are prepared one after the other too.
+    Raises `RuntimeError` naming a contender that ends early.
+    """
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(_start(name, contender)) for name, contender in contenders.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        for _ in range(rounds + 1):
+            for name, worker in workers.items():
+                seconds[name].append(worker.round())
+        return {name: Result(seconds=statistics.median(seconds[name][1:]), facts=worker.facts) for name, worker in workers.items()}
+
+
+@contextmanager
+def _start(name: str, contender: Contender) -> Iterator[_Worker]:
+    """Start a process that ends with the block."""
+    command = [sys.executable, "-m", "benchmarks.worker", contender.function, json.dumps(dict(contender.arguments))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
+        try:
+            yield _Worker(name, process)
+        finally:
+            process.kill()
+
+
+class _Worker:
+    """The process of one contender, once it is ready."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str]) -> None:
+        self._name = name
+        self._process = process
+        self.facts: Mapping[str, float] = self._answer()
+
+    def round(self) -> float:
+        """Have it run once and return the seconds it took, by its own clock."""
+        assert self._process.stdin is not None  # for the type checker
+        self._process.stdin.write("go\n")
+        return float(self._answer()["seconds"])
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None  # for the type checker
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"contender {self._name} ended with exit status {self._process.wait()}; its error stands above")
+        answer: dict[str, float] = json.loads(line)
+        return answer

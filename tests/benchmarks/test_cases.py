@@ -1,0 +1,39 @@
+"""Every case runs at its smallest size and gives the figures that are relied on."""
+
+import math
+
+import pytest
+
+from benchmarks.runner import Finding, Skipped, case_names, load
+
+FIGURES = {
+    "uncertainty_cost": {"time_vs_plain", "mc_dropout_time_vs_plain", "ensemble_time_vs_plain"},
+    "group_scoring": {"time_vs_paper_1024", "time_vs_paper_4096", "accuracy_minus_concat"},
+    "uncertainty_quality": {
+        "heldout_accuracy",
+        "heldout_error_auroc",
+        "gain_at_20",
+        "gain_at_20_low",
+        "gain_at_40",
+        "gain_at_40_low",
+        "gain_over_margin_at_20",
+        "gain_over_margin_at_20_low",
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", case_names())
+def test_a_case_gives_its_figures(name):
+    case = load(name)
+    try:
+        found = case.measure(1, 0)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+    figures = found.figures if isinstance(found, Finding) else found
+    assert FIGURES.get(name, set()) | set(case.GOALS) <= set(figures)
+    assert all(math.isfinite(figure) for figure in figures.values())
+
+
+def test_every_fixed_case_is_there():
+    assert set(FIGURES) <= set(case_names())
