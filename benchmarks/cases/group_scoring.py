@@ -5,10 +5,10 @@ sides alike.  Ours reads each response once.  The paper's reads every pair in bo
 for each batch, as its authors' released code does.  Both read the same texts with the same tokenizer and row length, in batches of similar
 length and at most 4096 tokens, with bodies of one shape (22M parameters, random weights), in single precision, from text to preference.
 
-Accuracies are of siamese and concat scorers trained from scratch on the demo's tasks (same pairs, steps and seed) and measured on routed
-pairs, three in ten of them of families that neither has seen.  A concat encoder has to find out by itself that order does not matter, and
-these steps are too few for one that starts from random weights: its accuracy stays near chance, and the difference is one in what a
-small budget teaches, not in what the encoders can do.
+Accuracies are of siamese and concat scorers trained from scratch on the demo's tasks (same pairs, steps and seed, each with the body's
+learning rate that `judgeflow train` takes for it) and measured on routed pairs, three in ten of them of families that neither has seen.
+A concat encoder has to find out by itself that order does not matter; the difference is one in what a small budget teaches from random
+weights, not in what the encoders can do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GOALS = {"time_vs_paper_4096": Goal("<=", 0.36)}
 ROUNDS = 2
 LEARNED_PER_PROMPT, MOST_LEARNED = 2500, 20_000
 ROUTED = 1500
-ROW = 64
+ROW = 96
 PRIOR_PRECISION = 1e-3
 
 
@@ -145,12 +145,14 @@ def learned_accuracy(encoder: str, count: int, seed: int) -> float:
     """Train a scorer with this encoder on `count` pairs of the demo's tasks and return its accuracy on routed ones."""
     from benchmarks.statistics import credit
     from judgeflow.cli.demo.tasks import routed_pairs, training_pairs
+    from judgeflow.cli.recipes import choose_recipe
     from judgeflow.model.config import ModelConfig, TrainingConfig
     from judgeflow.model.train import train
 
     learned = training_pairs(count, seed)
     routed = routed_pairs(ROUTED, seed + 1, without={pair.prompt for pair in learned})
-    settings = TrainingConfig(epochs=1.0, backbone_lr=3e-3, validation_share=0.05, precision_pairs=6000, seed=seed)
+    recipe = choose_recipe(scratch=True, trained=True, lora=False, surface=False, concat=encoder == "concat")
+    settings = TrainingConfig(epochs=1.0, backbone_lr=recipe.backbone_lr, validation_share=0.05, precision_pairs=6000, seed=seed)
     with TemporaryDirectory() as folder:
         model = ModelConfig(encoder=encoder, max_tokens=ROW)  # type: ignore[arg-type]  # a name from this file
         scorer, _ = train(learned, Path(folder) / "scorer", model=model, training=settings, device="cpu")
