@@ -78,7 +78,13 @@ def build_scorer(settings: Config) -> Scorer | None:
     from judgeflow.model.scorer import SngpScorer  # torch: seconds that only those who score pay
 
     wanted = settings.scorer
-    return SngpScorer.load(settings.path(wanted.path), device=wanted.device, dtype=wanted.dtype, max_batch_tokens=wanted.max_batch_tokens)
+    return SngpScorer.load(
+        settings.path(wanted.path),
+        device=wanted.device,
+        dtype=wanted.dtype,
+        max_batch_tokens=wanted.max_batch_tokens,
+        compiled=wanted.compile,
+    )
 
 
 def build_judge(settings: Config) -> HttpJudge:

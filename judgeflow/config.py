@@ -59,6 +59,7 @@ class ScorerConfig(_Section):
     max_batch_tokens: int | None = Field(
         None, ge=1, description="tokens of one batch, padding included; bounds memory; default 4096, on a GPU 65536"
     )
+    compile: bool = Field(False, description="run the body through torch.compile: slow at the first step, faster later, on a GPU above all")
 
 
 class JudgeConfig(_Section):

@@ -45,6 +45,7 @@ def score(
     from judgeflow.cli.progress import activity
     from judgeflow.cli.records import read_records
     from judgeflow.errors import UsageError
+    from judgeflow.model.checkpoint import read_summary
     from judgeflow.model.scorer import SngpScorer
 
     if out is None and not evaluate:
@@ -67,7 +68,8 @@ def score(
     found = _quality(records, preferences) if evaluate else None
     if found is not None and plot is not None:
         write_plots(found, plot)
-    _report(len(records), model, seconds, found, written={"out": out, "plot": plot}, as_json=json)
+    trained = read_summary(scorer)["training"]
+    _report(len(records), model, seconds, found, trained=trained, written={"out": out, "plot": plot}, as_json=json)
 
 
 def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) -> None:
@@ -85,7 +87,14 @@ def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) 
 
 
 def _report(
-    pairs: int, model: SngpScorer, seconds: float, found: Quality | None, *, written: Mapping[str, Path | None], as_json: bool
+    pairs: int,
+    model: SngpScorer,
+    seconds: float,
+    found: Quality | None,
+    *,
+    trained: Mapping[str, Any],
+    written: Mapping[str, Path | None],
+    as_json: bool,
 ) -> None:
     import dataclasses
 
@@ -97,14 +106,23 @@ def _report(
     if as_json:
         record: dict[str, Any] = {"scorer": model.fingerprint, "pairs": pairs, "device": model.device, "seconds": seconds, **seen}
         record |= {name: None if path is None else str(path) for name, path in written.items()}
-        print(orjson.dumps(record | {"quality": None if found is None else dataclasses.asdict(found)}).decode())
+        print(orjson.dumps(record | {"quality": None if found is None else dataclasses.asdict(found), "trained": trained}).decode())
         return
     rows = [("pairs", f"{pairs:,} on {model.device}, {seconds:.1f} s, {pairs / max(seconds, 1e-9):,.0f} pairs/s")]
     rows.append(("texts", f"{seen['texts']:,} distinct, {seen['tokens']:,} tokens" + _cut(seen)))
-    rows += quality_rows(found, of="labelled pairs") if found is not None else []
+    rows += [*quality_rows(found, of="labelled pairs"), *_trained_rows(trained)] if found is not None else []
     names = {"out": "preferences", "plot": "plots"}
     rows += [(names[name], str(path)) for name, path in written.items() if path is not None]
     print_table(f"scorer {model.fingerprint}", rows)
+
+
+def _trained_rows(trained: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What training found of the same scorer, on prompts it had not seen: how far the pairs at hand are from those."""
+    then = trained["validation"]
+    rows = [("when trained, unseen prompts", f"accuracy {then['accuracy']:.3f}, calibration error {then['ece']:.3f} of {then['pairs']:,}")]
+    if trained["known_share"] is not None:
+        rows.append(("known directions, d_eff / D", f"{trained['known_share']:.3f} (tau {trained['prior_precision']:.3g})"))
+    return rows
 
 
 def _cut(seen: dict[str, int]) -> str:

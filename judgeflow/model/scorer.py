@@ -80,13 +80,27 @@ class SngpScorer:
         self.seen = Seen()
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto", dtype: DType = "auto", max_batch_tokens: int | None = None) -> Self:
-        """Load what `judgeflow train` has written.  Raises `ConfigurationError` naming the file that is missing, cut or altered."""
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        dtype: DType = "auto",
+        max_batch_tokens: int | None = None,
+        compiled: bool = False,
+    ) -> Self:
+        """Load what `judgeflow train` has written.  Raises `ConfigurationError` naming the file that is missing, cut or altered.
+
+        With `compiled` the body goes through torch.compile: the first call takes long, and every later one may be faster.
+        """
         from judgeflow.model.checkpoint import load
 
         saved = load(Path(folder))
         network = saved.network.to(choose_device(device))
-        return cls(network, saved.reader, saved.calibration, name=saved.fingerprint[:16], dtype=dtype, max_batch_tokens=max_batch_tokens)
+        for encoder in network.encoders if compiled else ():
+            encoder.body.compile(dynamic=True)  # type: ignore[union-attr]  # a module's own method
+        name = saved.fingerprint[:16] + ("-compiled" if compiled else "")
+        return cls(network, saved.reader, saved.calibration, name=name, dtype=dtype, max_batch_tokens=max_batch_tokens)
 
     @property
     def fingerprint(self) -> str:

@@ -134,3 +134,12 @@ def test_half_precision_is_another_fingerprint_and_nearly_the_same_score(trained
     assert half.fingerprint != scorer.fingerprint
     agree = sum((a.logit > 0) == (b.logit > 0) for a, b in zip(half.score(unseen), scorer.score(unseen), strict=True))
     assert agree >= 0.9 * len(unseen)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of torch's compiler, about itself
+def test_a_compiled_body_is_another_fingerprint_and_the_same_score(trained, unseen):
+    folder, scorer, _ = trained
+    compiled = rebuilt(scorer, folder, compiled=True)
+    assert compiled.fingerprint == f"{scorer.fingerprint}-compiled"
+    assert [p.logit for p in compiled.score(unseen)] == pytest.approx([p.logit for p in scorer.score(unseen)], rel=1e-4, abs=1e-4)

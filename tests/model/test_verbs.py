@@ -41,7 +41,15 @@ def test_train_prints_what_the_scorer_is_worth_and_score_reads_it(run_cli, pairs
     scored = run_cli("score", pairs_file, "--scorer", out, "--out", scores, "--evaluate", "--device", "cpu")
     assert scored.code == 0
     assert all(
-        name in scored.out for name in ("AUROC against errors", "Brier score", "gain in points, 20% judged", "gain in points, 40% judged")
+        name in scored.out
+        for name in (
+            "AUROC against errors",
+            "when trained, unseen prompts",
+            "known directions",
+            "Brier score",
+            "gain in points, 20% judged",
+            "gain in points, 40% judged",
+        )
     )
     records = [orjson.loads(line) for line in scores.read_bytes().splitlines()]
     assert len(records) == 600
@@ -56,6 +64,7 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, 
     assert report["fingerprint"] == summary["scorer"]
     assert report["validation"].keys() == summary["quality"].keys()
     assert summary["pairs"] == summary["quality"]["pairs"] == 600
+    assert summary["trained"]["validation"] == report["validation"]
 
 
 def test_score_draws_what_it_measures_as_svg_and_as_png(run_cli, trained, pairs_file, tmp_path):
