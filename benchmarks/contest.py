@@ -45,17 +45,18 @@ class Result:
 
 
 def contest(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Result]:
-    """Return what every contender did in `rounds`, after one round to warm up.
+    """Return what every contender did in `rounds`, after one round to warm up; every second round runs in the opposite order.
 
     One works at a time, with a thread for every core, while the others sleep in a read; they are prepared one after the other too.
+    Threads that wait sleep as well: spinning is faster on an idle machine, and up to ten times slower as soon as anybody else works on it.
     Raises `RuntimeError` naming a contender that ends early.
     """
     with ExitStack() as stack:
         workers = {name: stack.enter_context(_start(name, contender)) for name, contender in contenders.items()}
         seconds: dict[str, list[float]] = {name: [] for name in workers}
-        for _ in range(rounds + 1):
-            for name, worker in workers.items():
-                seconds[name].append(worker.round())
+        for number in range(rounds + 1):
+            for name in reversed(workers) if number % 2 else workers:
+                seconds[name].append(workers[name].round())
         return {name: Result(seconds=statistics.median(seconds[name][1:]), facts=worker.facts) for name, worker in workers.items()}
 
 
@@ -63,7 +64,7 @@ def contest(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Resul
 def _start(name: str, contender: Contender) -> Iterator[_Worker]:
     """Start a process that ends with the block."""
     command = [sys.executable, "-m", "benchmarks.worker", contender.function, json.dumps(dict(contender.arguments))]
-    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "passive"}
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
         try:
             yield _Worker(name, process)
