@@ -18,7 +18,7 @@ SIZE = 4
 
 GOALS = {"time_vs_plain": Goal("<=", 1.02)}
 
-CONTESTS, ROUNDS, SLOW_ROUNDS = 7, 6, 2
+CONTESTS, ROUNDS, SLOW_ROUNDS = 5, 6, 2
 """The cheap two differ by less than two processes of one contender do (several per cent, by where their memory lies), so they meet in
 several pairs of fresh processes, and the median ratio counts; the others differ by a multiple."""
 
