@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-SIZE = 12_000
-"""Training pairs."""
+SIZE = 12
+"""Thousands of training pairs."""
 
 GOALS: dict[str, Any] = {}
 
@@ -30,8 +30,8 @@ VARIANTS = {
 
 
 def measure(size: int, seed: int) -> dict[str, float]:
-    """Return the figures; `size` is the number of training pairs."""
-    trained = _Trained(size, seed)
+    """Return the figures; `size` is thousands of training pairs."""
+    trained = _Trained(1000 * size, seed)
     figures = {"accuracy": trained.accuracy}
     for name, settings in VARIANTS.items():
         figures |= {f"{figure}_{name}": value for figure, value in trained.worth(settings).items()}
