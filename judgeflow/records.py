@@ -1,13 +1,14 @@
 """Pair records in, outcome records out: one JSON object a line, UTF-8.
 
 A pair record is `{"id"?, "prompt": str | [messages], "response_a": str, "response_b": str, "label"?: "a"|"b"|"tie", "group"?,
-"category"?}`; other keys are kept as metadata.  A record that cannot be used is reported with file and line.
+"category"?, "strength"?}`; other keys are kept as metadata.  A record that cannot be used is reported with file and line.
 """
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
         _require_text(record, key)
     if record.get("label") not in (None, "a", "b", "tie"):
         raise ValueError(f'label is {record["label"]!r}; accepted are "a", "b" and "tie"')
+    _check_strength(record.get("strength"))
     for key in ("id", "group"):
         if not isinstance(record.get(key), str | int | None) or isinstance(record.get(key), bool):
             raise ValueError(f"{key} is {_json_type(record[key])}; it should be a string")
@@ -106,6 +108,13 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"prompt: {error}") from None
+
+
+def _check_strength(value: object) -> None:
+    """Raise `ValueError` for what cannot be how much a label counts in training."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    if value is not None and not number:
+        raise ValueError(f"strength is {value!r}; a positive number is expected")
 
 
 def _require_text(record: dict[str, Any], key: str) -> None:

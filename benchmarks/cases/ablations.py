@@ -79,7 +79,7 @@ class _Trained:
 
         config = dataclasses.replace(self._config, **settings)  # type: ignore[arg-type]  # names from this file
         self._network.uncertainty = make_variance(self._network.encoder.width, config)
-        self._network.know(self._embeddings[0], self._few.first, self._few.second)
+        self._network.know(self._embeddings[0], self._few.first, self._few.second, self._few.strength)
         raw = self._network.compare(self._routed, self._examples.first, self._examples.second)
         s, u = Calibration().apply(raw.logits, raw.variances)
         return {

@@ -13,19 +13,28 @@ if TYPE_CHECKING:
     from judgeflow.model.quality import Quality
     from judgeflow.model.rivals import Rival
 
+_Z = 1.96
 SHOWN_SHARES = ("0.2", "0.4")
 
 
 def quality_rows(quality: Quality, *, of: str) -> list[tuple[str, str]]:
     """Return (name, value) of accuracy, calibration, how well each acquisition finds the scorer's errors, and what that gains."""
-    half = 1.96 * math.sqrt(quality.accuracy * (1.0 - quality.accuracy) / quality.pairs)
+    low, high = wilson_interval(quality.accuracy, quality.pairs)
     return [
-        (f"accuracy on {of}", f"{quality.accuracy:.3f} ±{half:.3f} of {quality.pairs:,}"),
+        (f"accuracy on {of}", f"{quality.accuracy:.3f} [{low:.3f}, {high:.3f}] of {quality.pairs:,}"),
         ("expected calibration error", f"{quality.ece:.3f}"),
         ("Brier score, log loss", f"{quality.brier:.3f}, {quality.log_loss:.3f}"),
         ("AUROC against errors", _aurocs(quality.error_auroc)),
         *[(f"gain in points, {float(share):.0%} judged", _gains(quality.gain_at, share)) for share in SHOWN_SHARES],
     ]
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share among `count` (Wilson 1927): it is honest where all are right, or few."""
+    spread = _Z**2 / count
+    centre = share + spread / 2
+    half = _Z * math.sqrt(share * (1.0 - share) / count + spread / count / 4)
+    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
 def _aurocs(found: Mapping[str, float | None]) -> str:

@@ -29,6 +29,7 @@ def score(
         Path | None, typer.Option("--plot", metavar="FILE.svg|.png", help="Draw what --evaluate measures. Needs matplotlib.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU.")] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
@@ -41,21 +42,15 @@ def score(
     """
     import time
 
-    from judgeflow.cli.plots import check_plots, write_plots
+    from judgeflow.cli.plots import write_plots
     from judgeflow.cli.progress import activity
     from judgeflow.cli.records import read_records
-    from judgeflow.errors import UsageError
     from judgeflow.model.checkpoint import read_summary
     from judgeflow.model.scorer import SngpScorer
 
-    if out is None and not evaluate:
-        raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
-    if plot is not None:
-        if not evaluate:
-            raise UsageError("--plot draws what --evaluate measures: give both")
-        check_plots(plot)
+    _check(out, plot, dtype, evaluate=evaluate)
     records = read_records(pairs, on_bad_record)
-    model = SngpScorer.load(scorer, device=device, max_batch_tokens=max_batch_tokens)
+    model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]  # checked
     started = time.monotonic()
     preferences: list[Preference] = []
     with activity() as progress:
@@ -70,6 +65,24 @@ def score(
         write_plots(found, plot)
     trained = read_summary(scorer)["training"]
     _report(len(records), model, seconds, found, trained=trained, written={"out": out, "plot": plot}, as_json=json)
+
+
+def _check(out: Path | None, plot: Path | None, dtype: str, *, evaluate: bool) -> None:
+    """Raise `UsageError` for options that would end in nothing, before anything is scored."""
+    from judgeflow.cli.plots import check_plots
+    from judgeflow.errors import UsageError
+
+    if plot is not None and not evaluate:
+        raise UsageError("--plot draws what --evaluate measures: give both")
+    if out is None and not evaluate:
+        raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
+    if dtype not in {"auto", "float32", "bfloat16"}:
+        raise UsageError(f"--dtype is {dtype!r}; one of auto, float32, bfloat16 is expected")
+    for option, path in (("--out", out), ("--plot", plot)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+    if plot is not None:
+        check_plots(plot)
 
 
 def _write(out: Path, pairs: Sequence[Pair], preferences: Sequence[Preference]) -> None:

@@ -37,6 +37,9 @@ _Config = TypeVar("_Config")
 _Value = TypeVar("_Value")
 _SCRATCH = "scratch"
 _ALL = "all"
+_FEW = 50
+_INTERRUPTED_ONE = "{out} is as it was before; the same command goes on from the last state that was kept"
+_INTERRUPTED_ALL = "what is finished is in {out}; the same command trains those again, and goes on with the one it was at"
 _FLAGS = {"lora_rank": "--lora"}
 
 
@@ -61,7 +64,9 @@ def train(
         float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3; frozen 5, with --surface 20.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Pairs of one step. Default: 64; frozen with --surface 256.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(min=1, help="Pairs that the backbone reads at a time, where memory is short.")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Pairs that a trained backbone reads at a time. Default: 8; scratch: all.")
+    ] = None,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Compute activations again, where memory is short.")
     ] = False,
@@ -111,14 +116,12 @@ def train(
     from judgeflow.cli.recipes import choose_recipe
     from judgeflow.cli.records import read_records
     from judgeflow.errors import UsageError
-    from judgeflow.model.checkpoint import check_target
-    from judgeflow.model.config import UNCERTAINTIES, ModelConfig, TrainingConfig, TuningConfig
+    from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
     from judgeflow.model.rivals import compare_rivals
     from judgeflow.model.train import train as train_one
 
     compared = uncertainty == _ALL
-    for folder in [out / kind for kind in UNCERTAINTIES] if compared else [out]:
-        check_target(folder)
+    _check_out(out, compared=compared)
     scratch = backbone == _SCRATCH
     if lora is not None and scratch:
         raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
@@ -143,7 +146,7 @@ def train(
         TrainingConfig,
         epochs=_or(epochs, recipe.epochs),
         batch=_or(batch, recipe.batch),
-        micro_batch=micro_batch,
+        micro_batch=_or(micro_batch, recipe.micro_batch) if whole else micro_batch,
         gradient_checkpointing=gradient_checkpointing,
         lr=_or(lr, recipe.lr),
         backbone_lr=_or(backbone_lr, recipe.backbone_lr) if whole else None,
@@ -178,12 +181,24 @@ def train(
             else:
                 scorer, report = train_one(labelled, out, tuning=TuningConfig() if tune else None, **common)
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {out} is as it was before; the same command goes on from the last state that was kept", err=True)
+        typer.echo(f"interrupted: {_INTERRUPTED_ALL if compared else _INTERRUPTED_ONE}".format(out=out), err=True)
         raise typer.Exit(INTERRUPTED) from None
     if compared:
         print_rivals(rivals, out, as_json=json)
     else:
         _print(report, scorer.fingerprint, out, told.trials, as_json=json)
+
+
+def _check_out(out: Path, *, compared: bool) -> None:
+    """Raise `UsageError` or `ConfigurationError` where scorers cannot be written, before anything is read."""
+    from judgeflow.errors import UsageError
+    from judgeflow.model.checkpoint import SUMMARY, check_target
+    from judgeflow.model.config import UNCERTAINTIES
+
+    if compared and (out / SUMMARY).is_file():
+        raise UsageError(f"--out {out} is a scorer; name another folder, in which every kind gets one of its own")
+    for folder in [out / kind for kind in UNCERTAINTIES] if compared else [out]:
+        check_target(folder)
 
 
 def _or(given: _Value | None, usual: _Value) -> _Value:
@@ -229,8 +244,14 @@ class _Told:
             typer.echo(f"going on after step {record['step']:,} of an interrupted run; --restart would start over", err=True)
         elif record["event"] == "restart":
             typer.echo(f"starting over: there is the state of an interrupted run, but {record['reason']}", err=True)
+        elif record["event"] == "shortened":
+            typer.echo(f"--max-tokens: {record['max_tokens']:,} is all that this backbone reads", err=True)
         elif record["event"] == "trial":
-            self.trials.append({name: value for name, value in record.items() if name != "event"})
+            self.trials.append({name: value for name, value in record.items() if name not in {"event", "again"}})
+        elif record["event"] == "tuned" and not record["within"]:
+            typer.echo(
+                "no spectral bound is as accurate as the plain model, within the tolerance; the most accurate one is taken", err=True
+            )
 
 
 def _print(report: TrainingReport, fingerprint: str, out: Path, trials: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
@@ -255,6 +276,8 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, trials: Sequence
     if trials:
         print_table("tuning", [_trial_row(trial) for trial in trials])
     print_table(f"scorer {fingerprint} in {out}", rows)
+    if report.validation.pairs < _FEW:
+        typer.echo(f"only {report.validation.pairs} pairs were held out: the figures and the calibration may be far off", err=True)
 
 
 def _posterior_rows(report: TrainingReport) -> list[tuple[str, str]]:

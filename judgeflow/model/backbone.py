@@ -24,6 +24,8 @@ def load_backbone(source: str) -> tuple[nn.Module, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     local = Path(source).exists()
+    if not local and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise ConfigurationError(f"--backbone {source}: there is no such folder")
     if local and not (Path(source) / "config.json").is_file():
         raise ConfigurationError(f"--backbone {source}: the folder has no config.json; name a folder that save_pretrained has written")
     try:
@@ -45,6 +47,9 @@ def _check(body: Any, tokenizer: Any, missing: list[str], source: str) -> None:
     if len(tokenizer) - len(set(tokenizer.all_special_ids)) < FEWEST_TOKENS:
         raise ConfigurationError(f"--backbone {source}: has no tokenizer of its own; save the model's tokenizer into the same folder")
     check_vocabulary(body, tokenizer, source)
+    for name, weight in body.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise ConfigurationError(f"--backbone {source}: its {name} holds NaN or infinity; copy the folder again, or take another")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 import torch
 
-from judgeflow.errors import ConfigurationError
+from judgeflow.errors import ConfigurationError, ScorerError
 from judgeflow.keys import digest
 from judgeflow.model.backbone import check_vocabulary
 from judgeflow.model.calibration import Calibration
@@ -50,8 +50,12 @@ class Saved:
 def save(folder: Path, network: Network, tokenizer: Any, *, calibration: Calibration, training: Mapping[str, Any]) -> str:
     """Write a checkpoint and return its fingerprint.
 
-    It is written beside `folder` and put in its place when it is whole.  Raises what `check_target` raises.
+    It is written beside `folder` and put in its place when it is whole.  Raises what `check_target` raises, and `ScorerError` for weights
+    that are not finite.
     """
+    broken = _broken(network.state_dict())
+    if broken:
+        raise ScorerError(f"the trained {broken} holds NaN or infinity; nothing is written: train again with a smaller learning rate")
     target = check_target(folder)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -162,9 +166,14 @@ def _load_weights(network: Network, path: Path) -> None:
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise ConfigurationError(f"{path}: these weights do not fit the model: {str(error).strip().splitlines()[0]}") from None
-    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    broken = _broken(tensors)
     if broken:
-        raise ConfigurationError(f"{path}: {broken[0]} holds NaN or infinity; the training diverged: train again with a smaller --lr")
+        raise ConfigurationError(f"{path}: {broken} holds NaN or infinity; copy the scorer again, or train it again")
+
+
+def _broken(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of a tensor that is not all finite, if there is one."""
+    return next((name for name, value in tensors.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())), None)
 
 
 def _check_files(folder: Path, expected: Mapping[str, str]) -> None:

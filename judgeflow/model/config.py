@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
@@ -96,7 +97,7 @@ def _expected(name: str, value: object) -> str | None:
         return None if value in _CHOICES[name] else f"one of {', '.join(_CHOICES[name])}"
     if name == "surface":
         return None if isinstance(value, bool) else "true or false"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if name in _SHARES:
         return None if number and 0 < value < 1 else "a number between 0 and 1"  # type: ignore[operator]  # it is a number
     return None if number and value > 0 else "a positive number"  # type: ignore[operator]
@@ -138,10 +139,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value!r}; a positive number is expected")
+        self._check_numbers()
         for name, choices in (("schedule", get_args(Schedule)), ("dtype", get_args(DType))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; one of {', '.join(choices)} is expected")
@@ -150,13 +148,22 @@ class TrainingConfig:
                 if getattr(self, name):
                     raise ValueError(f"{name} is for a body that is trained; this one is frozen")
 
+    def _check_numbers(self) -> None:
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value!r}; a positive number is expected")
+        for name in ("weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; a number from 0 to 1 is expected")
+
     @property
     def trains_body(self) -> bool:
         """Whether the body learns, or its head only."""
         return self.backbone_lr is not None
 
 
-_POSITIVE = ("epochs", "batch", "clip", "micro_batch", "lora_rank", "patience", "evaluate_every", "precision_pairs")
+_POSITIVE = ("epochs", "batch", "lr", "backbone_lr", "clip", "micro_batch", "lora_rank", "patience", "evaluate_every", "precision_pairs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,9 @@ def halves_by_prompt(pairs: Sequence[Pair], seed: int) -> list[bool]:
 
 def strength(pair: Pair) -> float:
     """Return how much a pair's label counts in the loss: its `strength`, 1 without.  Raises `UsageError` for what is no such number."""
-    value = pair.metadata.get("strength", 1.0)
+    value = pair.metadata.get("strength")
+    if value is None:
+        return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         name = f"pair {pair.id!r}" if pair.id is not None else "a pair"
         raise UsageError(f"{name} has strength {value!r}; a positive number is expected")
@@ -85,7 +87,7 @@ class Examples:
 
     def evenly(self, most: int) -> Examples:
         """Return at most `most` of them, spread over all."""
-        return self.part(slice(None, None, max(1, math.ceil(len(self) / most))))
+        return self.part(torch.linspace(0, len(self) - 1, min(most, len(self)), dtype=torch.float64).round().long())
 
 
 def make_examples(pairs: Sequence[Pair], config: ModelConfig) -> tuple[Comparisons, Examples]:

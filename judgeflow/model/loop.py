@@ -120,11 +120,11 @@ class Descent:
         with told_of_memory():
             loss = self.loss(batch, chosen, places)
             loss.backward()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise UsageError(f"training diverged: the loss of step {step} is {value}; try a smaller --lr")
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
-        self._optimiser.step()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise UsageError(f"training diverged: the loss of step {step} is {value}; try a smaller --lr")
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
+            self._optimiser.step()
         self._tell(
             "step",
             step,

@@ -22,14 +22,26 @@ def json_lines(path: Path) -> Iterator[Observe]:
     """Write one JSON object a line to `path`, as things happen.
 
     Steps between the last state that was kept and the kill stand there twice, the second time after a "resume" record.  Numbers that
-    JSON has no word for are null.  Raises `ConfigurationError` for a file that cannot be written.
+    JSON has no word for are null.  Raises `ConfigurationError` for a file that cannot be written, or holds something else.
     """
     try:
+        if path.is_file() and not _is_ours(path):
+            raise ConfigurationError(f"--metrics {path}: holds something else than metrics; name another file, so that nothing is lost")
         stream = path.open("ab")
     except OSError as error:
         raise ConfigurationError(f"--metrics {path}: cannot be written: {error.strerror or error}") from None
     with stream:
         yield _Lines(stream).write
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is empty, or begins with a record of a training run."""
+    with path.open("rb") as stream:
+        first = stream.readline()
+    try:
+        return not first or "event" in orjson.loads(first)
+    except (ValueError, TypeError):
+        return False
 
 
 class _Lines:
@@ -38,7 +50,8 @@ class _Lines:
         self._begun = False
 
     def write(self, record: Mapping[str, Any]) -> None:
-        if not self._begun and record["event"] != "resume" and self._stream.seekable():  # a pipe has no lines of an older run
+        goes_on = record["event"] == "resume" or record.get("again", False)
+        if not self._begun and not goes_on and self._stream.seekable():  # a pipe has no lines of an older run
             self._stream.truncate(0)
         self._begun = True
         self._stream.write(orjson.dumps(dict(record), option=orjson.OPT_APPEND_NEWLINE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +45,10 @@ class Network(nn.Module):
 
     def __init__(self, bodies: Sequence[nn.Module], padding: int, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = replace(config, pooling=default_pooling(bodies[0])) if config.pooling == "auto" else config
         for body in bodies if self._sampling else ():
             make_sampled(body)
-        pooling = default_pooling(bodies[0]) if config.pooling == "auto" else config.pooling
-        self.encoders = nn.ModuleList([Encoder(body, padding, pooling) for body in bodies])
+        self.encoders = nn.ModuleList([Encoder(body, padding, self.config.pooling) for body in bodies])
         self.heads = nn.ModuleList([make_head(self.encoder.width, config) for _ in range(self.members)])
         self.uncertainty = make_variance(self.encoder.width, config)
         self.dropout = SampledDropout(config.dropout if self._sampling else 0.0, seed=0)
@@ -61,7 +60,7 @@ class Network(nn.Module):
 
     @property
     def passes(self) -> int:
-        """How often texts are read."""
+        """How many embeddings a text has."""
         return self.config.passes if self._sampling else len(self.encoders)
 
     @property
@@ -94,13 +93,20 @@ class Network(nn.Module):
         Batches hold rows of similar length and at most `most_tokens`; one that does not fit into memory is halved and tried again.
         With `half` the body computes in bfloat16.  `tell` is told (rows done, rows) after every batch, over all passes.
         """
-        passes, total = [], self.passes * len(reading)
+        passes, hidden = [], None
+        total = (self.passes if self._rereads else 1) * len(reading)
         for number in range(self.passes):
             told = _told_from(tell, number * len(reading), total)
             with sampled(self, number) if self._sampling else nullcontext():
-                hidden = self._hidden(self._encoder_of(number), reading, most_tokens, half=half, tell=told)
+                if hidden is None or self._rereads:
+                    hidden = self._hidden(self._encoder_of(number), reading, most_tokens, half=half, tell=told)
                 passes.append(_complete(self.dropout(hidden), reading))
         return torch.stack(passes)
+
+    @property
+    def _rereads(self) -> bool:
+        """Whether passes differ before the embedding: another body, or dropout inside of it (decoders have none)."""
+        return len(self.encoders) > 1 or any(isinstance(module, SampledDropout) for module in self.encoders.modules())
 
     @torch.no_grad()
     def embed_plain(self, reading: Reading, most_tokens: int, *, member: int = 0, tell: Tell = ignore) -> Tensor:
@@ -143,7 +149,15 @@ class Network(nn.Module):
 
     def judge(self, embeddings: Tensor, first: Tensor, second: Tensor, member: int = 0) -> list[Judged]:
         """Return what the head of `member` says of pairs, by embeddings n x width: one view, or one for each order."""
-        return self._head_of(member).views(embeddings[first], embeddings[second])
+        head = self._head_of(member)
+        dtype = next(head.parameters()).dtype
+        return head.views(embeddings[first].to(dtype), embeddings[second].to(dtype))
+
+    def compare_exactly(self) -> None:
+        """From now on compare in double precision: a matrix product rounds differently in another batch, and bounded logits are small."""
+        self.heads.double()
+        if self.uncertainty is not None:
+            self.uncertainty.double()
 
     def _head_of(self, member: int) -> SiameseHead | ConcatHead | LinearHead:
         return self.heads[member % len(self.heads)]  # type: ignore[return-value]
@@ -159,12 +173,14 @@ class Network(nn.Module):
         self._head_of(member).settle(embeddings[first], embeddings[second])
 
     @torch.no_grad()
-    def know(self, embeddings: Tensor, first: Tensor, second: Tensor) -> Posterior | None:
-        """Fit the uncertainty on training pairs; None where there is nothing to fit."""
+    def know(self, embeddings: Tensor, first: Tensor, second: Tensor, strength: Tensor) -> Posterior | None:
+        """Fit the uncertainty on training pairs and their strengths (all n); None where there is nothing to fit."""
         if self.uncertainty is None:
             return None
-        chunks = zip(first.split(PAIRS_AT_ONCE), second.split(PAIRS_AT_ONCE), strict=True)
-        return self.uncertainty.fit([view for one, other in chunks for view in self.judge(embeddings, one, other)])
+        chunks = zip(first.split(PAIRS_AT_ONCE), second.split(PAIRS_AT_ONCE), strength.split(PAIRS_AT_ONCE), strict=True)
+        return self.uncertainty.fit(
+            (view, weight.to(view.logit)) for one, other, weight in chunks for view in self.judge(embeddings, one, other)
+        )
 
 
 def _told_from(tell: Tell, before: int, total: int) -> Callable[[int], None]:

@@ -25,7 +25,8 @@ _SAMPLE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a head says of a batch: `logit` (g, batch), `features` (batch x D: g is linear in them), `context` (batch x m).
+    """What a head says of a batch: `logit` (g, batch), `features` (batch x D: what g, but for a surface term, is linear in), `context`
+    (batch x m).
 
     The context is what the features were made of: where a pair lies, whichever of its responses is better.
     """
@@ -62,7 +63,11 @@ class SurfaceTerm(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the term of pairs, batch, from features that are both batch x width."""
-        return (self._standardise(first) - self._standardise(second)) @ self.weight
+        return self.difference(first, second) @ self.weight
+
+    def difference(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return what the term is linear in, batch x width."""
+        return self._standardise(first) - self._standardise(second)
 
     def prepare(self, features: Tensor) -> None:
         """Standardise by these features, n x width."""
@@ -133,7 +138,10 @@ class SiameseHead(nn.Module):
         return [Judged(logit, phi, context)]
 
     def prepare(self, first: Tensor, second: Tensor) -> None:
-        self.surface.prepare(torch.cat([self._parts(first)[1], self._parts(second)[1]]))
+        (first, first_surface), (second, second_surface) = self._parts(first), self._parts(second)
+        self.surface.prepare(torch.cat([first_surface, second_surface]))
+        # Running statistics take dozens of steps to come here by themselves; a short training would end before the context counts.
+        self.standardise.settle(self.context((first + second) / 2))
 
     def settle(self, first: Tensor, second: Tensor) -> None:
         self.difference.settle()
@@ -212,15 +220,15 @@ class LinearHead(nn.Module):
         return [self._judge(difference, first[:, self._width :], second[:, self._width :])]
 
     def _judge(self, features: Tensor, first: Tensor, second: Tensor) -> Judged:
-        scaled = features / self.size
-        return Judged(scaled @ self.weight + self.surface(first, second), scaled, scaled)
+        scaled, surface = features / self.size, self.surface.difference(first, second)
+        return Judged(scaled @ self.weight + surface @ self.surface.weight, torch.cat([scaled, surface], dim=1), scaled)
 
     def prepare(self, first: Tensor, second: Tensor) -> None:
         surface = torch.cat([first[:, self._width :], second[:, self._width :]])
         self.surface.prepare(torch.cat(surface.chunk(2, dim=1)) if self._concat else surface)
         (view, *_) = self.views(first, second)
-        # |features|^2 is 1 on average, as it is for random features: one learning rate and one tau suit both.
-        self.size = view.features.square().sum(1).mean().sqrt().clamp(min=_SMALLEST_VARIANCE)
+        # |context|^2 is 1 on average, as it is for random features: one learning rate and one tau suit both.
+        self.size = view.context.square().sum(1).mean().sqrt().clamp(min=_SMALLEST_VARIANCE)
 
     def settle(self, first: Tensor, second: Tensor) -> None:
         del first, second  # nothing here is bounded or followed

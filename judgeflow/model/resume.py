@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from judgeflow.errors import UsageError
 from judgeflow.keys import digest, prompt_body
 from judgeflow.model.config import ModelConfig, TrainingConfig
+from judgeflow.model.reading import Reading
 from judgeflow.types import Pair
 
 _STATE = "state.json"
@@ -51,6 +52,10 @@ class UnusableState(Exception):
     """Why a state cannot be continued from; it never leaves this package."""
 
 
+class OtherRun(UnusableState):
+    """The state is whole, and another run's."""
+
+
 class Keeper:
     """Keeps the state of the run `identity` in `folder`, at most every `every_s` seconds and so that keeping takes little of the time.
 
@@ -58,7 +63,7 @@ class Keeper:
     """
 
     def __init__(self, folder: Path | None, identity: str, every_s: float) -> None:
-        self._folder = folder
+        self.folder = folder
         self._identity = identity
         self._every_s = every_s
         self._last = time.monotonic()
@@ -67,17 +72,17 @@ class Keeper:
     def due(self) -> bool:
         """Whether it is time to keep a state."""
         wait = max(self._every_s, self._took / _LARGEST_SHARE)
-        return self._folder is not None and time.monotonic() - self._last >= wait
+        return self.folder is not None and time.monotonic() - self._last >= wait
 
     def keep(self, state: State) -> None:
         """Write a state in the place of the one before.  Raises `UsageError` if it cannot be written."""
-        if self._folder is None:
+        if self.folder is None:
             return
         started = time.monotonic()
         try:
-            self._write(self._folder, state)
+            self._write(self.folder, state)
         except OSError as error:
-            raise UsageError(f"{self._folder}: the state of training cannot be written: {error.strerror or error}") from None
+            raise UsageError(f"{self.folder}: the state of training cannot be written: {error.strerror or error}") from None
         self._last = time.monotonic()
         self._took = self._last - started if self._every_s else 0.0
 
@@ -98,13 +103,13 @@ class Keeper:
 
     def find(self) -> State | None:
         """Return the state that was kept; None without one.  Raises `UnusableState` for a damaged one, and for another run's."""
-        if self._folder is None or not (self._folder / _STATE).is_file():
+        if self.folder is None or not (self.folder / _STATE).is_file():
             return None
         try:
-            about = orjson.loads((self._folder / _STATE).read_bytes())
+            about = orjson.loads((self.folder / _STATE).read_bytes())
             if about["identity"] != self._identity:
-                raise UnusableState("it belongs to other pairs, settings or another backbone")
-            return self._read(self._folder / about["file"], about)
+                raise OtherRun("it belongs to other pairs, settings or another backbone")
+            return self._read(self.folder / about["file"], about)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnusableState(f"it is damaged: {error!r}") from None
 
@@ -138,12 +143,29 @@ def forget(folder: Path) -> None:
 
 
 def identity_of(
-    pairs: Sequence[Pair], settings: TrainingConfig, model: ModelConfig, more: Sequence[Any], bodies: Sequence[nn.Module]
+    pairs: Sequence[Pair],
+    reading: Reading,
+    *,
+    settings: TrainingConfig,
+    model: ModelConfig,
+    more: Sequence[Any],
+    bodies: Sequence[nn.Module],
 ) -> str:
-    """Return what two runs share only if one can go on where the other stopped; `more` is JSON."""
+    """Return what two runs share only if one can go on where the other stopped; `more` is JSON.
+
+    `reading` is what tokenizer, template and surface features have made of the pairs.
+    """
     content = digest("training-pairs/1", [_content(pair) for pair in pairs]).hex()
     weights = [_weights_hash(body) for body in bodies]
-    return digest("training/1", [content, dataclasses.asdict(settings), model.as_json(), more, weights]).hex()
+    return digest("training/1", [content, _reading_hash(reading), dataclasses.asdict(settings), model.as_json(), more, weights]).hex()
+
+
+def _reading_hash(reading: Reading) -> str:
+    state = hashlib.blake2b(reading.surface.numpy().tobytes(), digest_size=16)
+    for row in reading.rows:
+        state.update(f"{len(row)}:{row.prompt}:".encode())
+        state.update(row.ids)
+    return state.hexdigest()
 
 
 def _content(pair: Pair) -> list[Any]:
@@ -151,8 +173,8 @@ def _content(pair: Pair) -> list[Any]:
 
 
 def _weights_hash(body: nn.Module) -> str:
-    """The hash over the beginning of every weight: other weights under the same name are noticed, at no cost for large bodies."""
-    state = hashlib.blake2b(digest_size=16)
+    """The hash over a body's configuration and the beginning of every weight: others under the same name are noticed, at no cost."""
+    state = hashlib.blake2b(str(body.config.to_json_string()).encode(), digest_size=16)  # type: ignore[union-attr, operator]
     for name, weight in body.named_parameters():
         start = weight.detach().flatten()[:_SAMPLED_WEIGHTS].float().cpu()
         state.update(f"{name}:{tuple(weight.shape)}:".encode())

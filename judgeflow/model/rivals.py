@@ -25,7 +25,8 @@ COUNTED_PAIRS = 64
 class Rival:
     """One way of being uncertain: what training found, and what scoring a pair costs.
 
-    `flops` are counted by torch, a multiplication and an addition as two; both costs are of pairs with no text in common.
+    `flops` are counted by torch, a multiplication and an addition as two.  Both costs are means over the first pairs of the data, scored
+    in one call: a text that several of them share is read once.
     """
 
     kind: UncertaintyKind

@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).tolist()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigurationError(f"device {name!r} cannot be used here: {reason}; 'auto' takes what there is") from None
@@ -72,6 +72,7 @@ class SngpScorer:
     ) -> None:
         device = network.encoder.device
         self._network = network.eval()
+        network.compare_exactly()
         self._reader = reader
         self._calibration = calibration
         self._half = dtype == "bfloat16" or (dtype == "auto" and device.type == "cuda")
@@ -95,7 +96,8 @@ class SngpScorer:
         """
         from judgeflow.model.checkpoint import load
 
-        saved = load(Path(folder))
+        with torch.random.fork_rng(devices=[]):  # building a network draws weights, which are replaced
+            saved = load(Path(folder))
         network = saved.network.to(choose_device(device))
         for encoder in network.encoders if compiled else ():
             encoder.body.compile(dynamic=True)  # type: ignore[union-attr]  # a module's own method
@@ -135,8 +137,9 @@ class SngpScorer:
         s, u = self._calibration.apply(raw.logits, raw.variances)
         if not bool((torch.isfinite(s) & torch.isfinite(u)).all()):
             raise ScorerError(f"the scorer gave no finite number for some of {len(s)} pairs; its weights may be damaged")
-        v = raw.variances.mean(1).tolist()
+        # Rounded to single precision, so that the last bits of a double, which depend on the batch, never show.
+        rounded = (part.float().tolist() for part in (s, u, raw.variances.mean(1)))
         return [
             Preference(logit=logit, uncertainty=uncertainty, variance=variance)
-            for logit, uncertainty, variance in zip(s.tolist(), u.tolist(), v, strict=True)
+            for logit, uncertainty, variance in zip(*rounded, strict=True)
         ]

@@ -25,9 +25,9 @@ from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
 from judgeflow.model.data import labelled
 from judgeflow.model.encoder import longest_input
 from judgeflow.model.layout import MARKERS, Layout, prompt_text
-from judgeflow.model.network import Network
+from judgeflow.model.network import Network, out_of_memory
 from judgeflow.model.reading import Reader
-from judgeflow.model.resume import Keeper, State, UnusableState, forget, identity_of, state_folder
+from judgeflow.model.resume import Keeper, OtherRun, State, UnusableState, forget, identity_of, state_folder
 from judgeflow.model.scorer import SngpScorer, batch_tokens, choose_device
 from judgeflow.model.scratch import character_tokenizer, small_bert
 from judgeflow.model.trainer import Trainer, TrainingReport, gather
@@ -61,8 +61,8 @@ def train(
     nothing can be learned from and for a run that diverges, `ConfigurationError` for a backbone that cannot be used.
 
     Every `save_every_s` seconds, and when `stop` says so, the state goes into a hidden folder beside `out`.  The same call goes on from
-    there after a kill, unless `restart`; a state of other pairs or settings is replaced, and `observe` is told.  After `stop` it raises
-    `KeyboardInterrupt`; one that comes from elsewhere leaves the state before it.
+    there after a kill, unless `restart`; a damaged state is replaced, and `observe` is told; another run's is a `UsageError`.  After
+    `stop` it raises `KeyboardInterrupt`; one that comes from elsewhere leaves the state before it.
     """
     settings, shape = training or TrainingConfig(), model or ModelConfig()
     if tuning is not None and shape.uncertainty != "sngp":
@@ -76,11 +76,13 @@ def train(
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         made = _make(backbone, usable, shape, settings)
-        identity = identity_of(
-            usable, settings, made.network.config, [backbone, where.type, tuning and dataclasses.asdict(tuning)], made.bodies
-        )
+        if made.network.config.max_tokens < shape.max_tokens:
+            watch.observe({"event": "shortened", "max_tokens": made.network.config.max_tokens})
         material = gather(usable, made.reader, made.network.config, settings)
+        more = [backbone, where.type, tuning and dataclasses.asdict(tuning)]
+        identity = identity_of(usable, material.reading, settings=settings, model=made.network.config, more=more, bodies=made.bodies)
         network, tuned, table = made.network.to(where), None, None
+        _try_out(network, made.reader, backbone)
         if tuning is not None:
             tuner = Tuner(made.again, settings, most_tokens, watch=watch, book=TrialBook(folder, identity))
             tuned = tuner.tune(material, network.config, tuning)
@@ -123,7 +125,6 @@ def _make(backbone: str, pairs: Sequence[Pair], model: ModelConfig, settings: Tr
     reader = Reader(Layout(tokenizer, model.max_tokens), model)
     random = torch.get_rng_state()
     network = Network(bodies, reader.layout.padding, model)
-    _try_out(network, reader, backbone)
     return _Made(tokenizer, reader, network, settings.trains_body, random)
 
 
@@ -136,6 +137,8 @@ def _try_out(network: Network, reader: Reader, backbone: str) -> None:
     try:
         network.eval().embed_plain(longest, 1)
     except Exception as error:  # whatever a foreign architecture raises, it cannot be used
+        if out_of_memory(error):
+            raise ConfigurationError(f"--max-tokens {len(longest.rows[0])}: a text of that length does not fit into memory") from None
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ConfigurationError(f"--backbone {backbone}: cannot read a text of {len(longest.rows[0])} tokens: {reason}") from None
 
@@ -156,9 +159,14 @@ def make_bodies(source: str, pairs: Sequence[Pair], model: ModelConfig, *, train
 
 
 def _found(keeper: Keeper, watch: Watch) -> State | None:
-    """Return the state to go on from; tell of one that cannot be used."""
+    """Return the state to go on from; tell of a damaged one.  Raises `UsageError` for another run's."""
     try:
         return keeper.find()
+    except OtherRun as error:
+        raise UsageError(
+            f"{keeper.folder} holds the state of an interrupted run, and {error}: give that run's command again to go on with it, "
+            f"or --restart (restart=True) to drop it"
+        ) from None
     except UnusableState as error:
         watch.observe({"event": "restart", "reason": str(error)})
         return None

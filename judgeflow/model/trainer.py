@@ -96,7 +96,7 @@ class Trainer:
         steps, embeddings = self.fit(material, table=table, state=state)
         self._watch.progress("measuring", 0, 1)
         few = material.known.evenly(self._settings.precision_pairs)
-        posterior = self._network.know(embeddings[0], few.first, few.second)
+        posterior = self._network.know(embeddings[0], few.first, few.second, few.strength)
         raw = self.measure(material, embeddings)
         half = halves_by_prompt(material.held_out, self._settings.seed)
         calibration, found = cross_fitted(raw, material.new.target, half, sampled=self._network.samples > 1)
@@ -157,12 +157,23 @@ class Trainer:
             here = state if state is not None and state.member == member else None
             if here is None:
                 self._prepare(member, material, texts)
-            lesson = Lesson(member, material.known, material.new, texts)
+            lesson = Lesson(member, self._lesson_pairs(member, material.known), material.new, texts)
             finished.append(Descent(self._network, self._settings, lesson, self._watch, self._keeper).run(tuple(finished), here))
         return sum(finished)
 
+    def _lesson_pairs(self, member: int, known: Examples) -> Examples:
+        """Return what a member learns from.
+
+        Linear heads over one frozen body would all find the same weights; so each draws pairs with replacement (bagging, Breiman 1996).
+        """
+        if self._network.members == 1 or self._settings.trains_body:
+            return known
+        generator = torch.Generator().manual_seed(self._settings.seed + member)
+        return known.part(torch.randint(len(known), (len(known),), generator=generator))
+
     def _prepare(self, member: int, material: Material, texts: Texts) -> None:
-        few = material.known if isinstance(texts, FrozenTexts) else material.known.evenly(_PREPARATION_PAIRS)
+        frozen = isinstance(texts, FrozenTexts)
+        few = material.known.evenly(self._settings.precision_pairs if frozen else _PREPARATION_PAIRS)
         chosen, places = torch.cat([few.first, few.second]).unique(return_inverse=True)
         first, second = places.chunk(2)
         self._network.prepare(texts.embed_plain(chosen), first, second, member)

@@ -133,11 +133,11 @@ class Tuner:
         return Tuning(model=tuned, trials=(plain, *trials), tolerance=tolerance, within=within)
 
     def _trial(self, material: Material, model: ModelConfig, bound: float | None) -> Trial:
-        trial = self._book.find(bound)
-        if trial is None:
-            trial = self._train(material, model, bound)
+        known = self._book.find(bound)
+        trial = known or self._train(material, model, bound)
+        if known is None:
             self._book.add(trial)
-        self._watch.observe({"event": "trial", **dataclasses.asdict(trial)})
+        self._watch.observe({"event": "trial", **dataclasses.asdict(trial), "again": known is not None})
         return trial
 
     def _train(self, material: Material, model: ModelConfig, bound: float | None) -> Trial:

@@ -1,6 +1,6 @@
 """How far a pair is from everything the scorer was trained on: the variance of a Bayesian linear model on features of it.
 
-    L = tau I + sum_i w_i psi_i psi_i^T      precision after the training pairs; w_i = 1, or p_i (1 - p_i)
+    L = tau I + sum_i w_i psi_i psi_i^T      precision after the training pairs; w_i = 1, or p_i (1 - p_i), times the strength
     v = tau psi^T L^-1 psi                   posterior variance relative to the prior, in [0, |psi|^2]
     u = sqrt(1 + a v)                        the uncertainty; 1 is fully known
 
@@ -11,15 +11,18 @@ precision: L = C C^T, and R = sqrt(tau) C^-1 is kept, so v = |R psi|^2 costs one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from judgeflow.model.config import ModelConfig
-from judgeflow.model.preference import Judged, median_distance
+from judgeflow.model.preference import Judged, median_distance, surface_width
 from judgeflow.model.random_features import ContextFeatures
+
+Weighted = tuple[Judged, Tensor]
+"""Views of training pairs, and the strengths of these pairs (batch)."""
 
 _CHUNK = 4096
 _SMALLEST_NORM = 1e-6
@@ -76,10 +79,10 @@ class ContextVariance(nn.Module):
         variance: Tensor = self.precision(self.features(judged.context))
         return variance
 
-    def fit(self, training: Sequence[Judged]) -> Posterior:
+    def fit(self, training: Iterable[Weighted]) -> Posterior:
         """Learn which contexts are known, in one exact pass over the training pairs."""
-        contexts = torch.cat([judged.context for judged in training])
-        weights = torch.cat([_weights(judged, self._config) for judged in training])
+        kept = [(judged.context, _weights(judged, strength, self._config)) for judged, strength in training]
+        contexts, weights = (torch.cat(parts) for parts in zip(*kept, strict=True))
         length_scale = self._config.uncertainty_scale * median_distance(contexts)
         self.features.rescale(length_scale)
         parts = zip(contexts.split(_CHUNK), weights.split(_CHUNK), strict=True)
@@ -102,9 +105,9 @@ class FeatureVariance(nn.Module):
             return variance
         return variance / judged.features.square().sum(1).clamp(min=_SMALLEST_NORM)
 
-    def fit(self, training: Sequence[Judged]) -> Posterior:
+    def fit(self, training: Iterable[Weighted]) -> Posterior:
         """Learn which features are known, in one exact pass over the training pairs."""
-        data = gram((judged.features, _weights(judged, self._config)) for judged in training)
+        data = gram((judged.features, _weights(judged, strength, self._config)) for judged, strength in training)
         tau, known = self.precision.fit(data, prior_precision=self._config.prior_precision, known_share=self._config.known_share)
         return Posterior(tau=tau, length_scale=None, known_share=known)
 
@@ -112,7 +115,7 @@ class FeatureVariance(nn.Module):
 def make_variance(width: int, config: ModelConfig) -> ContextVariance | FeatureVariance | None:
     """Return what gives v in a model of this config, whose embeddings have this width; None where samples do, or nothing."""
     if config.uncertainty == "last-layer-laplace":
-        return FeatureVariance(width, config)
+        return FeatureVariance(width + surface_width(config), config)
     if config.uncertainty != "sngp":
         return None
     if config.encoder == "siamese" and config.evidence == "context":
@@ -132,16 +135,16 @@ def gram(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     return total
 
 
-def _weights(judged: Judged, config: ModelConfig) -> Tensor:
-    """Return the weights of views in the precision; a pair that is read in both orders counts once.
+def _weights(judged: Judged, strength: Tensor, config: ModelConfig) -> Tensor:
+    """Return the weights of views in the precision: the pairs' strengths in the loss; a pair that is read in both orders counts once.
 
     Fisher weights take p = sigmoid(g), not the mean-field s: that would need the variance that is being fitted.
     """
     share = 0.5 if config.encoder == "concat" else 1.0
     if config.weights == "one" and config.uncertainty != "last-layer-laplace":
-        return torch.full_like(judged.logit, share)
+        return share * strength
     p = torch.sigmoid(judged.logit.double())
-    return share * p * (1.0 - p)
+    return share * strength * p * (1.0 - p)
 
 
 def _effective(eigenvalues: Tensor, tau: float) -> float:

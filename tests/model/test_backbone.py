@@ -27,8 +27,24 @@ def test_a_tokenizer_that_knows_more_tokens_than_the_model_is_refused(tmp_path):
 
 
 def test_a_name_that_is_neither_a_folder_nor_on_the_hub_is_a_clear_error():
-    with pytest.raises(ConfigurationError, match="no/such/model/anywhere: cannot be loaded as a transformers model"):
-        load_backbone("no/such/model/anywhere")
+    with pytest.raises(ConfigurationError, match="no-such/model: cannot be loaded as a transformers model"):
+        load_backbone("no-such/model")
+
+
+@pytest.mark.parametrize("path", ["./no-such-model", "/no/such/model", "models/no/such"])
+def test_a_folder_that_is_not_there_is_said_to_be_none(path):
+    with pytest.raises(ConfigurationError, match=f"{path}: there is no such folder"):
+        load_backbone(path)
+
+
+def test_weights_that_are_no_numbers_name_the_tensor(tmp_path):
+    body = small_bert(len(TOKENIZER), 64, layers=1)
+    with torch.no_grad():
+        body.embeddings.word_embeddings.weight[3, 2] = float("nan")
+    body.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"its embeddings\.word_embeddings\.weight holds NaN"):
+        load_backbone(str(tmp_path))
 
 
 def backbone(folder, layers=1):

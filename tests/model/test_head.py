@@ -108,6 +108,8 @@ def test_the_raw_logit_is_odd_the_context_even_and_equal_responses_are_worth_not
     (forward,), (backward,) = head.views(a, b), head.views(b, a)
     assert torch.allclose(forward.logit, -backward.logit, atol=1e-5)
     assert torch.allclose(forward.features, -backward.features, atol=1e-6)
+    if make is LinearHead:
+        assert forward.features.shape == (7, 12 + surface_width(config))
     assert forward.logit.abs().min() > 0
     assert not head.views(a, a)[0].logit.any()
     if make is SiameseHead:
@@ -180,8 +182,13 @@ def value(tensor):
 def fitted(contexts, **kwargs):
     settings = {"uncertainty_scale": 1.0, "prior_precision": 1.0, "known_share": 0.999} | kwargs
     model = ContextVariance(ModelConfig(projection=contexts.shape[1], features=128, **settings))
-    posterior = model.fit([judged(context) for context in contexts.split(100)])
+    posterior = model.fit([alike(judged(context)) for context in contexts.split(100)])
     return lambda c: model(judged(c)), model.features, posterior
+
+
+def alike(views):
+    """Views of pairs that all count the same."""
+    return views, torch.ones(len(views.logit))
 
 
 def judged(context, features=None, logit=None):
@@ -205,7 +212,7 @@ def test_the_variance_of_the_heads_own_features_is_that_of_a_float64_reference(e
     phi, logit, new = torch.randn(300, 16), 3 * torch.randn(300), torch.randn(50, 16)
     config = ModelConfig(features=16, evidence=evidence, weights=weights, prior_precision=0.5, known_share=0.999)
     model = FeatureVariance(16, config)
-    posterior = model.fit([judged(phi, phi, logit)])
+    posterior = model.fit([alike(judged(phi, phi, logit))])
     x, t = phi.double().numpy(), new.double().numpy()
     p = 1 / (1 + np.exp(-logit.double().numpy()))
     w = p * (1 - p) if weights == "fisher" else np.ones(300)
@@ -216,11 +223,32 @@ def test_the_variance_of_the_heads_own_features_is_that_of_a_float64_reference(e
     assert model(judged(new)).double().detach().numpy() == pytest.approx(reference, rel=1e-4)
 
 
+@pytest.mark.parametrize("weights", ["one", "fisher"])
+def test_a_pair_counts_in_the_precision_by_its_strength(weights):
+    phi, strength = torch.randn(30, 8), torch.tensor([3.0, 1.0, 2.0]).repeat(10)
+    config = ModelConfig(features=8, weights=weights, known_share=0.999)
+    once, repeated = FeatureVariance(8, config), FeatureVariance(8, config)
+    once.fit([(judged(phi), strength)])
+    repeated.fit([alike(judged(phi.repeat_interleave(strength.int(), dim=0)))])
+    assert torch.allclose(once.precision.root, repeated.precision.root, atol=1e-6)
+
+
+def test_the_context_counts_from_the_first_step():
+    """Running statistics that started at 0 and 1 would leave a small context unseen for dozens of steps."""
+    head = SiameseHead(12, TINY)
+    a, b = 0.01 * torch.randn(200, 12) + 1.0, 0.01 * torch.randn(200, 12) + 1.0
+    with torch.no_grad():
+        head.prepare(a, b)
+        (view,) = head.views(a, b)
+    assert float(view.context.std()) == pytest.approx(1.0, abs=0.1)
+    assert float(view.context.mean()) == pytest.approx(0.0, abs=0.1)
+
+
 def test_a_pair_that_is_read_in_both_orders_counts_once():
     phi = torch.randn(40, 8)
     known = [FeatureVariance(8, ModelConfig(encoder=encoder, features=8, known_share=0.999)) for encoder in ("siamese", "concat")]
-    known[0].fit([judged(phi)])
-    known[1].fit([judged(phi), judged(phi)])
+    known[0].fit([alike(judged(phi))])
+    known[1].fit([alike(judged(phi)), alike(judged(phi))])
     assert torch.allclose(known[0].precision.root, known[1].precision.root, atol=1e-6)
 
 
@@ -228,7 +256,7 @@ def test_with_many_features_the_variance_is_that_of_an_exact_gaussian_process():
     """v = k(x, x) - k(x, X) (K + tau I)^-1 k(X, x) for the Gaussian kernel that the features approximate."""
     train, new = torch.randn(40, 2, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64) * 2
     model = ContextVariance(ModelConfig(projection=2, features=8192, uncertainty_scale=1.0, prior_precision=0.5, known_share=0.999))
-    model.fit([judged(train.float())])
+    model.fit([alike(judged(train.float()))])
     scale = median_distance(train)
 
     def kernel(x, y):

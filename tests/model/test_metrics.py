@@ -20,7 +20,7 @@ def lines(path):
 
 def test_a_new_run_begins_the_file_anew_and_one_that_goes_on_adds_to_it(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text("something older\n")
+    path.write_text('{"event":"final"}\n')
     for records in ([step(1), step(2)], [{"event": "resume", "step": 2, "member": 0}, step(3)]):
         with json_lines(path) as observe:
             for record in records:
@@ -39,10 +39,28 @@ def test_every_line_is_there_as_soon_as_it_happened(tmp_path):
 
 
 def test_a_run_that_never_began_leaves_the_file_as_it_was(tmp_path):
-    (tmp_path / "m").write_text("something older\n")
+    (tmp_path / "m").write_text('{"event":"final"}\n')
     with json_lines(tmp_path / "m"):
         pass
-    assert (tmp_path / "m").read_text() == "something older\n"
+    assert (tmp_path / "m").read_text() == '{"event":"final"}\n'
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "p"}\n', "thesis\n", "17\n", "\n"])
+def test_a_file_with_something_else_in_it_is_left_alone(tmp_path, content):
+    (tmp_path / "pairs.jsonl").write_text(content)
+    with pytest.raises(ConfigurationError, match="nothing is lost"), json_lines(tmp_path / "pairs.jsonl"):
+        pass
+    assert (tmp_path / "pairs.jsonl").read_text() == content
+
+
+def test_a_tuning_that_goes_on_adds_to_the_file(tmp_path):
+    path = tmp_path / "m"
+    trial = {"event": "trial", "accuracy": 0.7}
+    for records in ([{**trial, "again": False}, step(1)], [{**trial, "again": True}, {"event": "resume", "step": 1, "member": 0}, step(2)]):
+        with json_lines(path) as observe:
+            for record in records:
+                observe(record)
+    assert [record["event"] for record in lines(path)] == ["trial", "step", "trial", "resume", "step"]
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):

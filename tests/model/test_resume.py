@@ -9,6 +9,7 @@ from dataclasses import replace
 import orjson
 import pytest
 import torch
+from backbones import CHATML, chat_tokenizer, save
 from safetensors.torch import load_file
 from sizes import QUICK, SMALL
 
@@ -147,7 +148,7 @@ def test_a_damaged_state_is_told_and_training_starts_over(tmp_path, learned, uni
 
 
 @pytest.mark.parametrize("change", ["pairs", "label", "strength", "settings", "model"])
-def test_the_state_of_another_run_is_told_and_replaced(tmp_path, learned, change):
+def test_the_state_of_another_run_is_kept_and_told(tmp_path, learned, change):
     pairs, settings, shape = learned[:70], SHORT, TINY
     run(pairs, tmp_path / "s", 3)
     if change == "pairs":
@@ -160,11 +161,12 @@ def test_the_state_of_another_run_is_told_and_replaced(tmp_path, learned, change
         settings = replace(SHORT, lr=1e-3)
     else:
         shape = replace(TINY, spectral_bound=0.5)
-    _, told = run(pairs, tmp_path / "s", 2, model=shape, training=settings)
-    (restart,) = told.of("restart")
-    assert "other pairs, settings or another backbone" in restart["reason"]
-    _, told = run(pairs, tmp_path / "s", model=shape, training=settings)
-    assert told.of("resume")[0]["step"] == 2
+    with pytest.raises(UsageError, match="other pairs, settings or another backbone: give that run's command again .* or --restart"):
+        run(pairs, tmp_path / "s", 2, model=shape, training=settings)
+    _, told = run(learned[:70], tmp_path / "s", 1)
+    assert told.of("resume")[0]["step"] == 3
+    _, told = run(pairs, tmp_path / "s", 2, model=shape, training=settings, restart=True)
+    assert told.of("step")[0]["step"] == 1
 
 
 def test_a_body_that_was_replaced_under_its_name_is_another_run(tmp_path, learned, trained):
@@ -177,8 +179,8 @@ def test_a_body_that_was_replaced_under_its_name_is_another_run(tmp_path, learne
         next(body.parameters())[0, 0] += 1.0
         body.save_pretrained(source)
         next(body.parameters())[0, 0] -= 1.0
-    _, told = run(learned[:70], tmp_path / "s", training=settings, backbone=str(source))
-    assert told.of("restart")
+    with pytest.raises(UsageError, match="another backbone"):
+        run(learned[:70], tmp_path / "s", training=settings, backbone=str(source))
 
 
 def test_a_restart_forgets_the_state(tmp_path, learned):
@@ -227,3 +229,14 @@ def test_adapters_are_trained_alone_kept_and_merged(tmp_path, learned, trained):
     assert "encoder.layer.0.attention.self.query.weight" in changed
     assert "embeddings.word_embeddings.weight" not in changed
     assert all(name.endswith(".weight") for name in changed)
+
+
+def test_a_state_of_another_tokenizer_is_not_gone_on_from(tmp_path, learned):
+    """The same folder and weights, but texts are read in another way now."""
+    source = save("llama", tmp_path / "body", chat_tokenizer())
+    frozen = replace(SHORT, backbone_lr=None)
+    shape = replace(TINY, max_tokens=64)
+    assert run(learned[:100], tmp_path / "s", 3, model=shape, training=frozen, backbone=str(source))[0] is None
+    chat_tokenizer(CHATML.replace("assistant", "helper").replace("m['role'] +", "m['role'] + ':' +")).save_pretrained(source)
+    with pytest.raises(UsageError, match="other pairs, settings or another backbone"):
+        run(learned[:100], tmp_path / "s", model=shape, training=frozen, backbone=str(source))
