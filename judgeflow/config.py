@@ -169,7 +169,9 @@ class RoutingConfig(_Section):
     step_deadline_s: float | None = Field(None, gt=0, description="seconds after which a step returns with what it has")
     verdict_margin: float = Field(2.0, gt=0, description="logit of a clear verdict")
     on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
-    seed: Whole = Field(0, ge=0, description="seed of policy random and of orders = random")
+    audit_fraction: float = Field(0.0, ge=0, lt=1, description="share of what is asked that goes to pairs drawn below the threshold")
+    cost_weighted: bool = Field(False, description="rank by acquisition per expected token; a policy in training can learn to exploit that")
+    seed: Whole = Field(0, ge=0, description="seed of policy random, of audits and of orders = random")
 
 
 class StoreConfig(_Section):
@@ -207,6 +209,7 @@ class Config(_Section):
                 f"set policy to {', '.join(SCORERLESS)}"
             )
         check_adaptive(routing, self.budget)
+        check_ranking(routing)
         check_room(self.limits, self.judge)
         return self
 
@@ -228,6 +231,20 @@ def check_adaptive(routing: RoutingConfig, budget: BudgetConfig) -> None:
         raise ValueError(
             "[routing] threshold: 'adaptive' has nothing to adapt to; set [routing] max_share or step_deadline_s, or [budget] steps, "
             "or give the threshold as a number"
+        )
+
+
+def check_ranking(routing: RoutingConfig) -> None:
+    """Raise `ValueError` for settings about a ranking that the policy does not make, or not in numbers that a cost could divide."""
+    if routing.audit_fraction and routing.policy in SCORERLESS:
+        raise ValueError(
+            f"[routing] audit_fraction: policy {routing.policy!r} has no threshold to draw pairs below; take the key out, or set policy "
+            "to error, uncertainty or margin"
+        )
+    if routing.cost_weighted and routing.policy not in {"error", "uncertainty"}:
+        raise ValueError(
+            f"[routing] cost_weighted: policy {routing.policy!r} has no positive acquisition to divide by a cost; take the key out, or set "
+            "policy to error or uncertainty"
         )
 
 
@@ -433,4 +450,10 @@ def run_fingerprint_fields(config: Config) -> dict[str, Any]:
     transport = {"timeout_s", "connect_timeout_s", "retry_attempts", "retry_for_s", "api_key_env", "base_url", "prompt_usd_per_mtok"}
     judge = config.judge.model_dump(mode="json", exclude=transport | {"completion_usd_per_mtok"})
     judge["id"] = config.judge.id or f"{config.judge.base_url} {config.judge.model}"
-    return {"judge": judge, "budget": config.budget.model_dump(mode="json"), "routing": config.routing.model_dump(mode="json")}
+    routing = config.routing.model_dump(mode="json")
+    routing = {key: value for key, value in routing.items() if key not in _UNSAID or value != _UNSAID[key]}
+    return {"judge": judge, "budget": config.budget.model_dump(mode="json"), "routing": routing}
+
+
+_UNSAID: dict[str, Any] = {"audit_fraction": 0.0, "cost_weighted": False}
+"""Settings that came later: where they change nothing, a run goes by the name it had before they were there."""

@@ -168,6 +168,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "logit": outcome.logit,
         "probability": outcome.probability,
         "uncertainty": preference.uncertainty if preference else None,
+        "audit": outcome.audit,
         "choice": outcome.choice,
         **_verdict_fields(outcome.verdict),
     }

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -402,7 +402,8 @@ class Outcome:
     """The final word on one pair: always there, always finite.
 
     `status` is "ok", or says what is missing: "one_order", "identical", or why a `fallback` happened ("deadline", "budget",
-    "refused", "unparseable", "rate_limited", ...).  `acquisition` is the policy's score of the pair, larger means "ask".
+    "refused", "unparseable", "rate_limited", ...).  `acquisition` is the policy's score of the pair, larger means "ask"; `audit` tells
+    that the judge was asked because the pair was drawn at random below the threshold.
     """
 
     pair: Pair
@@ -412,6 +413,7 @@ class Outcome:
     preference: Preference | None = None
     verdict: Verdict | None = None
     acquisition: float | None = None
+    audit: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "logit", _unsigned_zero(self.logit))
@@ -430,11 +432,35 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far the scorer and the judge agree over pairs that were asked about with known probabilities, as sums that add up.
+
+    `asked` counts the pairs, `compared` those of them on which the judge prefers a response and the scorer has a belief.  The others are
+    over the compared ones, each with weight 1 / propensity: `weight` is the sum of weights, `agreed` its part in agreement; the last
+    three add up squares and products of both over prompts, whose pairs are no independent observations.  `judgeflow.routing.agreement`
+    has the formulas.
+    """
+
+    asked: int = 0
+    compared: int = 0
+    prompts: int = 0
+    weight: float = 0.0
+    agreed: float = 0.0
+    weight_squared: float = 0.0
+    weight_agreed: float = 0.0
+    agreed_squared: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatistics:
     """What one step did and what it cost.
 
     `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
     of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
+    `routed` and `audited` compare the scorer with the judge on pairs asked about for their rank, and on those drawn at random.
     """
 
     run: str
@@ -451,6 +477,8 @@ class StepStatistics:
     latency_s: Mapping[str, float]
     remaining: Mapping[str, float | None]
     seconds: float
+    routed: Agreement = Agreement()
+    audited: Agreement = Agreement()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from judgeflow.records import outcome_record
-from judgeflow.types import IDENTICAL, OK, Outcome, StepResult
+from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
+from judgeflow.types import IDENTICAL, OK, Agreement, Outcome, StepResult
 
 UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error")
 """Statuses of pairs that the judge, or the way to it, failed: the same command asks about them again."""
@@ -38,7 +39,7 @@ class Share:
 @dataclass(slots=True)
 class Summary:
     """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
-    sign of the final logit everywhere (a logit of exactly 0 earns half).
+    sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses.
     """
 
     out: str
@@ -56,6 +57,9 @@ class Summary:
     agreement: Share = field(default_factory=Share)
     accuracy: dict[str, Share] = field(default_factory=dict)
     remaining: dict[str, float | None] = field(default_factory=dict)
+    routed: Agreement = field(default_factory=Agreement)
+    audited: Agreement = field(default_factory=Agreement)
+    lengths: dict[int, Share] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -79,11 +83,15 @@ class Summary:
         self.sources.update(statistics.sources)
         self.statuses.update(statistics.statuses)
         self.remaining = dict(statistics.remaining)
+        self.routed += statistics.routed
+        self.audited += statistics.audited
         for outcome in result.outcomes:
             self._compare(outcome)
 
     def _compare(self, outcome: Outcome) -> None:
         verdict, label = outcome.verdict, outcome.pair.label
+        length = len(outcome.pair.response_a) + len(outcome.pair.response_b)
+        self.lengths.setdefault(length, Share()).add(verdict is not None)
         if verdict is not None and verdict.swapped_agree is not None:
             self.agreement.add(verdict.swapped_agree)
         if label is None:
@@ -111,8 +119,10 @@ class Summary:
             "completion_tokens": self.completion_tokens,
             "usd": self.usd,
             "agreement": self.agreement.value,
-            "accuracy": {name: share.value for name, share in self.accuracy.items()},
-            "labelled": {name: share.of for name, share in self.accuracy.items()},
+            "accuracy": {name: part.value for name, part in self.accuracy.items()},
+            "labelled": {name: part.of for name, part in self.accuracy.items()},
+            "audit": {"routed": _agreement_record(self.routed), "audited": _agreement_record(self.audited)},
+            "judged_by_length_decile": shares_by_decile({length: (part.hits, part.of) for length, part in self.lengths.items()}),
             "remaining": self.remaining,
             "seconds": self.seconds,
             "out": self.out,
@@ -161,13 +171,33 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("budget left", ", ".join(f"{value:,.10g} {name}" for name, value in left.items())))
     if summary.agreement.value is not None:
         rows.append(("both orders agree", f"{summary.agreement.value:.3f} of {summary.agreement.of:,}"))
-    for key, title in _ACCURACY_NAMES.items():
-        share = summary.accuracy.get(key)
-        if share is not None and share.value is not None:
-            rows.append((title if summary.orders == "both" else _ONE_ORDER.get(key, title), f"{share.value:.3f} of {share.of:,}"))
+    if summary.audited.compared >= ENOUGH:
+        rows.append(("audit", _audit_line(summary.routed, summary.audited)))
+    rows += _accuracy_rows(summary)
     rows.append(("seconds", f"{summary.seconds:.1f}"))
     rows.append(("outcomes", summary.out))
     return rows
+
+
+def _accuracy_rows(summary: Summary) -> list[tuple[str, str]]:
+    titles = _ACCURACY_NAMES if summary.orders == "both" else _ACCURACY_NAMES | _ONE_ORDER
+    parts = {title: summary.accuracy.get(key) for key, title in titles.items()}
+    return [(title, f"{part.value:.3f} of {part.of:,}") for title, part in parts.items() if part is not None and part.value is not None]
+
+
+def _agreement_record(sums: Agreement) -> dict[str, Any]:
+    low, high = interval(sums) or (None, None)
+    return {"asked": sums.asked, "compared": sums.compared, "agreement": share(sums), "low": low, "high": high}
+
+
+def _audit_line(routed: Agreement, audited: Agreement) -> str:
+    parts = [f"{_percent(sums)} of {name}" for name, sums in (("audited", audited), ("routed", routed)) if sums.compared]
+    return f"the scorer agrees with the judge on {' and '.join(parts)} pairs"
+
+
+def _percent(sums: Agreement) -> str:
+    low, high = interval(sums) or (0.0, 1.0)
+    return f"{share(sums) or 0.0:.0%} ({low:.0%}-{high:.0%})"
 
 
 def _counts(counter: Counter[str]) -> str:

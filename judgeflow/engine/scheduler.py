@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive
+from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_ranking
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
@@ -278,6 +278,7 @@ def _check_parts(routing: RoutingConfig, budget: BudgetConfig, judge: Judge | No
         raise ConfigurationError(f"policy {routing.policy!r} ranks pairs by a scorer; pass scorer=, or use {', '.join(SCORERLESS)}")
     try:
         check_adaptive(routing, budget)
+        check_ranking(routing)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

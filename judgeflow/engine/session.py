@@ -29,6 +29,7 @@ from judgeflow.engine.waiting import Emit, Outcomes, Waiting
 from judgeflow.errors import ScorerError, StoreError
 from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Gate, Judge, Store
+from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
 from judgeflow.routing.threshold import in_time, with_headroom
@@ -226,7 +227,8 @@ class Session:
         self._price(items)
         ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
         candidates = [steps.candidate(item, self._rules) for item in items]
-        decided = plan(candidates, routing, self._means(self._allowance(items, state, step), started))
+        means = self._means(self._allowance(items, state, step), started)
+        decided = plan(candidates, routing, means, lot_of(routing.seed, self._run, step))
         for item, action in zip(items, decided.actions, strict=True):
             item.action = action
         await self._record_plan(items, step, decided)
@@ -353,7 +355,7 @@ class Session:
             step=step,
             items=items,
             outcomes=final,
-            threshold=planned.plan.threshold,
+            plan=planned.plan,
             remaining={"requests": left.requests, "tokens": left.tokens, "usd": left.usd} if left else {},
             seconds=self._clock.now() - started,
         )

@@ -6,7 +6,7 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError
 from judgeflow.keys import PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
+from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
 from judgeflow.routing.policy import acquisition, uniform
 from judgeflow.types import (
@@ -178,10 +179,18 @@ def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
             acquisition=item.acquisition,
             threshold=plan.threshold,
             propensity=propensity,
+            audit=_is_audit(item),
             status=action.status if isinstance(action, Decline) else OK,
         )
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
+
+
+def _is_audit(item: Item) -> bool:
+    """Whether the pair was drawn in this step, now or before an interruption."""
+    if isinstance(item.action, Ask):
+        return item.action.audit
+    return item.decided is not None and item.decided.asked and item.decided.audit
 
 
 def final_decisions(items: Sequence[Item], plan: StepPlan, rules: Rules) -> list[Decision]:
@@ -197,7 +206,14 @@ def resolve(item: Item, rules: Rules) -> Outcome:
     """Return the outcome of one item, in canonical order, from whatever is there now."""
     preference = item.preference
     logit = preference.logit if preference else 0.0
-    outcome = Outcome(pair=item.pair, logit=logit, source="scorer", preference=preference, acquisition=item.acquisition)
+    outcome = Outcome(
+        pair=item.pair,
+        logit=logit,
+        source="scorer",
+        preference=preference,
+        acquisition=item.acquisition,
+        audit=_is_audit(item),
+    )
     if item.keys.identical:
         return replace(outcome, logit=0.0, status=IDENTICAL)
     verdict = None if _UNFINISHED & set(item.failures.values()) else _verdict(item, rules)
@@ -268,7 +284,7 @@ def statistics(
     step: int,
     items: Sequence[Item],
     outcomes: Sequence[Outcome],
-    threshold: float | None,
+    plan: StepPlan,
     remaining: Mapping[str, float | None],
     seconds: float,
 ) -> StepStatistics:
@@ -280,7 +296,7 @@ def statistics(
         run=run,
         step=step,
         pairs=len(outcomes),
-        threshold=threshold,
+        threshold=plan.threshold,
         sources=dict(Counter(outcome.source for outcome in outcomes)),
         statuses=dict(Counter(outcome.status for outcome in outcomes)),
         calls=len(paid),
@@ -291,7 +307,27 @@ def statistics(
         latency_s=_quantiles(sorted(call.reply.latency_s for call in paid)),
         remaining=remaining,
         seconds=seconds,
+        routed=tally(_votes(items, outcomes, plan, audit=False)),
+        audited=tally(_votes(items, outcomes, plan, audit=True)),
     )
+
+
+def _votes(items: Sequence[Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:
+    """What became of each pair that this step has asked about by rank, or for the audit, now or before an interruption."""
+    for item, propensity in zip(items, plan.propensities, strict=True):
+        asked = isinstance(item.action, Ask) or (item.decided is not None and item.decided.asked)
+        if asked and propensity > 0.0 and _is_audit(item) == audit:
+            index, flipped = item.places[0]
+            verdict = outcomes[index].verdict
+            choice = (verdict.swapped() if flipped else verdict).choice if verdict else None
+            yield Vote(prompt=item.keys.prompt, propensity=propensity, agree=agreement(_belief(item), choice))
+
+
+def _belief(item: Item) -> float | None:
+    """The scorer's logit, in canonical order; of a pair that needs no scoring any more, what it was when this step was decided."""
+    if item.preference is not None:
+        return item.preference.logit
+    return item.decided.logit or None if item.decided is not None else None
 
 
 def _quantiles(ordered: Sequence[float]) -> dict[str, float]:

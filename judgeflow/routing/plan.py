@@ -13,16 +13,25 @@
    adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.  A fixed rule is cut by requests alone:
    how far tokens and dollars reach is seen when they are reserved, in the order of the ranking.
 
+8. with `audit_fraction` a share of what may be asked goes to pairs drawn at random from those that the threshold would not ask about:
+   never below the floor, never a pair of the cases 1 to 3.  Beside a ranking that is cut they take the places of its last ones, beside
+   a fixed rule that has everything it wants they come on top.  For k audits the k dearest costs are kept free, so whoever is drawn can
+   be borne, and nobody's probability depends on what a pair costs.
+
 An adaptive threshold is the acquisition of the first pair beyond the cut.  Who is above it is asked about, who is below it is not;
 among pairs that are level with it the pair key decides, so that exactly as many are asked about as can be borne, not all or none.
+With `cost_weighted` the ranking, and with it an adaptive threshold, goes by acquisition per expected token instead; a fixed threshold
+and the floor remain in units of acquisition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from judgeflow.config import RoutingConfig
+from judgeflow.routing.audit import Design, Lottery, chosen, dearest, drawn, lottery, propensities, spread
 from judgeflow.routing.policy import uniform
 from judgeflow.types import OK, Cost, Decision, Stock
 
@@ -34,7 +43,9 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the judge."""
+    """Ask the judge; `audit` tells that the pair was drawn at random."""
+
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +100,58 @@ class StepPlan:
         return sum(isinstance(action, Ask) for action in self.actions)
 
 
-def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) -> StepPlan:
-    """Decide about every candidate.  See the module's docstring for the cases."""
+def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, lot: int = 0) -> StepPlan:
+    """Decide about every candidate.  See the module's docstring for the cases; `lot` is what audits are drawn by."""
+    contest, actions = _sort_out(candidates, routing, means)
+    designs = _designs(contest)
+    design = chosen(designs, lot)
+    audited = drawn(design, [candidate.pair_key for candidate in candidates], lot)
+    beyond = _without(contest.promised + contest.wanted, design.routed)
+    actions |= dict.fromkeys(contest.ranked, Accept())
+    actions |= dict.fromkeys(beyond, _beyond(routing, len(design.routed) + design.audits, len(candidates)))
+    actions |= {index: Ask(audit=_was_audited(candidates[index])) for index in design.routed} | dict.fromkeys(audited, Ask(audit=True))
+    promised = len(contest.promised)
+    return StepPlan(
+        actions=tuple(actions[index] for index in range(len(candidates))),
+        threshold=_threshold(routing, [candidates[index] for index in beyond]),
+        propensities=_propensities(contest, designs),
+        ranking=design.routed[:promised] + spread(design.routed[promised:], audited),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contest:
+    """Who may be asked about, by position.
+
+    `promised` were to be asked before; the others stand by rank: all of them, those `allowed` by the floor, and of these those that the
+    threshold wants asked.
+    """
+
+    candidates: Sequence[Candidate]
+    routing: RoutingConfig
+    means: Means
+    promised: list[int]
+    ranked: list[int]
+    allowed: list[int]
+    wanted: list[int]
+
+    @property
+    def auditable(self) -> list[int]:
+        """Those that the threshold may leave to an audit: with an adaptive one everybody, until it is known where it lies."""
+        return self.wanted if is_adaptive(self.routing) else _without(self.allowed, self.wanted)
+
+    def costs(self, indexes: Sequence[int]) -> list[Cost]:
+        """What asking about these takes."""
+        return [self.candidates[index].cost for index in indexes]
+
+    def cut(self, costs: Sequence[Cost], aside: Sequence[Cost] = ()) -> int:
+        """Return how many of the ranked `costs` can be borne, with those set aside."""
+        most = _most(self.routing, len(self.candidates)) - len(aside)
+        return _cut(costs, most, self.means, adaptive=is_adaptive(self.routing), aside=sum(aside, Cost()))
+
+
+def _sort_out(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) -> tuple[_Contest, dict[int, Action]]:
+    """Return those about whom something is to be decided, and the actions of the others."""
     actions: dict[int, Action] = {}
     promised: list[int] = []
     open_: list[int] = []
@@ -102,34 +163,65 @@ def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) 
             promised.append(index)
         else:
             open_.append(index)
-    ranked = sorted(open_, key=lambda index: (-(candidates[index].acquisition or 0.0), candidates[index].pair_key))
-    wanted = [index for index in ranked if _above(candidates[index], routing)]
-    cut = _cut([candidates[index] for index in promised + wanted], _most(routing, len(candidates)), means, adaptive=is_adaptive(routing))
-    asked, beyond = (promised + wanted)[:cut], (promised + wanted)[cut:]
-    actions |= {index: Accept() for index in ranked} | {index: _beyond(routing, cut, len(candidates)) for index in beyond}
-    actions |= {index: Ask() for index in asked}
-    return StepPlan(
-        actions=tuple(actions[index] for index in range(len(candidates))),
-        threshold=_threshold(routing, [candidates[index] for index in beyond]),
-        propensities=tuple(_propensities(len(candidates), set(asked), open_, routing)),
-        ranking=tuple(asked),
+    ranked = sorted(open_, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    allowed = [index for index in ranked if _allowed(candidates[index], routing)]
+    wanted = [index for index in allowed if _above(candidates[index], routing)]
+    contest = _Contest(
+        candidates=candidates, routing=routing, means=means, promised=promised, ranked=ranked, allowed=allowed, wanted=wanted
     )
+    return contest, actions
+
+
+def _without(indexes: Sequence[int], others: Sequence[int]) -> list[int]:
+    left_out = frozenset(others)
+    return [index for index in indexes if index not in left_out]
+
+
+def _designs(contest: _Contest) -> Lottery:
+    """Return how what may be asked is divided between ranking and audit; without audits there is one way."""
+    in_order = contest.promised + contest.wanted
+    plain = contest.cut(contest.costs(in_order))
+    audits = _audits_wanted(contest, plain)
+    if audits <= 0.0:
+        return [(1.0, Design(routed=tuple(in_order[:plain])))]
+    auditable = contest.auditable
+    aside = dearest(contest.costs(auditable))
+
+    def design(count: int) -> Design:
+        routed = in_order[: contest.cut(contest.costs(in_order), aside[:count])]
+        pool = _without(auditable, routed)
+        return Design(routed=tuple(routed), pool=tuple(pool), audits=min(count, len(pool)))
+
+    possible = contest.cut(contest.costs(contest.promised) + aside) - len(contest.promised)
+    return lottery(min(audits, float(max(0, possible))), design)
+
+
+def _audits_wanted(contest: _Contest, plain: int) -> float:
+    """Return how many audits the fraction stands for, where the ranking without any is cut after `plain` pairs."""
+    fraction, asked = contest.routing.audit_fraction, plain - len(contest.promised)
+    if not fraction or asked <= 0:
+        return 0.0
+    if asked == len(contest.wanted):  # nobody's place has to be taken
+        return 0.0 if is_adaptive(contest.routing) else fraction * asked / (1.0 - fraction)
+    return fraction * asked
 
 
 def asking_order(candidates: Sequence[Candidate], planned: StepPlan, routing: RoutingConfig, seed: int | None) -> tuple[int, ...]:
     """Return the positions of those to ask in the order in which to ask: the ranking, or with a `seed` a shuffled one.
 
     A process that is not alone with its run shuffles, so that both do not ask the same questions at the same moment and pay twice.  A
-    fixed rule shuffles only those that rank alike: who comes last may find the budget spent.
+    fixed rule shuffles only those that rank alike: who comes last may find the budget spent.  An audit ranks with whom it comes after.
     """
     if seed is None:
         return planned.ranking
-
-    def place(index: int) -> tuple[bool, float, float]:
-        decided, q = candidates[index].decided, candidates[index].acquisition or 0.0
-        return decided is None or not decided.asked, 0.0 if is_adaptive(routing) else -q, uniform(seed, candidates[index].pair_key)
-
-    return tuple(sorted(planned.ranking, key=place))
+    places: dict[int, tuple[bool, float, float]] = {}
+    rank = math.inf
+    for index in planned.ranking:
+        candidate = candidates[index]
+        rank = rank if planned.actions[index] == Ask(audit=True) else _rank(candidate, routing)
+        is_open = candidate.decided is None or not candidate.decided.asked
+        places[index] = is_open, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
+    return tuple(sorted(places, key=lambda index: places[index]))
 
 
 def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
@@ -151,12 +243,22 @@ def _was_accepted(decided: Decision | None) -> bool:
     return decided.source is not None or decided.status == OK
 
 
-def _above(candidate: Candidate, routing: RoutingConfig) -> bool:
+def _was_audited(candidate: Candidate) -> bool:
+    return candidate.decided is not None and candidate.decided.asked and candidate.decided.audit
+
+
+def _rank(candidate: Candidate, routing: RoutingConfig) -> float:
+    q = candidate.acquisition or 0.0
+    return q / max(1, candidate.cost.tokens) if routing.cost_weighted else q
+
+
+def _allowed(candidate: Candidate, routing: RoutingConfig) -> bool:
     q = candidate.acquisition
-    if q is None or routing.policy == "always":
-        return q is not None
-    above_floor = routing.floor is None or q >= routing.floor
-    return above_floor and (routing.threshold == "adaptive" or q > routing.threshold)
+    return q is not None and (routing.policy == "always" or routing.floor is None or q >= routing.floor)
+
+
+def _above(candidate: Candidate, routing: RoutingConfig) -> bool:
+    return routing.policy == "always" or routing.threshold == "adaptive" or (candidate.acquisition or 0.0) > routing.threshold
 
 
 def is_adaptive(routing: RoutingConfig) -> bool:
@@ -168,15 +270,15 @@ def _most(routing: RoutingConfig, pairs: int) -> int:
     return pairs if routing.max_share is None else int(routing.max_share * pairs + 1e-9)
 
 
-def _cut(wanted: Sequence[Candidate], most: int, means: Means, *, adaptive: bool) -> int:
-    """Return how many of the ranked pairs can be asked."""
+def _cut(costs: Sequence[Cost], most: int, means: Means, *, adaptive: bool, aside: Cost) -> int:
+    """Return how many of the ranked pairs can be asked, beside what is set aside."""
     bounds = [means.allowance, means.in_time] if adaptive else [Stock(requests=means.allowance.requests)]
-    total = Cost()
-    for count, candidate in enumerate(wanted):
-        total += candidate.cost
+    total = aside
+    for count, cost in enumerate(costs):
+        total += cost
         if count >= most or not all(bound.admits(total) for bound in bounds):
             return count
-    return len(wanted)
+    return len(costs)
 
 
 def _beyond(routing: RoutingConfig, cut: int, pairs: int) -> Action:
@@ -189,12 +291,20 @@ def _threshold(routing: RoutingConfig, beyond: Sequence[Candidate]) -> float | N
         return None
     if routing.threshold != "adaptive":
         return routing.threshold
-    return beyond[0].acquisition if beyond else routing.floor
+    if not beyond:
+        return None if routing.cost_weighted else routing.floor
+    return _rank(beyond[0], routing) if routing.cost_weighted else beyond[0].acquisition
 
 
-def _propensities(pairs: int, asked: set[int], open_: Sequence[int], routing: RoutingConfig) -> Iterator[float]:
-    """1 or 0 where the decision was determined; for policy random the share of the open pairs that was asked."""
-    lottery = set(open_) if routing.policy == "random" else set()
-    share = len(asked & lottery) / len(lottery) if lottery else 0.0
-    for index in range(pairs):
-        yield share if index in lottery else float(index in asked)
+def _propensities(contest: _Contest, designs: Lottery) -> tuple[float, ...]:
+    """1 or 0 where the decision was determined, else the chance of the draw; for policy random the share of the open pairs asked about.
+
+    What was decided before was decided with the probability that it had then.
+    """
+    chances = propensities(designs)
+    if contest.routing.policy == "random" and contest.ranked:
+        chances |= dict.fromkeys(contest.ranked, len(chances.keys() & set(contest.ranked)) / len(contest.ranked))
+    for index in _without(range(len(contest.candidates)), contest.ranked):
+        decided = contest.candidates[index].decided
+        chances[index] = (decided.propensity if decided else 0.0) or chances.get(index, 0.0)
+    return tuple(chances.get(index, 0.0) for index in range(len(contest.candidates)))

@@ -16,6 +16,7 @@ from judgeflow import errors
 from judgeflow.cli.summary import UNASKED, Share, Summary, summary_rows
 from judgeflow.config import Config, section_type
 from judgeflow.records import outcome_record
+from judgeflow.routing.agreement import ENOUGH, Vote, tally
 from judgeflow.types import Outcome, Pair, ReadingStatus
 from judgeflow.verdicts.prompt import parse_template
 
@@ -69,6 +70,7 @@ def test_every_status_is_documented():
 def test_every_line_of_the_summary_is_documented():
     summary = Summary(out="o", skipped=1, usd=1.0, remaining={"requests": 1.0}, statuses=Counter(identical=1, budget=1))
     summary.agreement.add(1)
+    summary.audited = tally([Vote(prompt=bytes([n]), propensity=0.1, agree=1.0) for n in range(ENOUGH)])
     summary.accuracy = {name: Share(1, 1) for name in ("choice_ab", "choice_ba", "choice", "logit")}
     one_order = dataclasses.replace(summary, orders="first")
     rows = re.findall(r"^\| `(.*?)` \|", OUTCOMES.partition("## The summary")[2], re.MULTILINE)

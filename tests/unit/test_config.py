@@ -346,6 +346,35 @@ def test_each_way_that_the_message_names_gives_an_adaptive_threshold_its_meaning
     assert load(f"{MINIMAL.replace('always', 'random')}{way}").routing.policy == "random"
 
 
+RANKED = MINIMAL.replace("always", "error") + 'max_share = 0.2\n[scorer]\npath = "scorer"\n'
+
+
+@pytest.mark.parametrize("policy", ["random", "always", "never"])
+def test_an_audit_needs_a_threshold_that_leaves_somebody_to_draw(complaint, policy):
+    message = complaint(MINIMAL.replace("always", policy) + "max_share = 0.2\naudit_fraction = 0.05")
+    assert message.startswith(f"judgeflow.toml:7: [routing] audit_fraction: policy '{policy}' has no threshold to draw pairs below")
+    assert "error, uncertainty or margin" in message
+
+
+@pytest.mark.parametrize("value", ["1.0", "-0.1", "'some'"])
+def test_an_audit_takes_less_than_everything_and_no_less_than_nothing(complaint, value):
+    message = complaint(RANKED, overrides={"routing.audit_fraction": value})
+    assert message.startswith("--set routing.audit_fraction: [routing] audit_fraction: ")
+
+
+@pytest.mark.parametrize("policy", ["margin", "random", "always", "never"])
+def test_a_ranking_by_cost_needs_acquisitions_that_a_cost_can_divide(complaint, policy):
+    message = complaint(RANKED, overrides={"routing.policy": policy, "routing.cost_weighted": "true"})
+    assert message.startswith(f"--set routing.cost_weighted: [routing] cost_weighted: policy '{policy}' has no positive acquisition")
+    assert "error or uncertainty" in message
+
+
+@pytest.mark.parametrize("policy", ["error", "uncertainty"])
+def test_each_policy_that_the_messages_name_takes_audits_and_costs(load, policy):
+    config = load(RANKED, overrides={"routing.policy": policy, "routing.audit_fraction": "0.05", "routing.cost_weighted": "true"})
+    assert (config.routing.audit_fraction, config.routing.cost_weighted) == (0.05, True)
+
+
 def test_a_budget_in_dollars_needs_the_judges_prices(complaint):
     message = complaint(f"{MINIMAL}[budget]\nusd = 5.0")
     assert message.startswith("judgeflow.toml:7: [budget] usd: limits nothing while every reply costs 0")
@@ -499,6 +528,12 @@ def test_limits_timeouts_and_files_do_not_make_another_run(load, key, value):
 @pytest.mark.parametrize(("key", "value"), OTHER_RUN.items())
 def test_judge_budget_and_routing_make_another_run(load, key, value):
     assert run_fingerprint_fields(load(overrides={key: value})) != run_fingerprint_fields(load())
+
+
+@pytest.mark.parametrize(("key", "value"), [("routing.audit_fraction", "0.05"), ("routing.cost_weighted", "true")])
+def test_settings_that_came_later_make_another_run_only_where_they_change_something(load, key, value):
+    assert key.partition(".")[2] not in run_fingerprint_fields(load(RANKED))["routing"]
+    assert run_fingerprint_fields(load(RANKED, overrides={key: value})) != run_fingerprint_fields(load(RANKED))
 
 
 def test_a_judge_with_an_id_may_move_to_another_address(load):

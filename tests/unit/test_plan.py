@@ -144,6 +144,13 @@ def test_what_was_to_be_asked_before_an_interruption_goes_first_and_nobody_else_
     assert plan([*accepted, promised], HALF, EVERYTHING).actions == (Accept(), Accept(), Accept(), Ask())
 
 
+def test_what_was_promised_and_cannot_be_paid_any_more_is_given_up_like_everybody_else():
+    pairs = [candidate(n, decided=earlier(asked=True)) for n in range(3)]
+    one_pair = Means(allowance=Stock(requests=3))
+    assert plan(pairs, ALWAYS, one_pair).actions == (Ask(), Decline("budget"), Decline("budget"))
+    assert plan(pairs, HALF, one_pair).actions == (Ask(), Accept(), Accept())
+
+
 def test_every_decision_has_the_probability_it_was_made_with():
     pairs = [candidate(n, n / 10) for n in range(10)]
     lottery = plan(pairs, RoutingConfig(policy="random", max_share=0.3), EVERYTHING)

@@ -241,6 +241,7 @@ def test_an_outcome_of_the_judge_carries_its_choices_tokens_and_latency():
         "logit": 2.0,
         "probability": pytest.approx(0.8807970779778823),
         "uncertainty": 1.5,
+        "audit": False,
         "choice": "a",
         "choice_ab": "a",
         "choice_ba": "a",

@@ -1,8 +1,11 @@
 """What a routed file came to, as the table says it."""
 
+from dataclasses import replace
+
 import pytest
 
-from judgeflow.cli.summary import Summary, print_summary
+from judgeflow.cli.summary import Summary, print_summary, summary_rows
+from judgeflow.routing.agreement import Vote, tally
 from judgeflow.types import (
     Call,
     Cost,
@@ -37,7 +40,7 @@ def lost(status):
     return Outcome(pair=PAIR, logit=0.0, source="fallback", status=status)
 
 
-def result(*outcomes):
+def result(*outcomes, **sums):
     statistics = StepStatistics(
         run="run",
         step=0,
@@ -53,6 +56,7 @@ def result(*outcomes):
         latency_s={},
         remaining={},
         seconds=0.0,
+        **sums,
     )
     return StepResult(outcomes=outcomes, statistics=statistics)
 
@@ -108,3 +112,34 @@ def test_what_the_judge_failed_is_told_apart_from_what_the_user_limited():
     summary.add(result(JUDGED, lost("overloaded"), lost("overloaded"), lost("reply_lost"), lost("budget"), lost("refused")))
     assert summary.unasked == {"overloaded": 2, "reply_lost": 1}
     assert summary.decided == 1
+
+
+def agreeing(number, of, propensity):
+    """The tally of `of` pairs, each of its own prompt, of which `number` agree."""
+    return tally([Vote(prompt=bytes([n]), propensity=propensity, agree=float(n < number)) for n in range(of)])
+
+
+def test_an_audit_of_twenty_pairs_is_told_beside_the_routed_ones():
+    summary = Summary(out="o.jsonl")
+    step = result(SCORED, audited=agreeing(8, 10, 0.05), routed=agreeing(29, 50, 1.0))
+    summary.add(step)
+    assert "audit" not in dict(summary_rows(summary))
+    summary.add(step)
+    told = "the scorer agrees with the judge on 80% (58%-92%) of audited and 58% (48%-67%) of routed pairs"
+    assert dict(summary_rows(summary))["audit"] == told
+
+
+def test_the_summary_as_json_has_both_slices_and_the_judged_share_by_length():
+    summary = Summary(out="o.jsonl")
+    short, long = (Pair(prompt="p", response_a="x" * n, response_b="y") for n in (3, 30))
+    summary.add(result(*[replace(SCORED, pair=short)] * 5, *[replace(JUDGED, pair=long)] * 5, audited=agreeing(3, 4, 0.1)))
+    record = summary.as_record()
+    assert record["judged_by_length_decile"] == [0.0] * 5 + [1.0] * 5
+    assert record["audit"]["audited"] == {
+        "asked": 4,
+        "compared": 4,
+        "agreement": pytest.approx(0.75),
+        "low": pytest.approx(0.30, abs=0.05),
+        "high": pytest.approx(0.95, abs=0.02),
+    }
+    assert record["audit"]["routed"] == {"asked": 0, "compared": 0, "agreement": None, "low": None, "high": None}
