@@ -161,7 +161,7 @@ def test_the_state_of_another_run_is_kept_and_told(tmp_path, learned, change):
         settings = replace(SHORT, lr=1e-3)
     else:
         shape = replace(TINY, spectral_bound=0.5)
-    with pytest.raises(UsageError, match="other pairs, settings or another backbone: give that run's command again .* or --restart"):
+    with pytest.raises(UsageError, match=r"other pairs, settings or another backbone: give that run's command again .* or --restart"):
         run(pairs, tmp_path / "s", 2, model=shape, training=settings)
     _, told = run(learned[:70], tmp_path / "s", 1)
     assert told.of("resume")[0]["step"] == 3
