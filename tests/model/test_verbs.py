@@ -102,7 +102,7 @@ def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_score
             "--plot draws what --evaluate measures",
         ),
         (("score", "{pairs}", "-s", "{scorer}", "--evaluate", "--plot", "{folder}/p.pdf"), "p.pdf: a plot is written as .svg or .png"),
-        (("score", "{pairs}", "-s", "{scorer}", "--evaluate", "--plot", "{folder}/no/p.svg"), "p.svg: cannot be written"),
+        (("score", "{pairs}", "-s", "{scorer}", "--evaluate", "--plot", "{folder}/no/p.svg"), "/no/p.svg: the folder"),
         (("train", "{bad}", "--out", "{folder}/new"), "bad.jsonl:2: response_b is missing"),
         (("train", "{pairs}", "--out", "{folder}"), "exists and is no scorer"),
         (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
