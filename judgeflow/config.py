@@ -134,7 +134,9 @@ class LimitsConfig(_Section):
 
     requests_per_minute: Whole | None = Field(None, ge=1, description="requests in any window of window_s")
     tokens_per_minute: Whole | None = Field(None, ge=1, description="tokens in any window of window_s")
-    max_in_flight: int = Field(64, ge=1, le=10_000, description="requests under way at the same time")
+    max_in_flight: int = Field(
+        64, ge=1, le=10_000, description="most requests under way at the same time; fewer while the judge has too much to do"
+    )
     window_s: float = Field(60.0, gt=0, description="length of the sliding window in seconds")
     start: Literal["burst", "paced"] = Field("burst", description="spend a fresh window at once, or evenly")
     margin_s: float | None = Field(None, ge=0, description="added to the window against network jitter; default window_s / 120")

@@ -13,7 +13,8 @@
         ├── TransientJudgeError       worth another attempt
         │   ├── JudgeUnreachable      nothing was sent
         │   ├── JudgeOverloaded       5xx: the judge said that it failed; `retry_after_s` if it said so
-        │   │   ├── RateLimited       429: nothing was served
+        │   │   ├── JudgeBusy         503, 529: it has too much to do; fewer requests at a time would help
+        │   │   │   └── RateLimited   429: nothing was served
         │   │   └── GatewayFailed     408, 502, 504, 520, 524: the judge behind it may have answered, and been paid for it
         │   └── ReplyLost             sent, but no usable reply came: may have been paid for
         └── PermanentJudgeError       the same question would fail again
@@ -96,7 +97,11 @@ class JudgeOverloaded(TransientJudgeError):
         self.retry_after_s = retry_after_s
 
 
-class RateLimited(JudgeOverloaded):
+class JudgeBusy(JudgeOverloaded):
+    """The judge has too many requests to serve another."""
+
+
+class RateLimited(JudgeBusy):
     """The judge turned the request away because of a rate limit."""
 
     status = "rate_limited"

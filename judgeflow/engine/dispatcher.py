@@ -21,6 +21,7 @@ from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import Job, NotAsked, Order
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import (
+    JudgeBusy,
     JudgeError,
     JudgeflowError,
     JudgeOverloaded,
@@ -33,6 +34,7 @@ from judgeflow.errors import (
 )
 from judgeflow.ports import Clock, Gate, Judge, Settle, Store
 from judgeflow.routing.budget import Budget
+from judgeflow.routing.concurrency import Concurrency
 from judgeflow.routing.threshold import Experience
 from judgeflow.types import Call, CallEvent, Cost, Reading, ReadingStatus, Reply, Reservation, Usage
 
@@ -47,7 +49,8 @@ class Dispatcher:
     """Lets questions out in FIFO order, as fast as limits and budget allow and no faster.
 
     Everything happens on one loop.  The queues, `_in_flight`, `_short_since` and `_halted` change only between awaits, in the
-    methods below.  No more reservations are open than `max_in_flight`, but for questions that rest before another attempt.
+    methods below.  No more reservations are open than `concurrency` admits requests, but for questions that rest before another
+    attempt, and those that were open when it fell.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Dispatcher:
         self.clock = clock
         self.retry = retry
         self.observers = observers
-        self.max_in_flight = max_in_flight
+        self.concurrency = Concurrency(max_in_flight)
         self.experience = Experience()
         self.accounts = Accounts(store, run, observers, self._stir)
         self.refusal: JudgeflowError | None = None
@@ -199,7 +202,7 @@ class Dispatcher:
 
     def _room(self) -> int:
         """How many queued questions may be reserved now.  While the first does not fit the budget, it is tried alone."""
-        room = min(len(self._queue), max(0, self.max_in_flight - self._in_flight - len(self._ready) - (self._at_gate is not None)))
+        room = min(len(self._queue), max(0, self.concurrency.limit - self._in_flight - len(self._ready) - (self._at_gate is not None)))
         if self._short_since is None:
             return room
         nothing_changed = self.accounts.open > 0 and self.accounts.closed == self._short_since
@@ -265,7 +268,7 @@ class Dispatcher:
 
     async def _let_out(self) -> None:
         while True:
-            while not self._ready or self._in_flight >= self.max_in_flight:
+            while not self._ready or self._in_flight >= self.concurrency.limit:
                 self._wake_gate.clear()
                 await self._wake_gate.wait()
             job = self._at_gate = self._ready.popleft()
@@ -319,6 +322,8 @@ class Dispatcher:
             _require_reply(reply)
         except JudgeError as error:
             self._tell(job, error.status, self.clock.now() - started, error=error)
+            if isinstance(error, JudgeBusy):
+                self._slow_down(job, error)
             await self._failed(job, error)
         except Exception as error:  # a judge is foreign code: its surprises concern one question
             surprise = PermanentJudgeError(f"the judge raised {error!r}")
@@ -327,7 +332,18 @@ class Dispatcher:
             await self._failed(job, surprise)
         else:
             settle_tokens(reply.usage.total)
+            self._speed_up(job)
             await self._succeeded(job, reply)
+
+    def _slow_down(self, job: Job, error: JudgeBusy) -> None:
+        if self.concurrency.turned_away(self.clock.now(), number=job.sent, sent=self._sent):
+            limit, most = self.concurrency.limit, self.concurrency.most
+            self.observers.notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
+
+    def _speed_up(self, job: Job) -> None:
+        low_for_s = self.concurrency.answered(self.clock.now(), number=job.sent, under_way=self._in_flight)
+        if low_for_s is not None:
+            self.observers.notice("in_flight_recovered", max_in_flight=self.concurrency.most, seconds=round(low_for_s, 1))
 
     async def _succeeded(self, job: Job, reply: Reply) -> None:
         self.answered = True

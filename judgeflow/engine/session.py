@@ -279,7 +279,7 @@ class Session:
             self._gate.capacity(self._clock.now() + left - latency_s),
             self._budget.planned + self._expected(self.dispatcher.queued),
             under_way=self.dispatcher.in_flight,
-            max_in_flight=self.dispatcher.max_in_flight,
+            max_in_flight=self.dispatcher.concurrency.limit,
             seconds=left,
             latency_s=latency_s,
             token_share=self.dispatcher.experience.token_share,

@@ -20,6 +20,7 @@ import orjson
 from judgeflow.config import JudgeConfig
 from judgeflow.errors import (
     GatewayFailed,
+    JudgeBusy,
     JudgeError,
     JudgeOverloaded,
     JudgeRefusesService,
@@ -43,6 +44,7 @@ _TOKENS_PER_MESSAGE = 8
 _LARGEST_ERROR = 2**16
 _BAD_GATEWAY = 502
 _GATEWAY = frozenset({408, _BAD_GATEWAY, 504, 520, 524})
+_BUSY = frozenset({503, 529})
 _TRANSIENT_4XX = frozenset({409, 425})
 _REFUSALS = frozenset({401, 402, 403, 404})
 
@@ -174,12 +176,9 @@ class HttpJudge:
         said = f"the judge at {self._settings.base_url} answered {status}: {await self._quoted(error, question)}"
         if error.code == "insufficient_quota":
             return JudgeRefusesService(f"{said} (the account's quota is used up; nothing more is asked)")
-        if status == 429:
-            return RateLimited(said, retry_after_s=retry_after_s(headers))
-        if status in _GATEWAY:
-            return GatewayFailed(said, retry_after_s=retry_after_s(headers))
-        if status >= 500 or status in _TRANSIENT_4XX:
-            return JudgeOverloaded(said, retry_after_s=retry_after_s(headers))
+        transient = _transient(status)
+        if transient is not None:
+            return transient(said, retry_after_s=retry_after_s(headers))
         if status in _REFUSALS:
             return JudgeRefusesService(f"{said}; {self._remedy(status)}")
         return QuestionRejected(said)
@@ -196,6 +195,17 @@ class HttpJudge:
         if self._settings.api_key_env is None:
             return "set [judge] api_key_env to the name of the variable that holds the API key"
         return f"check the API key in {self._settings.api_key_env}"
+
+
+def _transient(status: int) -> type[JudgeOverloaded] | None:
+    """The error of a status that another attempt may mend."""
+    if status == 429:
+        return RateLimited
+    if status in _GATEWAY:
+        return GatewayFailed
+    if status in _BUSY:
+        return JudgeBusy
+    return JudgeOverloaded if status >= 500 or status in _TRANSIENT_4XX else None
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO:

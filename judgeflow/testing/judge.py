@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgeflow.clock import LoopClock
-from judgeflow.errors import GatewayFailed, JudgeError, JudgeOverloaded, JudgeRefusesService, QuestionRejected, RateLimited, ReplyLost
+from judgeflow.errors import (
+    GatewayFailed,
+    JudgeBusy,
+    JudgeError,
+    JudgeOverloaded,
+    JudgeRefusesService,
+    QuestionRejected,
+    RateLimited,
+    ReplyLost,
+)
 from judgeflow.keys import digest
 from judgeflow.ports import Clock
 from judgeflow.testing.desk import Desk, Ruling, Statistics
@@ -22,7 +31,7 @@ _ERRORS: Mapping[str, type[JudgeError]] = {
     "quota": JudgeRefusesService,
     "400": QuestionRejected,
     "500": JudgeOverloaded,
-    "503": JudgeOverloaded,
+    "503": JudgeBusy,
     "504": GatewayFailed,
     "error-200": GatewayFailed,
     "hang": ReplyLost,

@@ -11,6 +11,7 @@ from aiohttp import web
 from judgeflow.config import JudgeConfig
 from judgeflow.errors import (
     GatewayFailed,
+    JudgeBusy,
     JudgeOverloaded,
     JudgeRefusesService,
     JudgeUnreachable,
@@ -133,7 +134,8 @@ async def test_the_api_key_is_sent_and_never_repeated_in_an_error():
         (429, '{"error": {"message": "quota", "type": "insufficient_quota"}}', JudgeRefusesService),
         (429, "slow down", RateLimited),
         (500, "{}", JudgeOverloaded),
-        (503, "{}", JudgeOverloaded),
+        (503, "{}", JudgeBusy),
+        (529, "{}", JudgeBusy),
         (502, "<html>bad gateway</html>", GatewayFailed),
         (504, "", GatewayFailed),
         (524, "error code: 524", GatewayFailed),

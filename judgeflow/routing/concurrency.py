@@ -1,0 +1,76 @@
+"""How many requests may be under way at a time, learnt from what the judge turns away.
+
+Additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP: with L the limit and F the limit at its last fall,
+
+    turned away    L <- max(1, L / 2)               once per episode: what was sent before the last fall does not count again
+    answered       L <- min(most, L + rise / L)     rise = max(1/4, F / 16) while L < F, and L from there on
+
+so a round of L replies adds `rise`: half of what failed is won back in about eight rounds.  Beyond F the judge serves again what it
+refused at the time, so each reply adds one and L doubles in a round.
+"""
+
+from __future__ import annotations
+
+FALL = 0.5
+"""What is left of the limit after a fall: the least that ends an overload of up to twice the capacity at one blow."""
+
+RISE = 1 / 16
+"""What a round wins back, as a share of the limit that failed.  About one request in a hundred is then turned away while a judge's
+capacity is searched for; a fixed step of one would need half an hour for 32 places at 60 s a reply."""
+
+LEAST_RISE = 1 / 4
+"""What a round wins back at least: below four places a sixteenth would take minutes to tell anything."""
+
+IN_USE = 0.5
+"""The limit rises only while at least this share of it is under way: replies to few requests say nothing about many."""
+
+
+class Concurrency:
+    """A limit between 1 and `most` (requests under way).  It begins at `most`: what the settings allow is believed until it fails.
+
+    Requests are numbered in the order in which they are sent, from 1: numbers tell before from after where times may be equal.
+    `now` is seconds of one monotonic clock.  State changes only in `turned_away` and `answered`, which do not await.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._limit = float(most)
+        self._failed_at = float(most)
+        self._sent_at_fall = 0
+        self._low_since: float | None = None
+        self._lowest_told = most
+
+    @property
+    def limit(self) -> int:
+        """How many requests may be under way now."""
+        return int(self._limit)
+
+    def turned_away(self, now: float, *, number: int, sent: int) -> bool:
+        """Request `number`, of `sent` so far, found the judge overloaded.
+
+        Returns whether the limit is now lower than it has been since it was full.
+        """
+        if number <= self._sent_at_fall:
+            return False
+        self._sent_at_fall = sent
+        self._failed_at = self._limit
+        self._limit = max(1.0, self._limit * FALL)
+        if self._low_since is None:
+            self._low_since = now
+        is_new_low = self.limit < self._lowest_told
+        self._lowest_told = min(self._lowest_told, self.limit)
+        return is_new_low
+
+    def answered(self, now: float, *, number: int, under_way: int) -> float | None:
+        """Request `number` was served; `under_way` were until now, itself included.
+
+        Returns the seconds that the limit was below `most` if this has brought it back there, else None.
+        """
+        if self._low_since is None or number <= self._sent_at_fall or under_way < IN_USE * self.limit:
+            return None
+        rise = max(LEAST_RISE, RISE * self._failed_at) if self._limit < self._failed_at else self._limit
+        self._limit = min(float(self.most), self._limit + rise / self._limit)
+        if self._limit < self.most:
+            return None
+        low_for_s, self._low_since, self._lowest_told = now - self._low_since, None, self.most
+        return low_for_s
