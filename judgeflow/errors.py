@@ -26,6 +26,13 @@ The first line of the class docstring is the default message.  Whoever catches a
 retried, `JudgeRefusesService` stops the run's asking, everything else concerns one question.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from judgeflow.types import RateHeaders
+
 
 class JudgeflowError(Exception):
     """judgeflow could not do what was asked."""
@@ -70,10 +77,12 @@ class JudgeError(JudgeflowError):
     """The judge did not answer.
 
     `maybe_paid` tells whether the judge may have charged for the attempt although no reply arrived; the budget then
-    charges it at its worst case.  `status` is the label of an outcome that had to do without the judge.
+    charges it at its worst case.  `status` is the label of an outcome that had to do without the judge.  `rates` is what the
+    judge said about its limits, if it did.
     """
 
     maybe_paid = False
+    rates: RateHeaders | None = None
     status = "judge_error"
 
 

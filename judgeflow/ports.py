@@ -17,6 +17,7 @@ from judgeflow.types import (
     Pair,
     Preference,
     Question,
+    RateHeaders,
     Reading,
     Reply,
     Reservation,
@@ -163,6 +164,14 @@ class Gate(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
+        ...
+
+    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
+        """Take in what the judge says about its limits, for a while and only to be stricter.  Called where it says something.
+
+        Returns what is stricter now: `requests_per_minute` and `tokens_per_minute` where they are lower than configured, `held_s`
+        where nothing is admitted for so many seconds.
+        """
         ...
 
     def capacity(self, until: float) -> Stock:

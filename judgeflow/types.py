@@ -218,8 +218,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the account stands with one of the judge's limits: how much a window admits, what is left, and seconds until it is reset."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateHeaders:
+    """What a judge said about its limits beside an answer; None where it said nothing."""
+
+    requests: Standing = Standing()
+    tokens: Standing = Standing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One raw answer of the judge, exactly as it was given."""
+    """One raw answer of the judge, exactly as it was given.  `rates` is news about the account and no part of the answer."""
 
     text: str
     reasoning: str = ""
@@ -231,6 +248,7 @@ class Reply:
     attempts: int = 1
     model: str = ""
     request_id: str | None = None
+    rates: RateHeaders | None = field(default=None, compare=False, repr=False)
 
 
 class ReadingStatus(StrEnum):

@@ -36,7 +36,7 @@ from judgeflow.ports import Clock, Gate, Judge, Settle, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.routing.threshold import Experience
-from judgeflow.types import Call, CallEvent, Cost, Reading, ReadingStatus, Reply, Reservation, Usage
+from judgeflow.types import Call, CallEvent, Cost, RateHeaders, Reading, ReadingStatus, Reply, Reservation, Usage
 
 UNREACHABLE_ATTEMPTS = 3
 """A judge that has never answered and cannot be reached so often is not there: nobody waits for it any longer."""
@@ -88,6 +88,7 @@ class Dispatcher:
         self._sent = 0
         self._sent_at_refusal = 0
         self._unstorable = 0
+        self._told_stricter: set[str] = set()
         self._short_since: int | None = None  # reservations closed before the first in the queue did not fit; None: it may fit
         self._halted: JudgeflowError | None = None
         self._wake_queue, self._wake_gate = asyncio.Event(), asyncio.Event()
@@ -322,6 +323,7 @@ class Dispatcher:
             _require_reply(reply)
         except JudgeError as error:
             self._tell(job, error.status, self.clock.now() - started, error=error)
+            self._heed(error.rates)
             if isinstance(error, JudgeBusy):
                 self._slow_down(job, error)
             await self._failed(job, error)
@@ -332,8 +334,17 @@ class Dispatcher:
             await self._failed(job, surprise)
         else:
             settle_tokens(reply.usage.total)
+            self._heed(reply.rates)
             self._speed_up(job)
             await self._succeeded(job, reply)
+
+    def _heed(self, rates: RateHeaders | None) -> None:
+        """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
+        stricter = self.gate.heed(rates) if rates is not None else {}
+        news = {name: value for name, value in stricter.items() if name not in self._told_stricter}
+        if news:
+            self._told_stricter |= news.keys()
+            self.observers.notice("limits_tightened", **news)
 
     def _slow_down(self, job: Job, error: JudgeBusy) -> None:
         if self.concurrency.turned_away(self.clock.now(), number=job.sent, sent=self._sent):
@@ -353,7 +364,7 @@ class Dispatcher:
             pair_key=question.pair_key,
             judge=self.judge.identity.fingerprint,
             canonical=question.canonical,
-            reply=replace(reply, attempts=job.attempts + 1),
+            reply=replace(reply, attempts=job.attempts + 1, rates=None),
             reading=self._read(reply),
             created_at=self.clock.wall(),
             sample=question.sample,

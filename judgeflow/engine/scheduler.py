@@ -20,7 +20,7 @@ from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Settle, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Group, Outcome, Pair, StepResult, Stock
+from judgeflow.types import Group, Outcome, Pair, RateHeaders, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -265,6 +265,10 @@ class _OpenGate:
 
     def pause(self, seconds: float) -> None:
         """Without a limit there is nothing to hold back."""
+
+    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
+        del rates
+        return {}
 
     def capacity(self, until: float) -> Stock:
         del until

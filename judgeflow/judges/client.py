@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import math
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -33,6 +31,7 @@ from judgeflow.errors import (
 from judgeflow.judges.completion import Completion, ErrorBody, parse_json, read_completion, read_error, readable
 from judgeflow.judges.pricing import Prices
 from judgeflow.judges.quoting import quotable
+from judgeflow.judges.rates import read_rates, retry_after_s
 from judgeflow.keys import digest
 from judgeflow.tokens import TokenCounter
 from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
@@ -117,6 +116,7 @@ class HttpJudge:
             latency_s=time.perf_counter() - started,
             model=completion.model,
             request_id=_request_id(response.headers),
+            rates=read_rates(response.headers),
         )
 
     async def aclose(self) -> None:
@@ -174,6 +174,11 @@ class HttpJudge:
 
     async def _refused(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> JudgeError:
         said = f"the judge at {self._settings.base_url} answered {status}: {await self._quoted(error, question)}"
+        refusal = self._refusal(said, error, status, headers)
+        refusal.rates = read_rates(headers)
+        return refusal
+
+    def _refusal(self, said: str, error: ErrorBody, status: int, headers: Mapping[str, str]) -> JudgeError:
         if error.code == "insufficient_quota":
             return JudgeRefusesService(f"{said} (the account's quota is used up; nothing more is asked)")
         transient = _transient(status)
@@ -239,27 +244,3 @@ def _error_of(payload: bytes) -> ErrorBody:
 def _request_id(headers: Mapping[str, str]) -> str | None:
     name = headers.get("x-request-id")
     return None if name is None else readable(name)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date.
-
-    None if it does not say, or says what is no length of time.
-    """
-    try:
-        if "retry-after-ms" in headers:
-            seconds = float(headers["retry-after-ms"]) / 1000
-        elif "retry-after" in headers:
-            seconds = _seconds(headers["retry-after"])
-        else:
-            return None
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _seconds(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return parsedate_to_datetime(value).timestamp() - time.time()

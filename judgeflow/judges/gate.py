@@ -11,15 +11,19 @@ import asyncio
 import contextlib
 import functools
 import math
+from collections.abc import Mapping
 
 from asyncio_throttle.throttler import Throttler
 
 from judgeflow.config import LimitsConfig
 from judgeflow.ports import Clock, Settle
+from judgeflow.routing.learned import Learned
 from judgeflow.routing.limits import Entry, SlidingWindow
-from judgeflow.types import Stock
+from judgeflow.types import RateHeaders, Stock
 
 _UNLIMITED = 2**62
+_MOMENT_S = 1e-6
+"""The shortest wait, in seconds: a loop takes a timer that is due within its clock's resolution for due, and would come back at once."""
 
 
 class WindowGate:
@@ -28,7 +32,10 @@ class WindowGate:
     def __init__(self, limits: LimitsConfig, clock: Clock) -> None:
         self._clock = clock
         self._requests = _request_window(limits)
+        self._sent = self._requests if limits.start == "burst" else SlidingWindow(_UNLIMITED, limits.period_s)  # over a whole period
         self._tokens = SlidingWindow(limits.tokens_per_minute or _UNLIMITED, limits.period_s)
+        self._learned_requests = Learned(self._sent, limits.requests_per_minute)
+        self._learned_tokens = Learned(self._tokens, limits.tokens_per_minute)
         self._limited = limits.requests_per_minute is not None
         self._weighed = limits.tokens_per_minute is not None
         self._closed_until = -math.inf
@@ -42,8 +49,9 @@ class WindowGate:
             await self._open(tokens)
             await self._pass_request_limit()
         now = self._clock.now()
-        if self._limited:
-            self._requests.admit(now)
+        self._requests.admit(now)
+        if self._sent is not self._requests:
+            self._sent.admit(now)
         return functools.partial(self._correct, self._tokens.admit(now, tokens))
 
     def _correct(self, entry: Entry, tokens: int) -> None:
@@ -55,10 +63,12 @@ class WindowGate:
         while (wait := self._wait_s(self._clock.now(), tokens)) > 0:
             self._corrected.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._corrected.wait(), wait)
+                await asyncio.wait_for(self._corrected.wait(), max(wait, _MOMENT_S))
 
     def _wait_s(self, now: float, tokens: int) -> float:
-        return max(self._closed_until - now, self._tokens.wait_s(now, tokens), self._request_wait_s(now))
+        configured = max(self._tokens.wait_s(now, tokens), self._request_wait_s(now))
+        learned = max(self._learned_tokens.wait_s(now, tokens), self._learned_requests.wait_s(now, 1))
+        return max(self._closed_until - now, configured, learned)
 
     def _request_wait_s(self, now: float) -> float:
         return self._requests.wait_s(now)
@@ -70,12 +80,25 @@ class WindowGate:
         """Admit nothing for `seconds`."""
         self._closed_until = max(self._closed_until, self._clock.now() + seconds)
 
+    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
+        """See `Gate.heed`."""
+        now = self._clock.now()
+        requests, tokens = self._learned_requests.hear(now, rates.requests), self._learned_tokens.hear(now, rates.tokens)
+        held_s = max(self._learned_requests.hold_s(now, rates.requests), self._learned_tokens.hold_s(now, rates.tokens))
+        if held_s > 0:
+            self.pause(held_s)
+        stricter = {"requests_per_minute": requests, "tokens_per_minute": tokens, "held_s": held_s or None}
+        return {name: value for name, value in stricter.items() if value is not None}
+
     def capacity(self, until: float) -> Stock:
         """See `Gate.capacity`."""
-        start = max(self._clock.now(), self._closed_until)
+        now = self._clock.now()
+        start = max(now, self._closed_until)
+        requests = self._requests.capacity(start, until) if self._limited else None
+        tokens = self._tokens.capacity(start, until) if self._weighed else None
         return Stock(
-            requests=self._requests.capacity(start, until) if self._limited else None,
-            tokens=self._tokens.capacity(start, until) if self._weighed else None,
+            requests=self._learned_requests.at_most(requests, now, start, until),
+            tokens=self._learned_tokens.at_most(tokens, now, start, until),
         )
 
 

@@ -6,6 +6,8 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
     step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, agreement, latency_s, remaining, seconds
     budget_spent, judge_stopped, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
                     what the operator should know
+    limits_tightened
+                    the judge said that it admits less than is configured: the lower limits, or for how long it has nothing left
     in_flight_lowered, in_flight_recovered
                     the judge had too much to do: how many requests may now be under way, and when as many as configured may be again
 """

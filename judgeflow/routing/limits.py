@@ -32,11 +32,12 @@ class SlidingWindow:
             self._used -= self._log.popleft().weight
         return self._used
 
-    def wait_s(self, now: float, weight: int = 1) -> float:
-        """Return the seconds until `weight` fits; 0 if it fits now.  Raises `ValueError` if it never will."""
-        if weight > self.limit:
-            raise ValueError(f"a request of weight {weight} can never fit a limit of {self.limit} per {self.period_s:g} s")
-        excess = self.used(now) + weight - self.limit
+    def wait_s(self, now: float, weight: int = 1, limit: int | None = None) -> float:
+        """Return the seconds until `weight` fits `limit` (None: the window's own); 0 if it does now.  Raises `ValueError`: never."""
+        limit = self.limit if limit is None else limit
+        if weight > limit:
+            raise ValueError(f"a request of weight {weight} can never fit a limit of {limit} per {self.period_s:g} s")
+        excess = self.used(now) + weight - limit
         for entry in self._log:
             if excess <= 0:
                 break
@@ -47,6 +48,7 @@ class SlidingWindow:
 
     def admit(self, now: float, weight: int = 1) -> Entry:
         """Count a request that is sent now."""
+        self.used(now)  # forgets what has left the window, also where nobody asks for the wait
         entry = Entry(at=now, weight=weight)
         self._log.append(entry)
         self._used += weight
@@ -58,10 +60,11 @@ class SlidingWindow:
             self._used += weight - entry.weight
             entry.weight = weight
 
-    def capacity(self, now: float, until: float) -> int:
-        """Return how much weight the window can admit between `now`, which may lie ahead, and `until`."""
+    def capacity(self, now: float, until: float, limit: int | None = None) -> int:
+        """Return how much weight `limit` (None: the window's own) admits between `now`, which may lie ahead, and `until`."""
         if until < now:
             return 0
+        limit = self.limit if limit is None else limit
         periods, rest = divmod(until - now, self.period_s)
         still_there = sum(entry.weight for entry in self._log if entry.at + self.period_s > now + rest)
-        return int(periods) * self.limit + max(0, self.limit - still_there)
+        return int(periods) * limit + max(0, limit - still_there)

@@ -238,7 +238,7 @@ class FakeJudge:
 
     def _scripted_headers(self, ruling: Ruling) -> dict[str, str]:
         scripted = {
-            "x-ratelimit-limit-requests": "60",
+            "x-ratelimit-limit-requests": "10000",
             "x-ratelimit-remaining-requests": "0",
             "x-ratelimit-reset-requests": duration(self._retry_after_s),
         }

@@ -16,13 +16,14 @@ from judgeflow.errors import (
     RateLimited,
     ReplyLost,
 )
+from judgeflow.judges.rates import read_rates
 from judgeflow.keys import digest
 from judgeflow.ports import Clock
 from judgeflow.testing.desk import Desk, Ruling, Statistics
 from judgeflow.testing.faults import FAULTS
 from judgeflow.testing.limits import JudgeLimits
 from judgeflow.testing.opinions import Asked, Opinions, Speaker, understand
-from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
+from judgeflow.types import Cost, JudgeIdentity, Question, RateHeaders, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, load_template, render
 
@@ -98,11 +99,12 @@ class ScriptedJudge:
         answered = False
         try:
             await self._clock.sleep(self._timeout_s if ruling.kind == "hang" else ruling.delay_s)
-            failure = self._failure(ruling)
+            failure, rates = self._failure(ruling), self._rates()
             if failure is not None:
+                failure.rates = rates
                 raise failure
             answered = True
-            return self._reply(ruling, self._clock.now() - started)
+            return self._reply(ruling, rates, self._clock.now() - started)
         finally:
             self._desk.leave(ruling, answered=answered)
 
@@ -126,7 +128,10 @@ class ScriptedJudge:
         kind = _ERRORS.get(ruling.kind)
         return kind(f"scripted: {FAULTS[ruling.kind]}") if kind else None
 
-    def _reply(self, ruling: Ruling, latency_s: float) -> Reply:
+    def _rates(self) -> RateHeaders | None:
+        return read_rates(self._desk.meter("").headers(self._clock.now()))
+
+    def _reply(self, ruling: Ruling, rates: RateHeaders | None, latency_s: float) -> Reply:
         answer = ruling.answer
         usage = Usage(prompt=answer.prompt_tokens, completion=answer.completion_tokens, reasoning=answer.reasoning_tokens)
         return Reply(
@@ -138,6 +143,7 @@ class ScriptedJudge:
             usd=self._usd(usage),
             latency_s=latency_s,
             model=self._identity.model,
+            rates=rates,
         )
 
     def _usd(self, usage: Usage) -> float:

@@ -20,10 +20,10 @@ from judgeflow.errors import (
     RateLimited,
     ReplyLost,
 )
-from judgeflow.judges.client import HttpJudge, retry_after_s
+from judgeflow.judges.client import HttpJudge
 from judgeflow.keys import pair_keys, questions
 from judgeflow.testing import FakeJudge, JudgeContract, arithmetic_pairs
-from judgeflow.types import Pair, ReadingStatus, Usage
+from judgeflow.types import Pair, RateHeaders, ReadingStatus, Standing, Usage
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import load_template
 
@@ -258,27 +258,21 @@ async def test_a_server_that_reports_no_usage_is_charged_by_size():
     assert reply.usage.completion == 5
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "2"}, 2.0),
-        ({"retry-after": "0.5", "retry-after-ms": "120"}, 0.12),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after-ms": "1e999"}, None),
-        ({}, None),
-    ],
-)
-async def test_retry_after_is_read_in_each_of_its_forms(headers, seconds):
-    with pytest.raises(RateLimited) as caught:
-        await ask_once(429, "{}", headers)
-    assert caught.value.retry_after_s == seconds
+HEADERS = {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s", "retry-after": "2"}
 
 
-def test_a_retry_after_date_in_the_future_is_counted_from_now():
-    assert retry_after_s({"retry-after": "Fri, 01 Jan 2500 00:00:00 GMT"}) > 1e9
+async def test_what_the_headers_say_about_limits_comes_with_the_reply():
+    reply, _ = await ask_once(body=FULL_REPLY, headers=HEADERS)
+    assert reply.rates == RateHeaders(requests=Standing(limit=500), tokens=Standing(remaining=0, reset_s=360.0))
+    assert (await ask_once(body=FULL_REPLY))[0].rates is None
+
+
+@pytest.mark.parametrize(("status", "body"), [(429, "{}"), (503, ""), (200, '{"error": {"code": 429, "message": "slow down"}}')])
+async def test_what_the_headers_say_about_limits_comes_with_the_error(status, body):
+    with pytest.raises(JudgeOverloaded) as caught:
+        await ask_once(status, body, HEADERS)
+    assert caught.value.rates == RateHeaders(requests=Standing(limit=500), tokens=Standing(remaining=0, reset_s=360.0))
+    assert caught.value.retry_after_s == 2.0
 
 
 async def test_nobody_listening_is_unreachable_and_cannot_have_cost_anything():
