@@ -32,7 +32,7 @@ def measure(size: int, seed: int) -> dict[str, float]:
         kind: Contender(function=function, arguments={"uncertainty": kind, "size": size, "seed": seed})
         for kind in ("none", "sngp", "mc-dropout", "ensemble")
     }
-    meetings = [contest({kind: contenders[kind] for kind in ("none", "sngp")}, ROUNDS) for _ in range(CONTESTS)]
+    meetings = [contest({kind: contenders[kind] for kind in ("none", "sngp")}, ROUNDS) for _ in range(min(CONTESTS, size))]
     near = meetings[0]
     far = contest({kind: contenders[kind] for kind in ("none", "mc-dropout", "ensemble")}, SLOW_ROUNDS)
     return {
