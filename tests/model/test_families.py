@@ -20,6 +20,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "training", "tokenizer"),
     [

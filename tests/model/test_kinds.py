@@ -22,7 +22,10 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+EVERY_TIME = {"concat", "mc-dropout", "ensemble"}
+
+
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=() if kind in EVERY_TIME else pytest.mark.slow) for kind in KINDS])
 def made(request, tmp_path_factory, learned):
     folder = tmp_path_factory.mktemp("kind") / request.param
     return request.param, folder, *train(learned[:900], folder, model=replace(SMALL, **KINDS[request.param]), training=SHORT, device="cpu")

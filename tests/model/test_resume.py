@@ -58,10 +58,10 @@ def run(pairs, out, steps=10**6, *, model=TINY, training=SHORT, **more):
     [
         ({}, {}, (2, 3)),
         ({}, {"patience": 2, "epochs": 3.0}, (5, 3)),
-        ({"uncertainty": "mc-dropout"}, {"micro_batch": 5}, (2, 3)),
+        pytest.param({"uncertainty": "mc-dropout"}, {"micro_batch": 5}, (2, 3), marks=pytest.mark.slow),
         ({"uncertainty": "ensemble", "members": 3}, {}, (9, 2)),
-        ({"uncertainty": "ensemble", "members": 3}, {"backbone_lr": None}, (7, 2)),
-        ({"encoder": "concat", "surface": True}, {"schedule": "linear"}, (2, 3)),
+        pytest.param({"uncertainty": "ensemble", "members": 3}, {"backbone_lr": None}, (7, 2), marks=pytest.mark.slow),
+        pytest.param({"encoder": "concat", "surface": True}, {"schedule": "linear"}, (2, 3), marks=pytest.mark.slow),
     ],
     ids=["plain", "early-stop", "dropout", "ensemble", "frozen-ensemble", "concat"],
 )

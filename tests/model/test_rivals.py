@@ -12,6 +12,9 @@ from judgeflow.model.scorer import SngpScorer
 from judgeflow.types import Pair
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def rivals(tmp_path_factory, learned):
     out = tmp_path_factory.mktemp("rivals")
