@@ -11,7 +11,6 @@ from judgeflow.model.rivals import compare_rivals, flops_per_pair
 from judgeflow.model.scorer import SngpScorer
 from judgeflow.types import Pair
 
-
 pytestmark = pytest.mark.slow
 
 
