@@ -82,7 +82,7 @@ def test_odd_features_approximate_their_kernel_and_are_odd():
         return torch.exp(-distance.square().sum(1) / (2 * scale**2))
 
     exact = gauss(c - e, 2.0) * (gauss(d - f, 1.5) - gauss(d + f, 1.5))
-    assert torch.allclose((features(c, d) * features(e, f)).sum(1), exact, atol=0.08)
+    assert torch.allclose((features(c, d) * features(e, f)).sum(1), exact, atol=0.04)
     assert torch.equal(features(c, -d), -features(c, d))
     assert not features(c, torch.zeros_like(d)).any()
 
