@@ -8,7 +8,6 @@ torch in one group of four.
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 from benchmarks.contest import Contender, Prepared, contest
 from benchmarks.runner import Goal
@@ -52,15 +51,8 @@ def prepare(uncertainty: str, size: int, seed: int) -> Prepared:
     import torch
 
     from benchmarks.bodies import make_scorer, random_pairs
+    from judgeflow.model.rivals import flops_per_pair
 
     torch.manual_seed(seed)
     scorer, pairs = make_scorer(uncertainty=uncertainty), random_pairs(size, seed)
-    return Prepared(run=lambda: scorer.score(pairs), facts={"flops": _flops(scorer, pairs[:PAIRS_OF_A_GROUP])})
-
-
-def _flops(scorer: Any, pairs: list[Any]) -> float:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        scorer.score(pairs)
-    return float(counter.get_total_flops() / len(pairs))
+    return Prepared(run=lambda: scorer.score(pairs), facts={"flops": flops_per_pair(scorer, pairs[:PAIRS_OF_A_GROUP])})
