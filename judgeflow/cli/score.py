@@ -48,9 +48,9 @@ def score(
     from judgeflow.model.checkpoint import read_summary
     from judgeflow.model.scorer import SngpScorer
 
-    _check(out, plot, dtype, evaluate=evaluate)
+    _check(out, plot, evaluate=evaluate)
     records = read_records(pairs, on_bad_record)
-    model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]  # checked
+    model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]  # it is checked there
     started = time.monotonic()
     preferences: list[Preference] = []
     with activity() as progress:
@@ -67,7 +67,7 @@ def score(
     _report(len(records), model, seconds, found, trained=trained, written={"out": out, "plot": plot}, as_json=json)
 
 
-def _check(out: Path | None, plot: Path | None, dtype: str, *, evaluate: bool) -> None:
+def _check(out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
     """Raise `UsageError` for options that would end in nothing, before anything is scored."""
     from judgeflow.cli.plots import check_plots
     from judgeflow.errors import UsageError
@@ -76,8 +76,6 @@ def _check(out: Path | None, plot: Path | None, dtype: str, *, evaluate: bool) -
         raise UsageError("--plot draws what --evaluate measures: give both")
     if out is None and not evaluate:
         raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
-    if dtype not in {"auto", "float32", "bfloat16"}:
-        raise UsageError(f"--dtype is {dtype!r}; one of auto, float32, bfloat16 is expected")
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist")

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self, get_args
 
 import torch
 
 from judgeflow.errors import ConfigurationError, ScorerError
 from judgeflow.model.calibration import Calibration
+from judgeflow.model.config import DType
 from judgeflow.model.network import Network
 from judgeflow.model.reading import Comparisons, Reader, compare_pairs
 from judgeflow.types import Pair, Preference
 
-DType = Literal["auto", "float32", "bfloat16"]
 CPU_BATCH_TOKENS = 4096
 CUDA_BATCH_TOKENS = 65_536
 
@@ -96,6 +96,8 @@ class SngpScorer:
         """
         from judgeflow.model.checkpoint import load
 
+        if dtype not in get_args(DType):
+            raise ConfigurationError(f"dtype is {dtype!r}; one of {', '.join(get_args(DType))} is expected")
         with torch.random.fork_rng(devices=[]):  # building a network draws weights, which are replaced
             saved = load(Path(folder))
         network = saved.network.to(choose_device(device))

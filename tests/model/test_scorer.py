@@ -115,6 +115,11 @@ def test_a_device_that_is_not_here_is_a_clear_error():
     assert choose_device("cpu").type == "cpu"
 
 
+def test_a_dtype_that_does_not_exist_is_a_clear_error(trained):
+    with pytest.raises(ConfigurationError, match="dtype is 'float8'; one of auto, float32, bfloat16 is expected"):
+        rebuilt(trained[1], trained[0], dtype="float8")
+
+
 def test_the_batch_size_suits_the_device_unless_it_is_given():
     assert batch_tokens(torch.device("cpu")) == 4096
     assert batch_tokens(torch.device("cuda")) == 65_536
