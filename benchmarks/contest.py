@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,13 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A contender that is ready: what a round runs, and figures that need no clock."""
+    """A contender that is ready: what a round runs, what is done before each, unmeasured, and figures that need no clock.
+
+    A round may return figures of its own, by name.
+    """
 
     run: Callable[[], object]
+    before: Callable[[], object] | None = None
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -29,18 +33,23 @@ class Prepared:
 class Contender:
     """A function named "module:function", and its keyword arguments (what JSON can hold).
 
-    It prepares itself and returns what a round runs: a function without arguments, or `Prepared`.
+    It prepares itself and returns what a round runs: a function without arguments, or `Prepared`.  `python` is the interpreter it runs
+    in, where it needs another environment.
     """
 
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    python: str = sys.executable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a contender did: median seconds of a round, and the figures that it gave when it was ready."""
+    """What a contender did: median seconds of a round, of the clock and of its processors, and of the figures that its rounds returned;
+    and the figures that it gave when it was ready."""
 
     seconds: float
+    cpu_seconds: float
+    measured: Mapping[str, float]
     facts: Mapping[str, float]
 
 
@@ -53,17 +62,22 @@ def contest(contenders: Mapping[str, Contender], rounds: int) -> dict[str, Resul
     """
     with ExitStack() as stack:
         workers = {name: stack.enter_context(_start(name, contender)) for name, contender in contenders.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in workers}
+        answers: dict[str, list[Mapping[str, float]]] = {name: [] for name in workers}
         for number in range(rounds + 1):
             for name in reversed(workers) if number % 2 else workers:
-                seconds[name].append(workers[name].round())
-        return {name: Result(seconds=statistics.median(seconds[name][1:]), facts=worker.facts) for name, worker in workers.items()}
+                answers[name].append(workers[name].round())
+        return {name: _result(answers[name][1:], worker.facts) for name, worker in workers.items()}
+
+
+def _result(answers: Sequence[Mapping[str, float]], facts: Mapping[str, float]) -> Result:
+    medians = {name: statistics.median(answer[name] for answer in answers) for name in answers[0]}
+    return Result(seconds=medians.pop("seconds"), cpu_seconds=medians.pop("cpu_seconds"), measured=medians, facts=facts)
 
 
 @contextmanager
 def _start(name: str, contender: Contender) -> Iterator[_Worker]:
     """Start a process that ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.worker", contender.function, json.dumps(dict(contender.arguments))]
+    command = [contender.python, "-m", "benchmarks.worker", contender.function, json.dumps(dict(contender.arguments))]
     environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "passive"}
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdin=PIPE, stdout=PIPE, text=True, bufsize=1) as process:
         try:
@@ -80,11 +94,11 @@ class _Worker:
         self._process = process
         self.facts: Mapping[str, float] = self._answer()
 
-    def round(self) -> float:
-        """Have it run once and return the seconds it took, by its own clock."""
+    def round(self) -> Mapping[str, float]:
+        """Have it run once and return what that took, by its own clocks, and what the round returned."""
         assert self._process.stdin is not None  # for the type checker
         self._process.stdin.write("go\n")
-        return float(self._answer()["seconds"])
+        return self._answer()
 
     def _answer(self) -> dict[str, float]:
         assert self._process.stdout is not None  # for the type checker

@@ -41,9 +41,13 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a case found beside its figures: tables for people (Markdown) and the same for programs (what JSON can hold)."""
+    """What a case found beside its figures: tables for people (Markdown) and the same for programs (what JSON can hold).
+
+    `missing` says of figures that could not be measured here why not.
+    """
 
     figures: Mapping[str, float]
+    missing: Mapping[str, str] = field(default_factory=dict)
     tables: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,6 +92,7 @@ def report(name: str, size: int | None, seed: int) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         **skipped,
+        **({"missing": dict(finding.missing)} if finding.missing else {}),
         **({"tables": finding.tables, "details": dict(finding.details)} if finding.tables else {}),
     }
 
@@ -101,6 +106,7 @@ def as_text(result: Mapping[str, Any]) -> str:
         goal = result["goals"].get(name)
         verdict = "" if goal is None else f"   goal {goal['op']} {goal['value']:g}: {_verdict(Goal(**goal), figure)}"
         lines.append(f"  {name:32} {figure:12.6g}{verdict}")
+    lines += [f"  {name:32} skipped: {reason}" for name, reason in result.get("missing", {}).items()]
     return "\n".join(lines)
 
 
@@ -129,6 +135,7 @@ def _document(result: Mapping[str, Any], date: str, command: str) -> str:
         [name, f"{figure:.4g}", f"{goals[name].op} {goals[name].value:g}: {_verdict(goals[name], figure)}" if name in goals else ""]
         for name, figure in result["figures"].items()
     ]
+    rows += [[name, "not measured", reason] for name, reason in result.get("missing", {}).items()]
     versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
     about = f"{date}, `{command}` (seed {result['seed']}), on {result['machine']}; {versions}."
     doc = (load(result["case"]).__doc__ or "").strip()

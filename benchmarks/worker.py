@@ -1,7 +1,8 @@
 """One contender in a process of its own: prepare it, then run it once for every line that arrives.
 
 `python -m benchmarks.worker MODULE:FUNCTION ARGUMENTS` calls the function with keyword arguments (a JSON object); it returns what a
-round runs.  Every answer is one JSON object a line on standard output: what is known once it is ready, then the seconds of each round.
+round runs.  Every answer is one JSON object a line on standard output: what is known once it is ready, then of each round its seconds
+by the clock and by its processors, and what it returned.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ def main() -> None:
         prepared = prepare(sys.argv[1], json.loads(sys.argv[2]))
         print(json.dumps(dict(prepared.facts)), file=answers)
         for _ in sys.stdin:
-            started = time.perf_counter()
-            prepared.run()
-            print(json.dumps({"seconds": time.perf_counter() - started}), file=answers)
+            if prepared.before is not None:
+                prepared.before()
+            started, cpu_started = time.perf_counter(), time.process_time()
+            figures = prepared.run()
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+            figures = figures if isinstance(figures, dict) else {}
+            print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds} | figures), file=answers)
 
 
 if __name__ == "__main__":

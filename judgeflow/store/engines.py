@@ -7,7 +7,6 @@ a power cut may cost the last moments, never the file.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import time
@@ -15,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -30,6 +28,7 @@ _WAL_RETRY_SECONDS = 0.02
 _WAIT = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}"
 _WRITER = (_WAIT, "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
 _READER = (_WAIT, "PRAGMA query_only=ON")
+_ANY_THREAD = {"check_same_thread": False}
 
 
 def normalise_url(url: str, directory: str | Path = ".") -> str:
@@ -68,17 +67,19 @@ def require_writable(path: Path) -> None:
         raise StoreUnavailable(f"{path}: the file cannot be read and written; change its permissions, or choose another [store] url")
 
 
-def writer_engine(url: str) -> AsyncEngine:
-    """Return an engine with one connection, whose transactions hold the write lock from their beginning."""
+def writer_engine(url: str) -> Engine:
+    """Return an engine with one connection, whose transactions hold the write lock from their beginning.
+
+    It blocks, so it is used on a thread of its own: a transaction of a dozen statements is then one visit there, not a dozen.
+    """
     # Whoever begins a transaction here also ends it, so the pool need not roll back again.
-    engine = create_async_engine(url, pool_size=1, max_overflow=0, pool_reset_on_return=None)
+    engine = create_engine(
+        make_url(url).set(drivername="sqlite"), pool_size=1, max_overflow=0, pool_reset_on_return=None, connect_args=_ANY_THREAD
+    )
     _on_connect(engine, _WRITER)
+    event.listen(engine, "connect", _enter_wal)
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def enter_wal(connection: Any, _record: object) -> None:
-        connection.run_async(_enter_wal)
-
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def lock(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -90,25 +91,26 @@ def reader_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(
         url, isolation_level="AUTOCOMMIT", pool_size=READERS, max_overflow=0, pool_reset_on_return=None, pool_timeout=BUSY_SECONDS
     )
-    _on_connect(engine, _READER)
+    _on_connect(engine.sync_engine, _READER)
     return engine
 
 
-async def _enter_wal(connection: aiosqlite.Connection) -> None:
+def _enter_wal(connection: sqlite3.Connection, _record: object) -> None:
     """Put a database into WAL mode.  Only the first connection to a new file changes anything; for that, SQLite never waits itself."""
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            async with connection.execute("PRAGMA journal_mode=WAL"):
-                return
+            connection.execute("PRAGMA journal_mode=WAL").close()
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise
-        await asyncio.sleep(_WAL_RETRY_SECONDS)
+        else:
+            return
+        time.sleep(_WAL_RETRY_SECONDS)
 
 
-def _on_connect(engine: AsyncEngine, pragmas: Sequence[str]) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
+def _on_connect(engine: Engine, pragmas: Sequence[str]) -> None:
+    @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions on its own
         cursor = connection.cursor()

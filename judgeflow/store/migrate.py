@@ -5,6 +5,7 @@ An older database is never upgraded in passing: other processes may still be wri
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +76,7 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
     if before.kind in {"newer", "foreign"}:
         raise mismatch(address, before)
     with store_errors(str(path)):
-        engine = writer_engine(address)
-        try:
-            async with engine.begin() as connection:
-                await connection.run_sync(_migrate, revision)
-        finally:
-            await engine.dispose()
+        await asyncio.to_thread(_upgrade, address, revision)
     return before
 
 
@@ -125,6 +121,15 @@ def _kind(revision: str | None) -> Kind:
     if revision not in REVISIONS:
         return "newer"
     return "current" if revision == REVISIONS[-1] else "older"
+
+
+def _upgrade(address: str, revision: str) -> None:
+    engine = writer_engine(address)
+    try:
+        with engine.begin() as connection:
+            _migrate(connection, revision)
+    finally:
+        engine.dispose()
 
 
 def _migrate(connection: Connection, revision: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar, TypeVarTuple, Unpack, cast
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from judgeflow.errors import StoreUnavailable
@@ -16,7 +17,7 @@ from judgeflow.store import migrate, schema
 from judgeflow.store.engines import file_of, normalise_url, reader_engine, writer_engine
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
-from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
+from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Settle, build_rows
 from judgeflow.store.transaction import apply, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
@@ -35,14 +36,17 @@ from judgeflow.types import (
 KEYS_PER_READ = 512
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 class SqlStore:
     """A `Store` in a database file.  Made by `SqlStore.open`, used on the loop that opened it."""
 
-    def __init__(self, url: str, writer: AsyncEngine, reader: AsyncEngine, wall: Callable[[], float]) -> None:
+    def __init__(self, url: str, writer: Engine, reader: AsyncEngine, wall: Callable[[], float]) -> None:
         self._where = str(file_of(url))
-        self._engine = writer
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judgeflow-store")
         self._reader = reader
         self._wall = wall
         # Ids of runs by name.  They never change, so what is here is true; written by _learn_runs alone.
@@ -70,8 +74,11 @@ class SqlStore:
     async def _try_writing(self) -> None:
         """Take the write lock once, so that a database that cannot be written stops us here, before anything is paid for."""
         with store_errors(self._where):
-            async with self._engine.begin():
-                pass
+            await self._on_thread(self._touch)
+
+    def _touch(self) -> None:
+        with self._writer.begin():
+            pass
 
     async def open_run(self, name: str, config: Mapping[str, object], judge: JudgeIdentity | None) -> RunState:
         """See `Store.open_run`.  The configuration stored is the one the run was created with."""
@@ -83,7 +90,7 @@ class SqlStore:
         with store_errors(self._where):
             async with self._readable().connect() as connection:
                 for keys in _chunks(dict.fromkeys(call_keys), KEYS_PER_READ):
-                    found |= await stored_calls(connection, keys)
+                    found |= await connection.run_sync(stored_calls, keys)
         return found
 
     async def decisions(self, run: str, step: int) -> Mapping[bytes, Decision]:
@@ -122,14 +129,18 @@ class SqlStore:
         """See `Store.run_state`."""
         with store_errors(self._where):
             async with self._readable().connect() as connection:
-                return await run_state(connection, run)
+                return await connection.run_sync(run_state, run)
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         self._closed = True
         await self._queue.aclose()
         await self._reader.dispose()
-        await self._engine.dispose()
+        await asyncio.to_thread(self._close_writer)
+
+    def _close_writer(self) -> None:
+        self._thread.shutdown()
+        self._writer.dispose()
 
     def _readable(self) -> AsyncEngine:
         if self._closed:
@@ -138,17 +149,18 @@ class SqlStore:
 
     async def _commit(self, operations: Sequence[Operation]) -> Sequence[object]:
         """Apply operations in one transaction and return their results; raising means that nothing was changed."""
-        now = self._wall()
         with store_errors(self._where):
             await self._learn_runs({item.run for item in operations if not isinstance(item, OpenRun)})
-            rows = await self._rows(operations, now)
-            async with self._engine.begin() as connection:
-                return await apply(connection, operations, rows, self._run_ids, now)
+            return await self._on_thread(self._transact, operations, self._wall())
 
-    async def _rows(self, operations: Sequence[Operation], now: float) -> Rows:
-        """Hash and lay out what will be written: on a worker thread if there is any."""
-        large = [item for item in operations if isinstance(item, Settle | Plan | Finish)]
-        return await asyncio.to_thread(build_rows, large, self._run_ids, now) if large else Rows()
+    def _transact(self, operations: Sequence[Operation], now: float) -> Sequence[object]:
+        """Hash and lay out what will be written, then write it: on the writer's thread."""
+        rows = build_rows(operations, self._run_ids, now)
+        with self._writer.begin() as connection:
+            return apply(connection, operations, rows, self._run_ids, now)
+
+    async def _on_thread(self, work: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _learn_runs(self, names: set[str]) -> None:
         missing = names - self._run_ids.keys()

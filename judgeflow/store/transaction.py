@@ -1,12 +1,14 @@
-"""One batch of writes inside one transaction: read the accounts, decide in order, write the rows."""
+"""One batch of writes inside one transaction: read the accounts, decide in order, write the rows.
+
+Nothing here awaits: a whole transaction is one visit to the thread that writes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Insert, RowMapping, Select, Table, Update, bindparam, func, select
+from sqlalchemy import Connection, Insert, RowMapping, Select, Table, Update, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import StoreError
 from judgeflow.store import schema
@@ -17,28 +19,24 @@ from judgeflow.types import Call, Cost, RunState
 Accounting = Reserve | Settle | Close
 
 
-async def apply(
-    connection: AsyncConnection, operations: Sequence[Operation], rows: Rows, run_ids: Mapping[str, int], now: float
-) -> list[object]:
+def apply(connection: Connection, operations: Sequence[Operation], rows: Rows, run_ids: Mapping[str, int], now: float) -> list[object]:
     """Apply `operations` in order on a connection that holds the write lock; return one result each.
 
     `rows` are the rows they stand for.  Nothing is committed here; an error means that the caller must roll back.
     """
-    ledgers = await _ledgers(connection, [item for item in operations if isinstance(item, Accounting)], run_ids)
+    ledgers = _ledgers(connection, [item for item in operations if isinstance(item, Accounting)], run_ids)
     loaded = {name: frozenset(ledger.entries) for name, ledger in ledgers.items()}
-    known = await stored_calls(connection, [item.reservation.call_key for item in operations if isinstance(item, Reserve)])
-    results = [await _result(connection, operation, ledgers, known, now) for operation in operations]
-    await _insert_rows(connection, rows)
+    known = stored_calls(connection, [item.reservation.call_key for item in operations if isinstance(item, Reserve)])
+    results = [_result(connection, operation, ledgers, known, now) for operation in operations]
+    _insert_rows(connection, rows)
     for name, ledger in ledgers.items():
-        await _save(connection, run_ids[name], ledger, loaded[name], now)
+        _save(connection, run_ids[name], ledger, loaded[name], now)
     return results
 
 
-async def _result(
-    connection: AsyncConnection, operation: Operation, ledgers: Mapping[str, Ledger], known: Mapping[bytes, Call], now: float
-) -> object:
+def _result(connection: Connection, operation: Operation, ledgers: Mapping[str, Ledger], known: Mapping[bytes, Call], now: float) -> object:
     if isinstance(operation, OpenRun):
-        return await _open_run(connection, operation, now)
+        return _open_run(connection, operation, now)
     if isinstance(operation, Reserve):
         answered = known.get(operation.reservation.call_key)
         return answered or ledgers[operation.run].reserve(operation.reservation, operation.stock)
@@ -49,18 +47,18 @@ async def _result(
     return None
 
 
-async def stored_calls(connection: AsyncConnection, keys: Sequence[bytes]) -> dict[bytes, Call]:
+def stored_calls(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Call]:
     """Return the stored calls among a few hundred keys."""
     if not keys:
         return {}
-    rows = await connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
+    rows = connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
     return {row[0]: call_of(row) for row in rows}
 
 
 _CALLS = select(schema.call)
 
 
-async def _open_run(connection: AsyncConnection, operation: OpenRun, now: float) -> RunState:
+def _open_run(connection: Connection, operation: OpenRun, now: float) -> RunState:
     if operation.judge is not None:
         identity = operation.judge
         row: Row = {
@@ -69,17 +67,17 @@ async def _open_run(connection: AsyncConnection, operation: OpenRun, now: float)
             "model": identity.model,
             "parameters": dict(identity.parameters),
         }
-        await connection.execute(insert_new(connection, schema.judge), [row | {"created_at": now}])
+        connection.execute(insert_new(connection, schema.judge), [row | {"created_at": now}])
     zero = {f"{kind}_{unit}": 0 for kind in ("spent", "reserved") for unit in ("requests", "tokens", "usd")}
     row = {"name": operation.run, "config": dict(operation.config), "created_at": now} | zero
-    await connection.execute(insert_new(connection, schema.run), [row])
-    return await run_state(connection, operation.run)
+    connection.execute(insert_new(connection, schema.run), [row])
+    return run_state(connection, operation.run)
 
 
-async def run_state(connection: AsyncConnection, name: str) -> RunState:
+def run_state(connection: Connection, name: str) -> RunState:
     """Return what a run has spent, put aside and last finished.  Raises `StoreError` for a run that was never opened."""
     last = select(func.max(schema.step.c.step)).where(schema.step.c.run_id == schema.run.c.id).scalar_subquery()
-    row = (await connection.execute(select(schema.run, last.label("last_step")).where(schema.run.c.name == name))).mappings().first()
+    row = (connection.execute(select(schema.run, last.label("last_step")).where(schema.run.c.name == name))).mappings().first()
     if row is None:
         raise unknown_run(name)
     return RunState(name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"])
@@ -90,17 +88,17 @@ def unknown_run(name: str) -> StoreError:
     return StoreError(f"run {name!r} is not in this database; call open_run first")
 
 
-async def _ledgers(connection: AsyncConnection, operations: Iterable[Accounting], run_ids: Mapping[str, int]) -> dict[str, Ledger]:
+def _ledgers(connection: Connection, operations: Iterable[Accounting], run_ids: Mapping[str, int]) -> dict[str, Ledger]:
     wanted: dict[str, list[str]] = {}
     for operation in operations:
         wanted.setdefault(operation.run, []).append(operation.reservation.id)
-    return {name: await _ledger(connection, run_ids[name], ids) for name, ids in wanted.items()}
+    return {name: _ledger(connection, run_ids[name], ids) for name, ids in wanted.items()}
 
 
-async def _ledger(connection: AsyncConnection, run_id: int, ids: Sequence[str]) -> Ledger:
+def _ledger(connection: Connection, run_id: int, ids: Sequence[str]) -> Ledger:
     """Read a run's counters, and of its reservations those that this batch speaks of."""
-    counters = (await connection.execute(select(schema.run).where(schema.run.c.id == run_id))).mappings().one()
-    rows = (await connection.execute(_reservations(run_id, ids))).mappings()
+    counters = (connection.execute(select(schema.run).where(schema.run.c.id == run_id))).mappings().one()
+    rows = (connection.execute(_reservations(run_id, ids))).mappings()
     entries = [(row["id"], Entry(call_key=row["call_key"], cost=_cost(row, ""), state=ReservationState(row["state"]))) for row in rows]
     return Ledger(_cost(counters, "spent_"), _cost(counters, "reserved_"), entries)
 
@@ -113,18 +111,18 @@ def _cost(row: RowMapping, prefix: str) -> Cost:
     return Cost(requests=row[f"{prefix}requests"], tokens=row[f"{prefix}tokens"], usd=row[f"{prefix}usd"])
 
 
-async def _save(connection: AsyncConnection, run_id: int, ledger: Ledger, loaded: frozenset[str], now: float) -> None:
+def _save(connection: Connection, run_id: int, ledger: Ledger, loaded: frozenset[str], now: float) -> None:
     if not ledger.changed:
         return
     made = [_entry_row(run_id, key, ledger.entries[key]) | {"created_at": now} for key in ledger.changed - loaded]
     closed = [_entry_row(run_id, key, ledger.entries[key]) for key in ledger.changed & loaded]
     if made:
-        await connection.execute(schema.reservation.insert(), made)
+        connection.execute(schema.reservation.insert(), made)
     if closed:
         renamed = [{f"new_{name}": value for name, value in row.items()} for row in closed]
-        await connection.execute(_UPDATE_RESERVATION, renamed)
+        connection.execute(_UPDATE_RESERVATION, renamed)
     counters = {f"{kind}_{unit}": getattr(cost, unit) for kind, cost in _totals(ledger) for unit in ("requests", "tokens", "usd")}
-    await connection.execute(schema.run.update().where(schema.run.c.id == run_id).values(counters))
+    connection.execute(schema.run.update().where(schema.run.c.id == run_id).values(counters))
 
 
 def _totals(ledger: Ledger) -> tuple[tuple[str, Cost], tuple[str, Cost]]:
@@ -145,7 +143,7 @@ def _update_reservation() -> Update:
 _UPDATE_RESERVATION = _update_reservation()
 
 
-async def _insert_rows(connection: AsyncConnection, rows: Rows) -> None:
+def _insert_rows(connection: Connection, rows: Rows) -> None:
     """Insert parents before children; what is there already stays as it is."""
     tables: tuple[tuple[Table, Sequence[Row]], ...] = (
         (schema.text, list(rows.texts.values())),
@@ -155,24 +153,24 @@ async def _insert_rows(connection: AsyncConnection, rows: Rows) -> None:
     )
     for table, values in tables:
         if values:
-            await connection.execute(insert_new(connection, table), values)
+            connection.execute(insert_new(connection, table), values)
     if rows.finished:
-        await connection.execute(_finish_decisions(connection), rows.finished)
+        connection.execute(_finish_decisions(connection), rows.finished)
     if rows.steps:
-        await connection.execute(schema.step.insert(), rows.steps)
+        connection.execute(schema.step.insert(), rows.steps)
 
 
-def insert_new(connection: AsyncConnection, table: Table) -> Insert:
+def insert_new(connection: Connection, table: Table) -> Insert:
     """Return an insert that keeps a row which is there already."""
     return _dialect_insert(connection, table).on_conflict_do_nothing()
 
 
-def _finish_decisions(connection: AsyncConnection) -> Insert:
+def _finish_decisions(connection: Connection) -> Insert:
     """Insert decisions that were never planned; of planned ones, fill in what became of them."""
     statement = _dialect_insert(connection, schema.decision)
     ended = {"source": statement.excluded.source, "status": statement.excluded.status}
     return statement.on_conflict_do_update(index_elements=["run_id", "step", "pair_key"], set_=ended)
 
 
-def _dialect_insert(connection: AsyncConnection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def _dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

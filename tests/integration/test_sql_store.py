@@ -62,9 +62,9 @@ async def store(path):
     await store.aclose()
 
 
-async def set_on_writer(store, pragma):
-    async with store._engine.begin() as connection:
-        await connection.execute(text(f"PRAGMA {pragma}"))
+def set_on_writer(store, pragma):
+    with store._writer.begin() as connection:
+        connection.execute(text(f"PRAGMA {pragma}"))
 
 
 # Several processes
@@ -285,20 +285,20 @@ def test_an_address_that_cannot_be_a_verdict_database_is_a_configuration_error(u
 
 
 async def test_a_full_disk_is_told_and_writing_goes_on_once_there_is_room(store):
-    await set_on_writer(store, "max_page_count=60")
+    set_on_writer(store, "max_page_count=60")
     question = make_question()
     large = make_call(question, Reply(text="x" * 1_000_000))
     writes = [store.settle(RUN, make_reservation(f"r{i}"), question, large) for i in range(3)]
     errors = await asyncio.gather(*writes, return_exceptions=True)
     assert all(isinstance(error, StoreUnavailable) and "the disk is full; free some space" in str(error) for error in errors)
-    await set_on_writer(store, "max_page_count=1000000")
+    set_on_writer(store, "max_page_count=1000000")
     await store.settle(RUN, make_reservation("r0"), question, large)
     assert question.call_key in await store.read([question.call_key])
     assert (await store.run_state(RUN)).spent.requests == 1
 
 
 async def test_a_database_locked_by_another_program_is_told_and_reading_goes_on(store, path):
-    await set_on_writer(store, "busy_timeout=0")
+    set_on_writer(store, "busy_timeout=0")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="another process has kept it locked"):
@@ -347,7 +347,7 @@ async def test_a_value_that_no_column_takes_is_an_error_of_its_own_write_and_its
 
 async def test_concurrent_writes_share_transactions(store):
     commits = []
-    event.listen(store._engine.sync_engine, "commit", commits.append)
+    event.listen(store._writer, "commit", commits.append)
     await asyncio.gather(*(store.reserve(RUN, make_reservation(f"r{i}"), Stock()) for i in range(500)))
     assert len(commits) <= 3
 
