@@ -45,6 +45,10 @@ class TokenCount:
     bound: int
 
 
+REMEMBERED = 16_384
+"""Texts whose counts are kept.  A response comes back in both orders of every pair of its group, and its prompt with each of them."""
+
+
 class TokenCounter:
     """Counts tokens for one model.  Thread-safe; call it off the event loop."""
 
@@ -52,9 +56,19 @@ class TokenCounter:
         encode = _encoder(model)
         self.exact = encode is not None
         self._encode = encode
+        self._known: dict[tuple[int, int], TokenCount] = {}  # by hash and length: the texts themselves may be large
 
     def measure(self, text: str) -> TokenCount:
         """Return both numbers: exactly with a margin for the judge's own framing, or as estimate and bound (see the module)."""
+        key = hash(text), len(text)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                self._known = {}
+            known = self._known[key] = self._measured(text)
+        return known
+
+    def _measured(self, text: str) -> TokenCount:
         if self._encode is not None:
             count = len(self._encode(text))
             return TokenCount(count=count, bound=int(count * EXACT_BOUND) + 1)

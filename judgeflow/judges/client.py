@@ -33,13 +33,16 @@ from judgeflow.judges.pricing import Prices
 from judgeflow.judges.quoting import quotable
 from judgeflow.judges.rates import read_rates, retry_after_s
 from judgeflow.keys import digest
-from judgeflow.tokens import TokenCounter
+from judgeflow.tokens import TokenCount, TokenCounter
 from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, render, transcript
 
 LARGE_BODY_BYTES = 2**20
 _TOKENS_PER_MESSAGE = 8
+_EMPTY = Question(prompt="", first="", second="", canonical=True, nonce="0a1b2c3d4e5f6a7b", pair_key=b"", call_key=b"")
+"""A question of no words.  Digits and letters that alternate are the nonce that takes the most tokens."""
+
 _LARGEST_ERROR = 2**16
 _BAD_GATEWAY = 502
 _GATEWAY = frozenset({408, _BAD_GATEWAY, 504, 520, 524})
@@ -62,6 +65,7 @@ class HttpJudge:
         self._prices = Prices(prompt=settings.prompt_usd_per_mtok, completion=settings.completion_usd_per_mtok)
         self._address = settings.base_url.rstrip("/") + "/chat/completions"
         self._counter: TokenCounter | None = None
+        self._frame: TokenCount | None = None
         self._session: aiohttp.ClientSession | None = None
         self.identity = identity_of(settings, template)
 
@@ -80,15 +84,26 @@ class HttpJudge:
 
         Raises `QuestionTooLong` for a prompt over max_prompt_tokens, by its count or estimate: a bound would turn away what fits.
         """
-        counter, messages = self._token_counter(), render(self._template, question)
-        counts = [counter.measure(message.content) for message in messages]
-        framing = _TOKENS_PER_MESSAGE * len(messages)
-        about = framing + sum(count.count for count in counts)
+        counter = self._token_counter()
+        counts = [counter.measure(text) for text in (transcript(question.prompt), question.first, question.second)]
+        frame = self._frame_of_all()
+        about = frame.count + sum(count.count for count in counts)
         if about > self._settings.max_prompt_tokens:
             raise QuestionTooLong(f"about {about} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
-        prompt = framing + sum(count.bound for count in counts)
+        prompt = frame.bound + sum(count.bound for count in counts)
         usage = Usage(prompt=prompt, completion=self._settings.max_completion_tokens)
         return Cost(requests=1, tokens=usage.total, usd=self._prices.usd(usage))
+
+    def _frame_of_all(self) -> TokenCount:
+        """What every question takes beside its three texts: the template, the delimiters, and the protocol's own framing."""
+        if self._frame is None:
+            messages = render(self._template, _EMPTY)
+            counts = [self._token_counter().measure(message.content) for message in messages]
+            framing = _TOKENS_PER_MESSAGE * len(messages)
+            self._frame = TokenCount(
+                count=framing + sum(count.count for count in counts), bound=framing + sum(count.bound for count in counts)
+            )
+        return self._frame
 
     def read(self, reply: Reply) -> Reading:
         """Return what the reply says, by the template's verdict tags."""
