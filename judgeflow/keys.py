@@ -50,6 +50,12 @@ def digest(kind: str, value: Any) -> bytes:
     return hashlib.blake2b(canonical_json([kind, value]), digest_size=KEY_BYTES).digest()
 
 
+def _digest_of_keys(kind: str, *parts: bytes | int) -> bytes:
+    """Return `digest(kind, parts)`, keys as hexadecimal digits: the same JSON without the detour through its checks."""
+    inside = ",".join(str(part) if isinstance(part, int) else f'"{part.hex()}"' for part in parts)
+    return hashlib.blake2b(f'["{kind}",[{inside}]]'.encode(), digest_size=KEY_BYTES).digest()
+
+
 def text_hash(text: str) -> bytes:
     """Return the key of one response body.  Raises `ValueError` for text with lone surrogates."""
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES, person=b"jf-text-1").digest()
@@ -102,13 +108,13 @@ def pair_keys(pair: Pair) -> PairKeys:
     """Hash a pair.  Raises `ValueError` for text that is not valid Unicode."""
     prompt, first, second = prompt_hash(pair.prompt), text_hash(pair.response_a), text_hash(pair.response_b)
     low, high = sorted((first, second))
-    key = digest("pair/1", [prompt.hex(), low.hex(), high.hex()])
+    key = _digest_of_keys("pair/1", prompt, low, high)
     return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=key)
 
 
 def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
     """Return the 16 hex digits that delimit and name one directed question, whoever is asked."""
-    return digest("question/1", [prompt.hex(), first.hex(), second.hex()]).hex()[:NONCE_DIGITS]
+    return _digest_of_keys("question/1", prompt, first, second).hex()[:NONCE_DIGITS]
 
 
 def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
@@ -119,7 +125,6 @@ def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tupl
 
 
 def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question:
-    shown = [keys.prompt.hex(), keys.response_a.hex(), keys.response_b.hex()]
     return Question(
         prompt=pair.prompt,
         first=pair.response_a,
@@ -127,13 +132,13 @@ def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question
         canonical=keys.canonical,
         nonce=question_nonce(keys.prompt, keys.response_a, keys.response_b),
         pair_key=keys.pair,
-        call_key=digest("call/1", [judge.hex(), *shown, sample]),
+        call_key=_digest_of_keys("call/1", judge, keys.prompt, keys.response_a, keys.response_b, sample),
         sample=sample,
     )
 
 
 def next_sample(question: Question, judge: bytes) -> Question:
     """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
-    shown = [prompt_hash(question.prompt).hex(), text_hash(question.first).hex(), text_hash(question.second).hex()]
+    shown = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
     sample = question.sample + 1
-    return replace(question, sample=sample, call_key=digest("call/1", [judge.hex(), *shown, sample]))
+    return replace(question, sample=sample, call_key=_digest_of_keys("call/1", judge, *shown, sample))

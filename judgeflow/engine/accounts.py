@@ -6,6 +6,7 @@ A reply that the store does not take at once is kept here and offered again: it 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,8 @@ class Accounts:
         self.pending = 0
         self.closed = 0
         self.reserved = Cost()
+        self._prefix = uuid.uuid4().hex[:24]
+        self._numbers = itertools.count()
         self._store = store
         self._run = run
         self._observers = observers
@@ -58,7 +61,7 @@ class Accounts:
 
         Raises `StoreError`, whatever the store raises.
         """
-        reservation = Reservation(id=uuid.uuid4().hex, call_key=question.call_key, cost=cost)
+        reservation = Reservation(id=f"{self._prefix}{next(self._numbers):08x}", call_key=question.call_key, cost=cost)
         self.pending += 1
         try:
             granted = await self._store.reserve(self._run, reservation, stock)

@@ -36,10 +36,13 @@ from judgeflow.ports import Clock, Gate, Judge, Settle, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.routing.threshold import Experience
-from judgeflow.types import Call, CallEvent, Cost, RateHeaders, Reading, ReadingStatus, Reply, Reservation, Usage
+from judgeflow.types import Call, CallEvent, Cost, Question, RateHeaders, Reading, ReadingStatus, Reply, Reservation, Usage
 
 UNREACHABLE_ATTEMPTS = 3
 """A judge that has never answered and cannot be reached so often is not there: nobody waits for it any longer."""
+
+COMMIT_S = 0.01
+"""About how long the store takes to put budget aside, with what else waits to be written."""
 
 UNSTORABLE_REPLIES = 3
 """So many replies in a row that the store refuses are no accident of one reply: asking stops before more is paid for."""
@@ -49,8 +52,8 @@ class Dispatcher:
     """Lets questions out in FIFO order, as fast as limits and budget allow and no faster.
 
     Everything happens on one loop.  The queues, `_in_flight`, `_short_since` and `_halted` change only between awaits, in the
-    methods below.  No more reservations are open than `concurrency` admits requests, but for questions that rest before another
-    attempt, and those that were open when it fell.
+    methods below.  No more reservations are open than `concurrency` admits requests, but for a few made ahead, replies that are being
+    stored, questions that rest before another attempt, and those that were open when it fell.
     """
 
     def __init__(
@@ -203,11 +206,17 @@ class Dispatcher:
 
     def _room(self) -> int:
         """How many queued questions may be reserved now.  While the first does not fit the budget, it is tried alone."""
-        room = min(len(self._queue), max(0, self.concurrency.limit - self._in_flight - len(self._ready) - (self._at_gate is not None)))
+        held = self._in_flight + len(self._ready) + (self._at_gate is not None)
+        room = min(len(self._queue), max(0, self.concurrency.limit + self._ahead() - held))
         if self._short_since is None:
             return room
         nothing_changed = self.accounts.open > 0 and self.accounts.closed == self._short_since
         return 0 if nothing_changed else min(1, room)
+
+    def _ahead(self) -> int:
+        """How many reservations to make before there is a place for them: as many replies as come back while one is committed."""
+        limit, latency_s = self.concurrency.limit, self.experience.mean_latency_s
+        return 0 if latency_s is None else min(limit, int(limit * COMMIT_S / max(latency_s, COMMIT_S)))
 
     async def _reserve(self, batch: Sequence[Job]) -> None:
         jobs = [job for job in batch if self._still_wanted(job)]
@@ -311,7 +320,6 @@ class Dispatcher:
         except Exception as error:  # only a store's: without a working store nothing may be paid for
             self._store_failed(job, error)
         finally:
-            self._in_flight -= 1
             job.under_way = False
             self._stir()
 
@@ -319,8 +327,7 @@ class Dispatcher:
         started = self.clock.now()
         job.first_attempt_at = started if job.first_attempt_at is None else job.first_attempt_at
         try:
-            reply = await self.judge.ask(job.question)
-            _require_reply(reply)
+            reply = await self._answer(job.question)
         except JudgeError as error:
             self._tell(job, error.status, self.clock.now() - started, error=error)
             self._heed(error.rates)
@@ -338,6 +345,15 @@ class Dispatcher:
             self._speed_up(job)
             await self._succeeded(job, reply)
 
+    async def _answer(self, question: Question) -> Reply:
+        try:
+            reply = await self.judge.ask(question)
+        finally:
+            self._in_flight -= 1
+            self._stir()
+        _require_reply(reply)
+        return reply
+
     def _heed(self, rates: RateHeaders | None) -> None:
         """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
         stricter = self.gate.heed(rates) if rates is not None else {}
@@ -352,7 +368,7 @@ class Dispatcher:
             self.observers.notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
 
     def _speed_up(self, job: Job) -> None:
-        low_for_s = self.concurrency.answered(self.clock.now(), number=job.sent, under_way=self._in_flight)
+        low_for_s = self.concurrency.answered(self.clock.now(), number=job.sent, under_way=self._in_flight + 1)
         if low_for_s is not None:
             self.observers.notice("in_flight_recovered", max_in_flight=self.concurrency.most, seconds=round(low_for_s, 1))
 
@@ -364,7 +380,7 @@ class Dispatcher:
             pair_key=question.pair_key,
             judge=self.judge.identity.fingerprint,
             canonical=question.canonical,
-            reply=replace(reply, attempts=job.attempts + 1, rates=None),
+            reply=reply if reply.rates is None and not job.attempts else replace(reply, attempts=job.attempts + 1, rates=None),
             reading=self._read(reply),
             created_at=self.clock.wall(),
             sample=question.sample,
@@ -480,8 +496,10 @@ class Dispatcher:
             self.budget.unplan(job.order.planned)
 
     def _stir(self) -> None:
-        self._wake_queue.set()
-        self._wake_gate.set()
+        if self._queue:
+            self._wake_queue.set()
+        if self._ready:
+            self._wake_gate.set()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

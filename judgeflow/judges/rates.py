@@ -39,8 +39,13 @@ def duration_s(text: str) -> float | None:
     return seconds if seconds <= LONGEST_S else None
 
 
+_NAMES = tuple(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens"))
+
+
 def read_rates(headers: Mapping[str, str]) -> RateHeaders | None:
     """Return what x-ratelimit-{limit,remaining,reset}-{requests,tokens} say; None where they say nothing that makes sense."""
+    if not any(name in headers for name in _NAMES):
+        return None
     rates = RateHeaders(requests=_standing(headers, "requests"), tokens=_standing(headers, "tokens"))
     return None if rates == RateHeaders() else rates
 

@@ -25,9 +25,10 @@ INSTANT_S = 0.001
 
 
 class Experience:
-    """What replies of this judge have taken so far.  Changed only by `learn`, which does not await."""
+    """What replies of this judge have taken so far.  Changed only by `learn`, which does not await; `mean_latency_s` is None before it."""
 
     def __init__(self) -> None:
+        self.mean_latency_s: float | None = None
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
         self._reserved_tokens = self._tokens = 0.0
         self._reserved_usd = self._usd = 0.0
@@ -35,6 +36,7 @@ class Experience:
     def learn(self, *, latency_s: float, reserved: Cost, actual: Cost) -> None:
         """Take one paid reply into account."""
         self._latencies.append(latency_s)
+        self.mean_latency_s = MEMORY * (latency_s if self.mean_latency_s is None else self.mean_latency_s) + (1 - MEMORY) * latency_s
         self._reserved_tokens = MEMORY * self._reserved_tokens + reserved.tokens
         self._tokens = MEMORY * self._tokens + actual.tokens
         self._reserved_usd = MEMORY * self._reserved_usd + reserved.usd

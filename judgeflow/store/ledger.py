@@ -10,7 +10,7 @@ A closed reservation stays as it is, so repeating a settlement changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from judgeflow.errors import StoreError
@@ -83,4 +83,4 @@ class Ledger:
 
 def _exact(cost: Cost) -> Cost:
     """Round dollars to a billionth of a millidollar, so that sums of decimal prices come back to zero."""
-    return replace(cost, usd=round(cost.usd, USD_DECIMALS))
+    return Cost(requests=cost.requests, tokens=cost.tokens, usd=round(cost.usd, USD_DECIMALS))

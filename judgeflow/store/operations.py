@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from judgeflow.keys import prompt_body, prompt_hash, text_hash
+from judgeflow.keys import prompt_body, prompt_hash
 from judgeflow.store.ledger import ReservationState
 from judgeflow.types import (
     Call,
     Cost,
     Decision,
     JudgeIdentity,
+    Prompt,
     Question,
     Reading,
     ReadingStatus,
@@ -99,8 +100,12 @@ Operation = OpenRun | Reserve | Close | Settle | Plan | Finish
 
 @dataclass(slots=True)
 class Rows:
-    """Rows to insert, by table.  Filled on one thread, then handed to the transaction; texts and pairs stand in once."""
+    """Rows to insert, by table.  Filled on one thread, then handed to the transaction; texts and pairs stand in once.
 
+    `hashes` remembers what was hashed: a response comes back in both orders and with every other of its group.
+    """
+
+    hashes: dict[Prompt, bytes] = field(default_factory=dict)
     texts: dict[bytes, Row] = field(default_factory=dict)
     pairs: dict[bytes, Row] = field(default_factory=dict)
     calls: list[Row] = field(default_factory=list)
@@ -130,13 +135,19 @@ def build_rows(operations: Iterable[Operation], run_ids: Mapping[str, int], now:
 
 def _add_settled(rows: Rows, operation: Settle) -> None:
     question = operation.question
-    prompt, first, second = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
-    rows.texts[prompt] = _text_row(prompt, prompt_body(question.prompt), conversational=not isinstance(question.prompt, str))
-    rows.texts[first] = _text_row(first, question.first, conversational=False)
-    rows.texts[second] = _text_row(second, question.second, conversational=False)
+    prompt, first, second = (_hash(rows, text) for text in (question.prompt, question.first, question.second))
     low, high = (first, second) if question.canonical else (second, first)
     rows.pairs[question.pair_key] = {"key": question.pair_key, "prompt": prompt, "low": low, "high": high}
     rows.calls.append(_call_row(operation.call))
+
+
+def _hash(rows: Rows, text: Prompt) -> bytes:
+    """Return the hash of a text or a conversation, and see to its row."""
+    key = rows.hashes.get(text)
+    if key is None:
+        key = rows.hashes[text] = prompt_hash(text)  # a response's hash is that of a prompt of the same text
+        rows.texts[key] = _text_row(key, prompt_body(text), conversational=not isinstance(text, str))
+    return key
 
 
 def _text_row(key: bytes, body: str, *, conversational: bool) -> Row:

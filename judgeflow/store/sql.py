@@ -16,9 +16,9 @@ from judgeflow.errors import StoreUnavailable
 from judgeflow.store import migrate, schema
 from judgeflow.store.engines import file_of, normalise_url, reader_engine, writer_engine
 from judgeflow.store.failures import store_errors
-from judgeflow.store.ledger import ReservationState
-from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Settle, build_rows
-from judgeflow.store.transaction import apply, run_state, stored_calls, unknown_run
+from judgeflow.store.ledger import Entry, ReservationState
+from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
+from judgeflow.store.transaction import Entries, Overtaken, apply, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
     Call,
@@ -51,6 +51,8 @@ class SqlStore:
         self._wall = wall
         # Ids of runs by name.  They never change, so what is here is true; written by _learn_runs alone.
         self._run_ids: dict[str, int] = {}
+        # Reservations made here and not closed yet; used on the writer's thread alone.
+        self._open_entries: dict[str, Entry] = {}
         self._queue: GroupWriter[Operation] = GroupWriter(self._commit)
         self._closed = False
 
@@ -156,8 +158,20 @@ class SqlStore:
     def _transact(self, operations: Sequence[Operation], now: float) -> Sequence[object]:
         """Hash and lay out what will be written, then write it: on the writer's thread."""
         rows = build_rows(operations, self._run_ids, now)
+        try:
+            return self._write(operations, rows, now, self._open_entries)
+        except Overtaken:
+            return self._write(operations, rows, now, {})
+
+    def _write(self, operations: Sequence[Operation], rows: Rows, now: float, ours: Entries) -> Sequence[object]:
         with self._writer.begin() as connection:
-            return apply(connection, operations, rows, self._run_ids, now)
+            results, changed = apply(connection, operations, rows, run_ids=self._run_ids, now=now, ours=ours)
+        for key, entry in changed.items():
+            if entry.state is ReservationState.OPEN:
+                self._open_entries[key] = entry
+            else:
+                self._open_entries.pop(key, None)
+        return results
 
     async def _on_thread(self, work: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -7,31 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, Insert, RowMapping, Select, Table, Update, bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, Table, bindparam, func, select
 
 from judgeflow.errors import StoreError
-from judgeflow.store import schema
+from judgeflow.store import bulk, schema
 from judgeflow.store.ledger import Entry, Ledger, ReservationState
 from judgeflow.store.operations import Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
 from judgeflow.types import Call, Cost, RunState
 
 Accounting = Reserve | Settle | Close
+Entries = Mapping[str, Entry]
 
 
-def apply(connection: Connection, operations: Sequence[Operation], rows: Rows, run_ids: Mapping[str, int], now: float) -> list[object]:
-    """Apply `operations` in order on a connection that holds the write lock; return one result each.
+class Overtaken(Exception):
+    """A reservation that this process knows as open was closed by another one.  Nothing is written; read everything and try again."""
 
-    `rows` are the rows they stand for.  Nothing is committed here; an error means that the caller must roll back.
+
+def apply(
+    connection: Connection, operations: Sequence[Operation], rows: Rows, *, run_ids: Mapping[str, int], now: float, ours: Entries
+) -> tuple[list[object], Entries]:
+    """Apply `operations` in order on a connection that holds the write lock; return one result each, and the reservations changed.
+
+    `rows` are the rows they stand for, `ours` reservations that are known to be open, by id: they need not be read.  Nothing is
+    committed here; an error means that the caller must roll back.
     """
-    ledgers = _ledgers(connection, [item for item in operations if isinstance(item, Accounting)], run_ids)
+    ledgers = _ledgers(connection, [item for item in operations if isinstance(item, Accounting)], run_ids, ours)
     loaded = {name: frozenset(ledger.entries) for name, ledger in ledgers.items()}
     known = stored_calls(connection, [item.reservation.call_key for item in operations if isinstance(item, Reserve)])
     results = [_result(connection, operation, ledgers, known, now) for operation in operations]
     _insert_rows(connection, rows)
+    changed: dict[str, Entry] = {}
     for name, ledger in ledgers.items():
         _save(connection, run_ids[name], ledger, loaded[name], now)
-    return results
+        changed |= {key: ledger.entries[key] for key in ledger.changed}
+    return results, changed
 
 
 def _result(connection: Connection, operation: Operation, ledgers: Mapping[str, Ledger], known: Mapping[bytes, Call], now: float) -> object:
@@ -52,7 +61,7 @@ def stored_calls(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, C
     if not keys:
         return {}
     rows = connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
-    return {row[0]: call_of(row) for row in rows}
+    return {row[0]: call_of(row) for row in rows.all()}
 
 
 _CALLS = select(schema.call)
@@ -67,10 +76,10 @@ def _open_run(connection: Connection, operation: OpenRun, now: float) -> RunStat
             "model": identity.model,
             "parameters": dict(identity.parameters),
         }
-        connection.execute(insert_new(connection, schema.judge), [row | {"created_at": now}])
+        connection.execute(bulk.new_rows(connection.dialect, schema.judge), [row | {"created_at": now}])
     zero = {f"{kind}_{unit}": 0 for kind in ("spent", "reserved") for unit in ("requests", "tokens", "usd")}
     row = {"name": operation.run, "config": dict(operation.config), "created_at": now} | zero
-    connection.execute(insert_new(connection, schema.run), [row])
+    connection.execute(bulk.new_rows(connection.dialect, schema.run), [row])
     return run_state(connection, operation.run)
 
 
@@ -88,23 +97,32 @@ def unknown_run(name: str) -> StoreError:
     return StoreError(f"run {name!r} is not in this database; call open_run first")
 
 
-def _ledgers(connection: Connection, operations: Iterable[Accounting], run_ids: Mapping[str, int]) -> dict[str, Ledger]:
-    wanted: dict[str, list[str]] = {}
+def _ledgers(connection: Connection, operations: Iterable[Accounting], run_ids: Mapping[str, int], ours: Entries) -> dict[str, Ledger]:
+    by_run: dict[str, list[Accounting]] = {}
     for operation in operations:
-        wanted.setdefault(operation.run, []).append(operation.reservation.id)
-    return {name: _ledger(connection, run_ids[name], ids) for name, ids in wanted.items()}
+        by_run.setdefault(operation.run, []).append(operation)
+    return {name: _ledger(connection, run_ids[name], items, ours) for name, items in by_run.items()}
 
 
-def _ledger(connection: Connection, run_id: int, ids: Sequence[str]) -> Ledger:
-    """Read a run's counters, and of its reservations those that this batch speaks of."""
-    counters = (connection.execute(select(schema.run).where(schema.run.c.id == run_id))).mappings().one()
-    rows = (connection.execute(_reservations(run_id, ids))).mappings()
-    entries = [(row["id"], Entry(call_key=row["call_key"], cost=_cost(row, ""), state=ReservationState(row["state"]))) for row in rows]
-    return Ledger(_cost(counters, "spent_"), _cost(counters, "reserved_"), entries)
+def _ledger(connection: Connection, run_id: int, operations: Sequence[Accounting], ours: Entries) -> Ledger:
+    """Read a run's counters, and of its reservations those that this batch closes.
+
+    One that is to be made is not looked for: were it there already, its insert would fail.
+    """
+    counters = connection.execute(_COUNTERS, {"run_id": run_id}).mappings().one()
+    closing = [item.reservation.id for item in operations if not isinstance(item, Reserve)]
+    entries = {key: ours[key] for key in closing if key in ours}
+    unknown = [key for key in closing if key not in entries]
+    if unknown:
+        rows = connection.execute(_RESERVATIONS, {"run_id": run_id, "ids": unknown}).mappings().all()
+        entries |= {row["id"]: Entry(call_key=row["call_key"], cost=_cost(row, ""), state=ReservationState(row["state"])) for row in rows}
+    return Ledger(_cost(counters, "spent_"), _cost(counters, "reserved_"), entries.items())
 
 
-def _reservations(run_id: int, ids: Sequence[str]) -> Select[tuple[object, ...]]:
-    return select(schema.reservation).where(schema.reservation.c.run_id == run_id, schema.reservation.c.id.in_(ids))
+_COUNTERS = select(schema.run).where(schema.run.c.id == bindparam("run_id"))
+_RESERVATIONS = select(schema.reservation).where(
+    schema.reservation.c.run_id == bindparam("run_id"), schema.reservation.c.id.in_(bindparam("ids", expanding=True))
+)
 
 
 def _cost(row: RowMapping, prefix: str) -> Cost:
@@ -114,13 +132,14 @@ def _cost(row: RowMapping, prefix: str) -> Cost:
 def _save(connection: Connection, run_id: int, ledger: Ledger, loaded: frozenset[str], now: float) -> None:
     if not ledger.changed:
         return
-    made = [_entry_row(run_id, key, ledger.entries[key]) | {"created_at": now} for key in ledger.changed - loaded]
+    bulk.insert(
+        connection,
+        schema.reservation,
+        [_entry_row(run_id, key, ledger.entries[key]) | {"created_at": now} for key in ledger.changed - loaded],
+    )
     closed = [_entry_row(run_id, key, ledger.entries[key]) for key in ledger.changed & loaded]
-    if made:
-        connection.execute(schema.reservation.insert(), made)
-    if closed:
-        renamed = [{f"new_{name}": value for name, value in row.items()} for row in closed]
-        connection.execute(_UPDATE_RESERVATION, renamed)
+    if closed and bulk.update(connection, schema.reservation, closed, ("run_id", "id", "call_key"), _STILL_OPEN) != len(closed):
+        raise Overtaken
     counters = {f"{kind}_{unit}": getattr(cost, unit) for kind, cost in _totals(ledger) for unit in ("requests", "tokens", "usd")}
     connection.execute(schema.run.update().where(schema.run.c.id == run_id).values(counters))
 
@@ -134,13 +153,7 @@ def _entry_row(run_id: int, key: str, entry: Entry) -> Row:
     return {"run_id": run_id, "id": key, "call_key": entry.call_key, "state": entry.state.value} | amounts
 
 
-def _update_reservation() -> Update:
-    table = schema.reservation
-    amounts: Row = {name: bindparam(f"new_{name}") for name in ("state", "requests", "tokens", "usd")}
-    return table.update().where(table.c.run_id == bindparam("new_run_id"), table.c.id == bindparam("new_id")).values(amounts)
-
-
-_UPDATE_RESERVATION = _update_reservation()
+_STILL_OPEN = (("state", ReservationState.OPEN.value),)
 
 
 def _insert_rows(connection: Connection, rows: Rows) -> None:
@@ -152,25 +165,7 @@ def _insert_rows(connection: Connection, rows: Rows) -> None:
         (schema.decision, rows.planned),
     )
     for table, values in tables:
-        if values:
-            connection.execute(insert_new(connection, table), values)
-    if rows.finished:
-        connection.execute(_finish_decisions(connection), rows.finished)
+        bulk.insert_new(connection, table, values)
+    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"))
     if rows.steps:
         connection.execute(schema.step.insert(), rows.steps)
-
-
-def insert_new(connection: Connection, table: Table) -> Insert:
-    """Return an insert that keeps a row which is there already."""
-    return _dialect_insert(connection, table).on_conflict_do_nothing()
-
-
-def _finish_decisions(connection: Connection) -> Insert:
-    """Insert decisions that were never planned; of planned ones, fill in what became of them."""
-    statement = _dialect_insert(connection, schema.decision)
-    ended = {"source": statement.excluded.source, "status": statement.excluded.status}
-    return statement.on_conflict_do_update(index_elements=["run_id", "step", "pair_key"], set_=ended)
-
-
-def _dialect_insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

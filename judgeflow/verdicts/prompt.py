@@ -16,6 +16,7 @@ closing delimiter, and a judge that replays recorded replies can tell which ques
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -145,15 +146,18 @@ def _verdicts(name: str, table: Any) -> dict[str, Grade]:
 def render(template: Template, question: Question) -> tuple[Message, ...]:
     """Return the chat messages that put `question` to a judge."""
     texts = {"prompt": transcript(question.prompt), "response_a": question.first, "response_b": question.second}
+    blocks = {slot: f"<{slot}-{question.nonce}>\n{text}\n</{slot}-{question.nonce}>" for slot, text in texts.items()}
+    return tuple(
+        Message(role=role, content="".join(blocks[part] if place % 2 else part for place, part in enumerate(parts)))
+        for role, parts in _pieces(template.system, template.user)
+    )
 
-    def block(match: re.Match[str]) -> str:
-        tag = f"{match[1]}-{question.nonce}"
-        return f"<{tag}>\n{texts[match[1]]}\n</{tag}>"
 
-    messages = [Message(role="user", content=_SLOT.sub(block, template.user))]
-    if template.system is not None:
-        messages.insert(0, Message(role="system", content=_SLOT.sub(block, template.system)))
-    return tuple(messages)
+@functools.lru_cache(maxsize=64)
+def _pieces(system: str | None, user: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The messages of a template as role and pieces, of which every second one names a slot."""
+    messages = [("user", user)] if system is None else [("system", system), ("user", user)]
+    return tuple((role, tuple(_SLOT.split(text))) for role, text in messages)
 
 
 def transcript(prompt: Prompt) -> str:

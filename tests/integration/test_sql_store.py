@@ -22,7 +22,7 @@ from judgeflow.store.check import check
 from judgeflow.store.engines import normalise_url
 from judgeflow.store.queries import summary
 from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_question, make_reservation, settle
-from judgeflow.types import Message, Pair, Reply, Stock, Usage
+from judgeflow.types import Cost, Message, Pair, Reply, Stock, Usage
 
 PREAMBLE = """
 import asyncio, os, sys
@@ -387,3 +387,17 @@ async def test_a_cancelled_read_leaves_the_store_usable(store):
         task.cancel()
         await asyncio.wait({task})
     assert await asyncio.gather(*(store.read([b"?" * 32]) for _ in range(20))) == [{}] * 20
+
+
+async def test_a_reservation_that_another_process_has_closed_meanwhile_is_not_charged_twice(store, path):
+    mine, other = make_reservation("mine"), make_reservation("other")
+    await store.reserve(RUN, mine, Stock())
+    await store.reserve(RUN, other, Stock())
+    elsewhere = await SqlStore.open(str(path))
+    await elsewhere.open_run(RUN, {}, JUDGE)
+    await elsewhere.charge(RUN, mine)
+    await elsewhere.aclose()
+    await asyncio.gather(store.charge(RUN, mine), store.charge(RUN, other))
+    state = await store.run_state(RUN)
+    assert state.spent == mine.cost + other.cost
+    assert state.reserved == Cost()

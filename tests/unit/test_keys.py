@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from judgeflow.keys import (
     KEY_BYTES,
     NONCE_DIGITS,
+    _digest_of_keys,
     canonical_json,
     digest,
     pair_keys,
@@ -190,3 +191,8 @@ def test_what_describes_a_pair_is_no_part_of_its_key():
     plain = Pair(prompt="p", response_a="x", response_b="y")
     described = Pair(prompt="p", response_a="x", response_b="y", id="7", group="g", label="a", metadata={"category": "code"})
     assert pair_keys(plain) == pair_keys(described)
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4), st.integers(min_value=0, max_value=8))
+def test_keys_of_keys_are_digests_of_their_hexadecimal_digits(keys, sample):
+    assert _digest_of_keys("call/1", *keys, sample) == digest("call/1", [*(key.hex() for key in keys), sample])

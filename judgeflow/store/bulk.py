@@ -1,0 +1,95 @@
+"""Many rows at a time, through the driver itself.
+
+SQLAlchemy writes each statement once; the rows then go to the driver as they are, which is several times as fast as passing every value
+through its types.  So these are for tables whose values the driver takes as they come: no JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, literal_column
+from sqlalchemy.dialects import postgresql, sqlite
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def insert(connection: Connection, table: Table, rows: Rows) -> None:
+    """Insert rows, all with the same keys.  A row that is there already is an error of the driver's."""
+    _run(connection, _inserting, table, rows)
+
+
+def insert_new(connection: Connection, table: Table, rows: Rows) -> None:
+    """Insert those rows that are not there yet."""
+    _run(connection, _inserting_new, table, rows)
+
+
+def insert_or_update(connection: Connection, table: Table, rows: Rows, changed: tuple[str, ...]) -> None:
+    """Insert rows; of those that are there already, only the columns `changed` are written."""
+    _run(connection, _inserting_or_updating, table, rows, changed)
+
+
+def update(connection: Connection, table: Table, rows: Rows, keys: tuple[str, ...], expected: tuple[tuple[str, str], ...]) -> int:
+    """Write rows over those with the same `keys`, where these still hold the `expected` values; return how many were found."""
+    return _run(connection, _updating, table, rows, keys, expected)
+
+
+def new_rows(dialect: Dialect, table: Table) -> Insert:
+    """Return an insert that keeps a row which is there already."""
+    return _of(dialect, table).on_conflict_do_nothing()
+
+
+def _run(connection: Connection, make: Callable[..., Insert | Update], table: Table, rows: Rows, *details: Any) -> int:
+    if not rows:
+        return 0
+    sql, values = _prepared(connection.dialect, make, table, tuple(rows[0]), *details)
+    return connection.exec_driver_sql(sql, [values(row) for row in rows]).rowcount
+
+
+@functools.lru_cache(maxsize=64)
+def _prepared(
+    dialect: Dialect, make: Callable[..., Insert | Update], table: Table, columns: tuple[str, ...], *details: Any
+) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """The statement in the driver's words, and what brings a row into the order of its parameters."""
+    statement = make(dialect, table, columns, *details)
+    compiled = statement.compile(dialect=dialect)
+    names = [name.removeprefix(_BOUND) for name in compiled.positiontup or ()]
+    return str(compiled), itemgetter(*names)
+
+
+_BOUND = "to_"
+"""SQLAlchemy keeps the columns' own names for itself."""
+
+
+def _inserting(_dialect: Dialect, table: Table, columns: tuple[str, ...]) -> Insert:
+    return table.insert().values(_bound(table, columns))
+
+
+def _inserting_new(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> Insert:
+    return new_rows(dialect, table).values(_bound(table, columns))
+
+
+def _inserting_or_updating(dialect: Dialect, table: Table, columns: tuple[str, ...], changed: tuple[str, ...]) -> Insert:
+    statement = _of(dialect, table).values(_bound(table, columns))
+    renewed = {name: statement.excluded[name] for name in changed}
+    return statement.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_=renewed)
+
+
+def _updating(
+    _dialect: Dialect, table: Table, columns: tuple[str, ...], keys: tuple[str, ...], expected: tuple[tuple[str, str], ...]
+) -> Update:
+    bound = _bound(table, columns)
+    found = [table.c[name] == bound.pop(name) for name in keys]
+    unchanged = [table.c[name] == literal_column(f"'{value}'") for name, value in expected]
+    return table.update().where(*found, *unchanged).values(bound)
+
+
+def _bound(table: Table, columns: tuple[str, ...]) -> dict[str, Any]:
+    return {name: bindparam(f"{_BOUND}{name}", type_=table.c[name].type) for name in columns}
+
+
+def _of(dialect: Dialect, table: Table) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
