@@ -21,6 +21,7 @@ from judgeflow.types import Outcome, Pair, Preference, Prompt, Verdict
 
 OnBadRecord = Literal["fatal", "skip"]
 _OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group"})
+_EXPECTED = "each line should be a JSON object with prompt, response_a and response_b"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tup
     if bad and on_bad_record == "fatal":
         raise RecordError(_complaint(source, bad))
     if not pairs:
-        reason = f"; the first of {len(bad)} bad records is line {bad[0].line}: {bad[0].reason}" if bad else ""
-        raise RecordError(f"{source}: holds no usable pair{reason}")
+        first = f"the first of {len(bad)} bad records is line {bad[0].line}: {bad[0].reason}" if bad else ""
+        raise RecordError(f"{source}: holds no usable pair; {first or _EXPECTED}")
     return pairs, bad
 
 
@@ -73,7 +74,8 @@ def _complaint(source: Path, bad: Sequence[BadRecord]) -> str:
 def parse_pair(line: bytes | str) -> Pair:
     """Return the pair of one JSON line.  Raises `ValueError` saying what is wrong with it."""
     try:
-        record = orjson.loads(line if isinstance(line, str) else line.decode())
+        text = line if isinstance(line, str) else line.decode()
+        record = orjson.loads(text.rstrip("\r\n"))  # orjson would count columns from the line's end
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError as error:

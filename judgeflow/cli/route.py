@@ -94,6 +94,8 @@ def _carry_out(run: _Run, *, as_json: bool) -> None:
     except KeyboardInterrupt:  # the second Ctrl-C, which has said what it costs
         raise typer.Exit(INTERRUPTED) from None
     print_summary(run.summary, as_json=as_json)
+    if run.summary.first_too_long:
+        typer.echo(run.too_long(), err=True)
     if run.interrupted:
         typer.echo(f"interrupted: {run.progress()}; everything paid for is stored, and the same command goes on from there", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -178,6 +180,19 @@ class _Run:
     def progress(self) -> str:
         """How far an unfinished run has come."""
         return f"{self.summary.decided:,} of {len(self._pairs):,} pairs are decided, the outcomes so far are in {self._outcomes.partial}"
+
+    def too_long(self) -> str:
+        """What to say about pairs that were too long to be asked about: the first, and the keys that decide."""
+        from judgeflow.cli.summary import TOO_LONG
+
+        judge, limits = self._config.judge, self._config.limits
+        keys = f"[judge] max_prompt_tokens = {judge.max_prompt_tokens}"
+        if limits.tokens_per_minute is not None:
+            keys += f" and [limits] tokens_per_minute = {limits.tokens_per_minute}"
+        return (
+            f"not asked: {self.summary.statuses[TOO_LONG]:,} pairs are longer than {keys} admit, "
+            f"the first is {self.summary.first_too_long} of {self._source}; shorten them, or raise the limit if the judge takes as much"
+        )
 
     def complaint(self) -> str:
         """What to say if the judge failed pairs that were to be asked about; nothing if it did not."""

@@ -10,12 +10,15 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from judgeflow.errors import QuestionTooLong
 from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
 from judgeflow.types import IDENTICAL, OK, Agreement, Outcome, StepResult
 
 UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error")
 """Statuses of pairs that the judge, or the way to it, failed: the same command asks about them again."""
+
+TOO_LONG = QuestionTooLong.status
 
 
 @dataclass(slots=True)
@@ -39,7 +42,8 @@ class Share:
 @dataclass(slots=True)
 class Summary:
     """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
-    sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses.
+    sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses;
+    `first_too_long` names the first pair that was too long to be asked about, by its place and id.
     """
 
     out: str
@@ -60,6 +64,7 @@ class Summary:
     routed: Agreement = field(default_factory=Agreement)
     audited: Agreement = field(default_factory=Agreement)
     lengths: dict[int, Share] = field(default_factory=dict)
+    first_too_long: str = ""
 
     @property
     def decided(self) -> int:
@@ -85,8 +90,10 @@ class Summary:
         self.remaining = dict(statistics.remaining)
         self.routed += statistics.routed
         self.audited += statistics.audited
-        for outcome in result.outcomes:
+        for place, outcome in enumerate(result.outcomes, start=self.pairs - len(result.outcomes) + 1):
             self._compare(outcome)
+            if outcome.status == TOO_LONG and not self.first_too_long:
+                self.first_too_long = f"pair {place:,}" + (f" ({outcome.pair.id})" if outcome.pair.id else "")
 
     def _compare(self, outcome: Outcome) -> None:
         verdict, label = outcome.verdict, outcome.pair.label

@@ -196,6 +196,19 @@ async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes
         ("fallback", "too_long", None),
         ("fallback", "refused", None),
     ]
+    said = "not asked: 1 pairs are longer than [judge] max_prompt_tokens = 120000 admit, the first is pair 2 of pairs.jsonl; shorten them"
+    assert said in ended.err
+
+
+async def test_pairs_that_no_limit_admits_are_named_by_place_id_and_both_keys(tmp_path):
+    long = [Pair(id=f"long-{number}", prompt="p", response_a="x " * 9_000, response_b="b" * number) for number in (1, 2)]
+    write_pairs(tmp_path, [*arithmetic_pairs(3), *long])
+    async with FakeJudge() as server:
+        configure(tmp_path, server, "[limits]\ntokens_per_minute = 9000\n")
+        ended = await judgeflow(tmp_path, *ROUTE, "--step-size", "2")
+    keys = "[judge] max_prompt_tokens = 120000 and [limits] tokens_per_minute = 9000"
+    assert f"not asked: 2 pairs are longer than {keys} admit, the first is pair 4 (long-1) of pairs.jsonl" in ended.err
+    assert (ended.code, server.statistics.answered) == (0, 6)
 
 
 async def test_bad_records_can_be_left_out_and_are_counted(tmp_path):

@@ -137,10 +137,13 @@ def test_a_record_that_cannot_be_used_is_named_with_file_line_and_reason(file, c
     assert bad[0].reason.startswith(reason)
 
 
-def test_malformed_json_is_located_by_its_column_not_by_a_second_line_number():
-    with pytest.raises(ValueError, match="not valid JSON: ") as caught:
-        parse_pair(b'{"prompt": oops}')
-    assert str(caught.value).endswith("at column 12")
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize(("text", "column"), [('{"prompt": oops}', 12), ('{"prompt": "cut off', 20), ('{"prompt": ', 12)])
+def test_malformed_json_is_located_by_its_column_not_by_a_second_line_number(text, column, end):
+    for content in (text + end, (text + end).encode()):
+        with pytest.raises(ValueError, match="not valid JSON: ") as caught:
+            parse_pair(content)
+        assert str(caught.value).endswith(f"at column {column}")
 
 
 def test_up_to_ten_bad_lines_are_named_and_the_rest_counted(file):
@@ -164,7 +167,7 @@ def test_skipped_records_are_returned_in_order(file):
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", codecs.BOM_UTF8])
 @pytest.mark.parametrize("on_bad_record", ["fatal", "skip"])
 def test_a_file_without_records_is_an_error(file, content, on_bad_record):
-    with pytest.raises(RecordError, match=r"pairs\.jsonl: holds no usable pair$"):
+    with pytest.raises(RecordError, match=r"pairs\.jsonl: holds no usable pair; each line should be a JSON object with prompt,"):
         read_pairs(file(content), on_bad_record=on_bad_record)
 
 
