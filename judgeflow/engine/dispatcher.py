@@ -387,7 +387,7 @@ class Dispatcher:
         )
         self._tell(job, call.reading.status.value, reply.latency_s, reply=reply)
         actual = Cost(requests=1, tokens=reply.usage.total, usd=reply.usd)
-        self.experience.learn(latency_s=reply.latency_s, reserved=job.order.cost, actual=actual)
+        self.experience.learn(now=self.clock.now(), number=job.sent, latency_s=reply.latency_s, reserved=job.order.cost, actual=actual)
         reservation, job.reservation = job.reservation, None
         if reservation is not None:  # there always is one: nothing is sent without
             await self.accounts.settle(reservation, question, call)

@@ -32,7 +32,7 @@ from judgeflow.ports import Clock, Gate, Judge, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
-from judgeflow.routing.threshold import in_time, with_headroom
+from judgeflow.routing.threshold import PROBE_REQUESTS, in_time, with_headroom
 from judgeflow.types import (
     Call,
     Cost,
@@ -274,15 +274,18 @@ class Session:
         limit, left = self._rules.routing.step_deadline_s, self._time_left(started)
         if limit is None or left is None or self.dispatcher is None:
             return Means(allowance=allowance)
-        latency_s = self.dispatcher.experience.latency_s(self._timeout_s, limit)
+        experience, now = self.dispatcher.experience, self._clock.now()
+        latency_s = experience.latency_s(self._timeout_s, limit, now)
+        if latency_s >= left and experience.is_old(now):
+            return Means(allowance=allowance, in_time=Stock(requests=PROBE_REQUESTS))
         admitted = in_time(
-            self._gate.capacity(self._clock.now() + left - latency_s),
+            self._gate.capacity(now + left - latency_s),
             self._budget.planned + self._expected(self.dispatcher.queued),
             under_way=self.dispatcher.in_flight,
             max_in_flight=self.dispatcher.concurrency.limit,
             seconds=left,
             latency_s=latency_s,
-            token_share=self.dispatcher.experience.token_share,
+            token_share=experience.token_share,
         )
         return Means(allowance=allowance, in_time=admitted)
 

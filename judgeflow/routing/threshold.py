@@ -6,10 +6,10 @@ most of it unspent if plans were made with it.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import deque
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from judgeflow.types import Cost, Stock
 
@@ -19,23 +19,41 @@ REMEMBERED = 256
 MEMORY = 0.99
 """Weight that an observation keeps with each later one: about the last hundred replies count."""
 SLOW_SHARE = 0.9
+BELIEVED_S = 600.0
+"""Older latencies count only where there are no newer ones: a judge has slow hours."""
+PROBE_REQUESTS = 10
+"""So many requests ask a judge again that was too slow for the deadline when it was heard last: a few, since they may be lost."""
 USUAL_WINDOW_S = 60.0
 INSTANT_S = 0.001
 """A judge that is faster is not what a step waits for."""
 
 
+class _Heard(NamedTuple):
+    """One reply: its place among all requests sent, when it came and how long it took (seconds)."""
+
+    number: int
+    at: float
+    latency_s: float
+
+
 class Experience:
-    """What replies of this judge have taken so far.  Changed only by `learn`, which does not await; `mean_latency_s` is None before it."""
+    """What replies of this judge have taken so far.  Changed only by `learn`, which does not await; `mean_latency_s` is None before it.
+
+    Latencies are those of the requests that were *sent* last.  Of a burst the slow ones come last: whoever counts what *came* last takes a
+    judge for slower than it is.  `now` is seconds of one monotonic clock.
+    """
 
     def __init__(self) -> None:
         self.mean_latency_s: float | None = None
-        self._latencies: deque[float] = deque(maxlen=REMEMBERED)
+        self._heard: list[_Heard] = []  # a heap: the request that was sent first is on top
         self._reserved_tokens = self._tokens = 0.0
         self._reserved_usd = self._usd = 0.0
 
-    def learn(self, *, latency_s: float, reserved: Cost, actual: Cost) -> None:
-        """Take one paid reply into account."""
-        self._latencies.append(latency_s)
+    def learn(self, *, now: float, number: int, latency_s: float, reserved: Cost, actual: Cost) -> None:
+        """Take one paid reply into account; `number` is the place of its request among all that were sent."""
+        heapq.heappush(self._heard, _Heard(number, now, latency_s))
+        if len(self._heard) > REMEMBERED:
+            heapq.heappop(self._heard)
         self.mean_latency_s = MEMORY * (latency_s if self.mean_latency_s is None else self.mean_latency_s) + (1 - MEMORY) * latency_s
         self._reserved_tokens = MEMORY * self._reserved_tokens + reserved.tokens
         self._tokens = MEMORY * self._tokens + actual.tokens
@@ -58,12 +76,19 @@ class Experience:
         """What replies take of the tokens that are put aside for them; 1 before anything is known."""
         return _share(self._tokens, self._reserved_tokens)
 
-    def latency_s(self, timeout_s: float, deadline_s: float) -> float:
+    def latency_s(self, timeout_s: float, deadline_s: float, now: float) -> float:
         """Return how long the slower replies take: the 90 % quantile of those seen.
 
         Before anything is known it is the judge's timeout, but at most half of a step's deadline: else nobody would ever be asked.
         """
-        return slow(self._latencies) if self._latencies else min(timeout_s, deadline_s / 2)
+        return slow(self._recent(now) or [heard.latency_s for heard in self._heard]) if self._heard else min(timeout_s, deadline_s / 2)
+
+    def is_old(self, now: float) -> bool:
+        """Whether the judge may have become another since its last reply."""
+        return bool(self._heard) and not self._recent(now)
+
+    def _recent(self, now: float) -> list[float]:
+        return [heard.latency_s for heard in self._heard if heard.at > now - BELIEVED_S]
 
 
 def slow(latencies: Sequence[float]) -> float:

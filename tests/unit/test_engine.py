@@ -309,6 +309,41 @@ def test_a_judge_that_is_slower_than_the_deadline_is_not_asked_once_that_is_know
     assert (second.calls, second.sources) == (0, {"scorer": 20})
 
 
+def test_a_judge_that_was_too_slow_for_the_deadline_is_asked_a_few_questions_again_after_ten_minutes():
+    async def main(clock):
+        judge = ScriptedJudge(clock=clock, latency=5.0, faults=["slow"] * 20, slow_s=35.0)
+        routing = RoutingConfig(policy="random", step_deadline_s=30.0)
+        calls, judged = [], []
+        async with scheduling(clock, judge, routing=routing, max_in_flight=20) as scheduler:
+            for number, pause in enumerate((60.0, 600.0, 0.0, 0.0)):
+                before = judge.statistics.requests
+                step = await scheduler.route(arithmetic_pairs(40, seed=number))
+                await clock.sleep(pause)
+                calls.append(judge.statistics.requests - before)
+                judged.append(step.statistics.sources.get("judge", 0))
+        return calls, judged
+
+    calls, judged = run(main)
+    assert calls == [20, 0, 10, 80]
+    assert judged == [0, 0, 5, 40]
+
+
+def test_a_step_that_sends_more_than_is_remembered_does_not_take_its_slow_replies_for_the_usual_ones():
+    """500 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has a minute and asks again."""
+    pairs = arithmetic_pairs(800)
+
+    async def main(clock):
+        judge = ScriptedJudge(clock=clock, latency="uniform:10:30")
+        routing = RoutingConfig(policy="random", step_deadline_s=29.0)
+        settings = {"gate": WindowGate(LimitsConfig(requests_per_minute=500), clock), "max_in_flight": 600}
+        async with scheduling(clock, judge, routing=routing, **settings) as scheduler:
+            await scheduler.route(pairs[:400])
+            await clock.sleep(60.0)
+            return (await scheduler.route(pairs[400:])).statistics
+
+    assert run(main).calls > 450
+
+
 def test_a_scheduler_that_is_alone_with_its_run_asks_in_the_same_order_every_time():
     pairs = arithmetic_pairs(60)
 

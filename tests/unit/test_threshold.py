@@ -1,5 +1,7 @@
 """What a step can hope for: expected costs, latencies, and what comes back in time."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +20,12 @@ def learned(*shares: float) -> Experience:
     experience = Experience()
     for share in shares:
         actual = Cost(requests=1, tokens=round(1000 * share), usd=0.5 * share)
-        experience.learn(latency_s=1.0, reserved=Cost(requests=1, tokens=1000, usd=0.5), actual=actual)
+        hear(experience, reserved=Cost(requests=1, tokens=1000, usd=0.5), actual=actual)
     return experience
+
+
+def hear(experience, *, latency_s=1.0, now=0.0, number=1, reserved=Cost(), actual=Cost()):  # noqa: B008
+    experience.learn(now=now, number=number, latency_s=latency_s, reserved=reserved, actual=actual)
 
 
 def test_before_anything_is_known_the_worst_case_is_expected():
@@ -39,20 +45,38 @@ def test_a_judge_that_becomes_wordy_is_noticed():
 
 def test_without_a_price_dollars_are_no_object():
     experience = Experience()
-    experience.learn(latency_s=1.0, reserved=Cost(requests=1, tokens=10), actual=Cost(requests=1, tokens=5))
+    hear(experience, reserved=Cost(requests=1, tokens=10), actual=Cost(requests=1, tokens=5))
     assert experience.expected(Cost(requests=1, tokens=10)) == Cost(requests=1, tokens=5)
 
 
 @pytest.mark.parametrize(("deadline_s", "expected"), [(600.0, 120.0), (60.0, 30.0)])
 def test_an_unknown_latency_is_the_timeout_but_at_most_half_of_the_deadline(deadline_s, expected):
-    assert Experience().latency_s(120.0, deadline_s) == expected
+    assert Experience().latency_s(120.0, deadline_s, now=0.0) == expected
 
 
 def test_a_known_latency_is_that_of_the_slower_replies():
     experience = Experience()
     for latency in range(1, 101):
-        experience.learn(latency_s=float(latency), reserved=Cost(), actual=Cost())
-    assert experience.latency_s(500.0, 500.0) == slow([float(n) for n in range(1, 101)]) == 90.0
+        hear(experience, latency_s=float(latency), number=latency)
+    assert experience.latency_s(500.0, 500.0, now=0.0) == slow([float(n) for n in range(1, 101)]) == 90.0
+
+
+def test_a_burst_whose_slow_replies_come_last_is_judged_by_what_was_sent_last_not_by_what_came_last():
+    """1,000 requests sent at one moment, and answered in an order of their own: the quick ones first."""
+    experience = Experience()
+    sent = random.Random(0).sample(range(1000), 1000)
+    for latency, number in enumerate(sent):
+        hear(experience, latency_s=float(latency), number=number)
+    assert experience.latency_s(5000.0, 5000.0, now=0.0) == pytest.approx(900, abs=60)
+
+
+def test_what_a_judge_took_ten_minutes_ago_counts_until_something_newer_is_heard():
+    experience = Experience()
+    for number in range(100):
+        hear(experience, latency_s=90.0, number=number)
+    assert (experience.latency_s(120.0, 60.0, now=700.0), experience.is_old(700.0), experience.is_old(500.0)) == (90.0, True, False)
+    hear(experience, latency_s=5.0, number=100, now=700.0)
+    assert (experience.latency_s(120.0, 60.0, now=700.0), experience.is_old(700.0)) == (5.0, False)
 
 
 def wave(windows: Stock, queued: Cost = Cost(), *, under_way: int = 0, seconds: float = 60.0, latency_s: float = 20.0) -> Stock:  # noqa: B008
