@@ -10,7 +10,7 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         self._busy_threads = 0
         super().__init__(_JumpingSelector(clock, self))
         self._virtual_clock = clock
+        self.set_default_executor(ThreadPoolExecutor(max_workers=1))  # work ends in the order in which it began: runs repeat
 
     def time(self) -> float:
         return self._virtual_clock.now()
