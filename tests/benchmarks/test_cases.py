@@ -20,12 +20,14 @@ FIGURES = {
         "gain_over_margin_at_20_low",
     },
     "dispatch": {"throughput_vs_raw_aiohttp", "throughput_vs_litellm", "throughput_vs_openai", "cpu_ms_per_call", "loop_lag_p99_ms"},
+    "step": {"worst_makespan_vs_bound", "median_makespan_vs_bound"},
 }
 
 
 SMALLER = {
     "dispatch": {"CALLS": 200},
     "group_scoring": {"LEARNED_PER_PROMPT": 600},
+    "step": {"WORKLOAD": 16},
     "uncertainty_quality": {"SCORERS": ("sngp", "ensemble"), "ELSEWHERE": ("pandalm_human",)},
 }
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
