@@ -287,8 +287,9 @@ your texts.  `judged in 60 s` is the share of all pairs that have the judge's wo
 is what `max_in_flight` has to admit.  Tokens a minute are the most in any 60 s: `reserved` is what an account needs, and
 `tokens_per_minute` has to say, if nothing is to be slower for it; a judge that charges what is really used needs `used`."""
 
-_BLOCKED = f"""Seconds that `route` takes with {SHARES[-1]:.0%} of the pairs asked about, of a trainer that trains for a minute between steps;
-without a deadline it waits for everything.  Pipelined, with `after_deadline = "keep"`, `late_outcomes()` tells what comes after the step."""
+_BLOCKED = f"""Seconds that `route` takes with {SHARES[-1]:.0%} of the pairs asked about, of a trainer that trains for a minute between
+steps; without a deadline it waits for everything.  Pipelined, with `after_deadline = "keep"`, `late_outcomes()` tells what comes after
+the step."""
 
 _FEW = f"Seconds a step with {SHARES[-1]:.0%} of the pairs asked about, by `max_in_flight`."
 

@@ -328,20 +328,23 @@ def test_a_judge_that_was_too_slow_for_the_deadline_is_asked_a_few_questions_aga
     assert judged == [0, 0, 5, 40]
 
 
-def test_a_step_that_sends_more_than_is_remembered_does_not_take_its_slow_replies_for_the_usual_ones():
-    """500 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has a minute and asks again."""
-    pairs = arithmetic_pairs(800)
+def test_a_step_that_sends_more_than_is_remembered_does_not_take_its_slow_replies_for_the_usual_ones(monkeypatch):
+    """100 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has 29 s and asks again."""
+    monkeypatch.setattr("judgeflow.routing.threshold.REMEMBERED", 40)
+    pairs = arithmetic_pairs(160)
 
     async def main(clock):
         judge = ScriptedJudge(clock=clock, latency="uniform:10:30")
         routing = RoutingConfig(policy="random", step_deadline_s=29.0)
-        settings = {"gate": WindowGate(LimitsConfig(requests_per_minute=500), clock), "max_in_flight": 600}
+        settings = {"gate": WindowGate(LimitsConfig(requests_per_minute=100), clock), "max_in_flight": 200}
         async with scheduling(clock, judge, routing=routing, **settings) as scheduler:
-            await scheduler.route(pairs[:400])
+            await scheduler.route(pairs[:80])
             await clock.sleep(60.0)
-            return (await scheduler.route(pairs[400:])).statistics
+            return (await scheduler.route(pairs[80:])).statistics, judge.statistics.requests
 
-    assert run(main).calls > 450
+    statistics, asked = run(main)
+    assert asked == 200
+    assert statistics.sources["judge"] > 30
 
 
 def test_a_scheduler_that_is_alone_with_its_run_asks_in_the_same_order_every_time():
