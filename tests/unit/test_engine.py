@@ -329,13 +329,13 @@ def test_a_judge_that_was_too_slow_for_the_deadline_is_asked_a_few_questions_aga
 
 
 def test_a_step_that_sends_more_than_is_remembered_does_not_take_its_slow_replies_for_the_usual_ones(monkeypatch):
-    """100 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has 29 s and asks again."""
+    """100 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has 28.5 s and asks again."""
     monkeypatch.setattr("judgeflow.routing.threshold.REMEMBERED", 40)
     pairs = arithmetic_pairs(160)
 
     async def main(clock):
         judge = ScriptedJudge(clock=clock, latency="uniform:10:30")
-        routing = RoutingConfig(policy="random", step_deadline_s=29.0)
+        routing = RoutingConfig(policy="random", step_deadline_s=28.5)
         settings = {"gate": WindowGate(LimitsConfig(requests_per_minute=100), clock), "max_in_flight": 200}
         async with scheduling(clock, judge, routing=routing, **settings) as scheduler:
             await scheduler.route(pairs[:80])
