@@ -212,7 +212,7 @@ class _Found:
             f"{_median(run, lambda step: step.seconds):.0f}",
             *(f"{timed(self.timed[cell, deadline], deadline).judged:.1%}" for deadline in DEADLINES_S),
             f"{run.most_in_flight:,}",
-            f"{peak(moments, reserved, MINUTE_S):,}",
+            f"{peak(moments, reserved, _setting(cell).limits.period_s):,}",
             f"{peak(moments, used, MINUTE_S):,}",
             f"{sum(used) / len(run.steps):,.0f}",
         ]
@@ -284,8 +284,9 @@ def _seconds(run: Run) -> float:
 
 _SIZING = f"""One step of 1,536 pairs.  A call takes {{tokens}} with `max_completion_tokens = {MOST_COMPLETION_TOKENS}`; tokens scale with
 your texts.  `judged in 60 s` is the share of all pairs that have the judge's word when `step_deadline_s = 60` ends the step.  `in flight`
-is what `max_in_flight` has to admit.  Tokens a minute are the most in any 60 s: `reserved` is what an account needs, and
-`tokens_per_minute` has to say, if nothing is to be slower for it; a judge that charges what is really used needs `used`."""
+is what `max_in_flight` has to admit.  Tokens a minute are the most in any window: `reserved` (prompt and longest reply) is what an
+account that charges at arrival needs, and what `tokens_per_minute` has to be, if nothing is to be slower for it; `used` is what an account
+needs that charges real usage."""
 
 _BLOCKED = f"""Seconds that `route` takes with {SHARES[-1]:.0%} of the pairs asked about, of a trainer that trains for a minute between
 steps; without a deadline it waits for everything.  Pipelined, with `after_deadline = "keep"`, `late_outcomes()` tells what comes after
