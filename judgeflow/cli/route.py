@@ -38,7 +38,8 @@ def route(
     The same command continues a run that was interrupted: what was paid for is in the database and is not asked again. Outcomes grow in
     OUTCOMES.jsonl.partial, which gets its final name when the last one is written.
 
-    Exit codes: 0 every pair has its outcome; 1 the judge, the database or the disk failed; 2 usage or configuration; 130 interrupted.
+    Exit codes: 0 every pair has its outcome; 1 the judge, the scorer, the database or the disk failed; 2 usage or configuration;
+    130 interrupted.
 
     Example: judgeflow route pairs.jsonl --config judgeflow.toml --out outcomes.jsonl --set routing.policy=always
     """
@@ -195,7 +196,7 @@ class _Run:
         )
 
     def complaint(self) -> str:
-        """What to say if the judge failed pairs that were to be asked about; nothing if it did not."""
+        """What to say if the judge or the scorer failed pairs that were to be asked about; nothing if neither did."""
         unasked = self.summary.unasked
         parts = [f"stopped: {self.progress()}"] if self._stopped else []
         if unasked:
