@@ -137,6 +137,7 @@ class _Run:
     async def route(self) -> None:
         """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
         from judgeflow.build import build_scheduler
+        from judgeflow.cli.heap import kept_out_of_collections
         from judgeflow.cli.progress import progress
         from judgeflow.observe.log import console_log
 
@@ -154,7 +155,8 @@ class _Run:
                 if is_new:
                     typer.echo(f"created new verdict database {self._database}", err=True)
                 self.summary.run = scheduler.run
-                await self._write(scheduler)
+                with kept_out_of_collections():
+                    await self._write(scheduler)
         if self.interrupted or self._stopped:
             self.summary.out = str(self._outcomes.partial)
         else:
