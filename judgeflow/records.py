@@ -68,7 +68,7 @@ def _complaint(source: Path, bad: Sequence[BadRecord]) -> str:
     shown = [f"{source}:{record.line}: {record.reason}" for record in bad[:10]]
     if len(bad) > 10:
         shown.append(f"... and {len(bad) - 10} more")
-    return "\n".join([*shown, "Nothing was asked. Mend the records, or leave them out with --on-bad-record skip."])
+    return "\n".join([*shown, "Nothing was begun. Mend the records, or leave them out with --on-bad-record skip."])
 
 
 def parse_pair(line: bytes | str) -> Pair:

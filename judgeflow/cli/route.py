@@ -38,7 +38,8 @@ def route(
     The same command continues a run that was interrupted: what was paid for is in the database and is not asked again. Outcomes grow in
     OUTCOMES.jsonl.partial, which gets its final name when the last one is written.
 
-    Exit codes: 0 every pair has its outcome; 1 the judge, the database or the disk failed; 2 usage or configuration; 130 interrupted.
+    Exit codes: 0 every pair has its outcome; 1 the judge, the scorer, the database or the disk failed; 2 usage or configuration;
+    130 interrupted.
 
     Example: judgeflow route pairs.jsonl --config judgeflow.toml --out outcomes.jsonl --set routing.policy=always
     """
@@ -136,6 +137,7 @@ class _Run:
     async def route(self) -> None:
         """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
         from judgeflow.build import build_scheduler
+        from judgeflow.cli.heap import kept_out_of_collections
         from judgeflow.cli.progress import progress
         from judgeflow.observe.log import console_log
 
@@ -153,7 +155,8 @@ class _Run:
                 if is_new:
                     typer.echo(f"created new verdict database {self._database}", err=True)
                 self.summary.run = scheduler.run
-                await self._write(scheduler)
+                with kept_out_of_collections():
+                    await self._write(scheduler)
         if self.interrupted or self._stopped:
             self.summary.out = str(self._outcomes.partial)
         else:
@@ -195,7 +198,7 @@ class _Run:
         )
 
     def complaint(self) -> str:
-        """What to say if the judge failed pairs that were to be asked about; nothing if it did not."""
+        """What to say if the judge or the scorer failed pairs that were to be asked about; nothing if neither did."""
         unasked = self.summary.unasked
         parts = [f"stopped: {self.progress()}"] if self._stopped else []
         if unasked:

@@ -15,8 +15,8 @@ from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
 from judgeflow.types import IDENTICAL, OK, Agreement, Outcome, StepResult
 
-UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error")
-"""Statuses of pairs that the judge, or the way to it, failed: the same command asks about them again."""
+UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error", "scorer_failed")
+"""Statuses of pairs that the judge, the way to it, or the scorer failed: the same command takes them up again."""
 
 TOO_LONG = QuestionTooLong.status
 
@@ -73,7 +73,7 @@ class Summary:
 
     @property
     def unasked(self) -> Counter[str]:
-        """Pairs that the judge, or the way to it, failed, by status."""
+        """Pairs that the judge, the way to it, or the scorer failed, by status."""
         return Counter({status: self.statuses[status] for status in UNASKED if self.statuses[status]})
 
     def add(self, result: StepResult) -> None:

@@ -277,7 +277,8 @@ def _print(report: TrainingReport, fingerprint: str, out: Path, trials: Sequence
         print_table("tuning", [_trial_row(trial) for trial in trials])
     print_table(f"scorer {fingerprint} in {out}", rows)
     if report.validation.pairs < _FEW:
-        typer.echo(f"only {report.validation.pairs} pairs were held out: the figures and the calibration may be far off", err=True)
+        few = "only 1 pair was" if report.validation.pairs == 1 else f"only {report.validation.pairs} pairs were"
+        typer.echo(f"{few} held out: the figures and the calibration may be far off", err=True)
 
 
 def _posterior_rows(report: TrainingReport) -> list[tuple[str, str]]:

@@ -48,8 +48,8 @@ class Watch:
         """Steps are the summary's."""
 
     def notice(self, event: str, **fields: object) -> None:
-        """Keep what stopped the asking."""
-        if event in {"judge_stopped", "store_failed"}:
+        """Keep what kept pairs from being asked about."""
+        if event in {"judge_stopped", "store_failed", "scorer_failed"}:
             self.last_error = str(fields.get("error"))
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ from judgeflow.model.surface import SURFACE_VERSION
 
 FORMAT = 2
 SUMMARY, WEIGHTS, BACKBONE, TOKENIZER = "judgeflow.json", "model.safetensors", "backbone", "tokenizer"
+_AGAIN = "copy the scorer again, or train it again"
+_REASON_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         version = summary["format"]
         whole = version != FORMAT or summary["fingerprint"] == _fingerprint(summary)
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(f"{path}: damaged: {error!r}") from None
+        raise ConfigurationError(f"{path}: damaged: {error!r}; {_AGAIN}") from None
     if version != FORMAT:
         raise ConfigurationError(f"{path}: format {version!r} is not known to this version of judgeflow, which reads {FORMAT}")
     if not whole:
@@ -165,10 +167,15 @@ def _load_weights(network: Network, path: Path) -> None:
         tensors = load_file(path)
         network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
-        raise ConfigurationError(f"{path}: these weights do not fit the model: {str(error).strip().splitlines()[0]}") from None
+        reason = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for Network: ")
+        raise ConfigurationError(f"{path}: these weights do not fit the model: {_shortened(reason)}; {_AGAIN}") from None
     broken = _broken(tensors)
     if broken:
-        raise ConfigurationError(f"{path}: {broken} holds NaN or infinity; copy the scorer again, or train it again")
+        raise ConfigurationError(f"{path}: {broken} holds NaN or infinity; {_AGAIN}")
+
+
+def _shortened(reason: str) -> str:
+    return reason if len(reason) <= _REASON_LENGTH else f"{reason[:_REASON_LENGTH]} ..."
 
 
 def _broken(tensors: Mapping[str, torch.Tensor]) -> str | None:
@@ -181,7 +188,7 @@ def _check_files(folder: Path, expected: Mapping[str, str]) -> None:
         if not (folder / name).is_file():
             raise ConfigurationError(f"{folder / name}: missing; copy the whole folder of the scorer")
         if _file_hash(folder / name) != value:
-            raise ConfigurationError(f"{folder / name}: cut off or altered after training; copy the scorer again, or train it again")
+            raise ConfigurationError(f"{folder / name}: cut off or altered after training; {_AGAIN}")
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -26,6 +26,8 @@ def labelled(pairs: Sequence[Pair]) -> list[Pair]:
         raise UsageError(f"none of the {len(pairs)} pairs has a label; a training record needs label: a, b or tie")
     if all(pair.label == "tie" for pair in found):
         raise UsageError(f"all {len(found)} labels are ties: there is no preference to learn")
+    if all(pair.label == "tie" or pair.response_a == pair.response_b for pair in found):
+        raise UsageError(f"none of the {len(found)} labels prefers one of two different responses: there is no preference to learn")
     return found
 
 

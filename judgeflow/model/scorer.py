@@ -137,11 +137,11 @@ class SngpScorer:
         embeddings = self._network.embed(reading, self._most_tokens, half=self._half)
         raw = self._network.compare(embeddings, torch.tensor(compared.first), torch.tensor(compared.second))
         s, u = self._calibration.apply(raw.logits, raw.variances)
-        if not bool((torch.isfinite(s) & torch.isfinite(u)).all()):
-            raise ScorerError(f"the scorer gave no finite number for some of {len(s)} pairs; its weights may be damaged")
         # Rounded to single precision, so that the last bits of a double, which depend on the batch, never show.
-        rounded = (part.float().tolist() for part in (s, u, raw.variances.mean(1)))
+        rounded = torch.stack([part.float() for part in (s, u, raw.variances.mean(1))])
+        if not bool(torch.isfinite(rounded).all()):
+            raise ScorerError(f"the scorer gave no finite number for some of {len(s)} pairs; its weights may be damaged")
         return [
             Preference(logit=logit, uncertainty=uncertainty, variance=variance)
-            for logit, uncertainty, variance in zip(*rounded, strict=True)
+            for logit, uncertainty, variance in zip(*rounded.tolist(), strict=True)
         ]

@@ -224,7 +224,7 @@ async def test_bad_records_can_be_left_out_and_are_counted(tmp_path):
 
 
 BAD_PAIRS = {
-    '{"prompt": "p", "response_a": "x"': ["pairs.jsonl:2: not valid JSON", "Nothing was asked"],
+    '{"prompt": "p", "response_a": "x"': ["pairs.jsonl:2: not valid JSON", "Nothing was begun"],
     '{"prompt": "p", "response_a": "x"}': ["pairs.jsonl:2: response_b is missing"],
     '{"prompt": "p", "response_a": "x", "response_b": "  "}': ["pairs.jsonl:2: response_b is empty"],
     '{"prompt": [], "response_a": "x", "response_b": "y"}': ["pairs.jsonl:2: prompt"],

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sizes import QUICK, SMALL
+from tamper import reseal
 
 from judgeflow.errors import ConfigurationError
 from judgeflow.model import checkpoint
@@ -18,14 +19,6 @@ from judgeflow.model.train import train
 @pytest.fixture
 def copy(trained, tmp_path):
     return shutil.copytree(trained[0], tmp_path / "copy")
-
-
-def reseal(folder) -> None:
-    """Write the hashes and the fingerprint anew, as somebody who tampers would."""
-    summary = orjson.loads((folder / checkpoint.SUMMARY).read_bytes())
-    summary["files"] = checkpoint._hashes(folder)
-    summary["fingerprint"] = checkpoint._fingerprint(summary)
-    (folder / checkpoint.SUMMARY).write_bytes(orjson.dumps(summary))
 
 
 def test_a_loaded_scorer_gives_the_same_scores_under_the_same_name(trained, unseen, copy):
@@ -63,7 +56,7 @@ def test_a_summary_that_was_changed_is_told(copy):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": 2, "fingerprint": "x"}', b"\xff"])
 def test_a_summary_that_is_no_summary_is_told(copy, content):
     (copy / checkpoint.SUMMARY).write_bytes(content)
-    with pytest.raises(ConfigurationError, match="damaged"):
+    with pytest.raises(ConfigurationError, match=r"damaged.*; copy the scorer again"):
         SngpScorer.load(copy)
 
 
@@ -88,13 +81,22 @@ def test_weights_with_nan_name_the_tensor(copy):
         SngpScorer.load(copy)
 
 
-def test_weights_of_another_shape_do_not_fit(copy):
+def test_weights_of_another_shape_do_not_fit_and_the_tensor_is_named(copy):
     tensors = load_file(copy / checkpoint.WEIGHTS)
     del tensors["heads.0.beta"]
     save_file(tensors, copy / checkpoint.WEIGHTS)
     reseal(copy)
-    with pytest.raises(ConfigurationError, match="do not fit the model"):
+    with pytest.raises(ConfigurationError, match=r'do not fit the model: Missing key.* "heads\.0\.beta".*; copy the scorer again'):
         SngpScorer.load(copy)
+
+
+def test_weights_of_a_wholly_different_model_are_told_in_one_short_line(copy):
+    save_file({"weight": torch.zeros(2)}, copy / checkpoint.WEIGHTS)
+    reseal(copy)
+    with pytest.raises(ConfigurationError, match="do not fit the model") as caught:
+        SngpScorer.load(copy)
+    assert len(str(caught.value)) < 300 + len(str(copy))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_of_another_model_is_told(copy):

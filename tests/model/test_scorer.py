@@ -109,6 +109,15 @@ def test_weights_that_went_wrong_in_memory_are_a_scorer_error(trained, unseen):
         broken.score(unseen[:3])
 
 
+def test_a_score_that_only_double_precision_can_hold_is_a_scorer_error(trained, unseen):
+    folder, scorer, _ = trained
+    broken = rebuilt(scorer, folder)
+    with torch.no_grad():
+        broken._network.heads[0].beta.fill_(torch.finfo(torch.float32).max)
+    with pytest.raises(ScorerError, match="no finite number"):
+        broken.score(unseen[:3])
+
+
 def test_a_device_that_is_not_here_is_a_clear_error():
     with pytest.raises(ConfigurationError, match="device 'warp' cannot be used here"):
         choose_device("warp")

@@ -21,8 +21,8 @@ from judgeflow.model.trainer import Trainer, gather
 from judgeflow.types import Pair
 
 
-def pair(number: int, label="a") -> Pair:
-    return Pair(prompt=f"prompt {number}", response_a=f"yes {number}", response_b=f"no {number}", label=label)
+def pair(number: int, label="a", one="yes", other="no") -> Pair:
+    return Pair(prompt=f"prompt {number}", response_a=f"{one} {number}", response_b=f"{other} {number}", label=label)
 
 
 def test_it_learns_the_familiar_families_and_reports_what_it_found(trained, learned):
@@ -89,6 +89,7 @@ def test_every_prompt_stands_on_one_side_of_the_split():
     [
         ([pair(n, None) for n in range(5)], "none of the 5 pairs has a label"),
         ([pair(n, "tie") for n in range(5)], "all 5 labels are ties"),
+        ([pair(n, "a", "same", "same") for n in range(5)], "none of the 5 labels prefers one of two different responses"),
     ],
 )
 def test_pairs_without_a_preference_are_refused(pairs, message):

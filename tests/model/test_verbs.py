@@ -1,6 +1,7 @@
 """`judgeflow train`, `judgeflow score`, and a scheduler whose configuration names what they made."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -8,12 +9,15 @@ from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tamper import reseal
 
 from judgeflow import Scheduler, load_config
 from judgeflow.build import build_scheduler
 from judgeflow.cli.interrupt import asked_to_stop
 from judgeflow.errors import ConfigurationError
-from judgeflow.model.checkpoint import read_summary
+from judgeflow.model.checkpoint import WEIGHTS, read_summary
 from judgeflow.testing import FakeJudge
 from judgeflow.testing.pairs import pair_lines
 
@@ -140,8 +144,8 @@ def test_a_mistake_is_one_message_and_exit_code_2(run_cli, trained, pairs_file, 
     assert "Traceback" not in ended.err
 
 
-def write_config(folder, scorer, judge, **sections):
-    text = f'[scorer]\npath = "{scorer}"\ndevice = "cpu"\n\n[judge]\nmodel = "fake-judge"\nid = "j"\nbase_url = "{judge.base_url}"\n'
+def write_config(folder, scorer, address, **sections):
+    text = f'[scorer]\npath = "{scorer}"\ndevice = "cpu"\n\n[judge]\nmodel = "fake-judge"\nid = "j"\nbase_url = "{address}"\n'
     for name, body in ({"routing": "max_share = 0.2"} | sections).items():
         text += f"\n[{name}]\n{body}\n"
     (folder / "judgeflow.toml").write_text(text, encoding="utf-8")
@@ -153,7 +157,7 @@ async def test_a_policy_asks_about_the_pairs_that_it_ranks_highest(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     folder, scorer, _ = trained
     async with FakeJudge.from_pairs(unseen) as judge:
-        path = write_config(tmp_path, folder, judge, routing=f'max_share = 0.2\npolicy = "{policy}"')
+        path = write_config(tmp_path, folder, judge.base_url, routing=f'max_share = 0.2\npolicy = "{policy}"')
         async with Scheduler.from_config(path) as scheduler:
             step = await scheduler.route(unseen)
     asked = {index for index, outcome in enumerate(step.outcomes) if outcome.source == "judge"}
@@ -171,11 +175,9 @@ async def test_a_policy_asks_about_the_pairs_that_it_ranks_highest(tmp_path, mon
 
 
 async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, monkeypatch, trained, unseen):
-    import torch
-
     monkeypatch.chdir(tmp_path)
     async with FakeJudge.from_pairs(unseen) as judge:
-        scheduler = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
+        scheduler = build_scheduler(load_config(write_config(tmp_path, trained[0], judge.base_url)))
         with torch.no_grad():
             scheduler._scorer._network.heads[0].beta.fill_(float("nan"))
         async with scheduler:
@@ -184,18 +186,33 @@ async def test_a_scorer_that_breaks_in_a_step_gives_labelled_outcomes(tmp_path, 
     assert judge.statistics.requests == 0
 
 
+def test_a_routed_file_whose_scorer_failed_ends_with_exit_code_1(tmp_path, monkeypatch, trained, run_cli, pairs_file):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(trained[0], tmp_path / "scorer")
+    weights = load_file(folder / WEIGHTS)
+    weights["heads.0.beta"].fill_(float(torch.finfo(torch.float32).max))  # finite, but no score in single precision is
+    save_file(weights, folder / WEIGHTS)
+    reseal(folder)
+    path = write_config(tmp_path, folder, "http://127.0.0.1:9/v1")  # nobody is asked
+    ended = run_cli("route", pairs_file, "--config", path, "--out", "outcomes.jsonl")
+    assert ended.code == 1
+    assert "600 pairs went without the judge (scorer_failed 600); the last error: " in ended.err
+    assert "no finite number" in ended.err
+    assert len((tmp_path / "outcomes.jsonl").read_bytes().splitlines()) == 600
+
+
 async def test_another_scorer_is_another_run(tmp_path, monkeypatch, trained, run_cli, pairs_file):
     monkeypatch.chdir(tmp_path)
     run_cli(*small_training(pairs_file, tmp_path / "other"))
     async with FakeJudge() as judge:
-        one = build_scheduler(load_config(write_config(tmp_path, trained[0], judge)))
-        other = build_scheduler(load_config(write_config(tmp_path, tmp_path / "other", judge)))
+        one = build_scheduler(load_config(write_config(tmp_path, trained[0], judge.base_url)))
+        other = build_scheduler(load_config(write_config(tmp_path, tmp_path / "other", judge.base_url)))
     assert one.run != other.run
 
 
 async def test_a_scorer_that_is_not_there_stops_before_anything_is_opened(tmp_path):
     async with FakeJudge() as judge:
-        path = write_config(tmp_path, "nowhere", judge, run=f"directory = '{tmp_path}'")
+        path = write_config(tmp_path, "nowhere", judge.base_url, run=f"directory = '{tmp_path}'")
     with pytest.raises(ConfigurationError, match="nowhere: not a scorer"):
         Scheduler.from_config(path)
     assert not (tmp_path / "judgeflow.db").exists()

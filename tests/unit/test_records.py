@@ -153,7 +153,7 @@ def test_up_to_ten_bad_lines_are_named_and_the_rest_counted(file):
     named = [each for each in str(caught.value).splitlines() if each.startswith(str(path))]
     assert [each.split(":")[1] for each in named] == [str(number) for number in range(2, 12)]
     assert "... and 3 more" in str(caught.value)
-    assert str(caught.value).endswith("Nothing was asked. Mend the records, or leave them out with --on-bad-record skip.")
+    assert str(caught.value).endswith("Nothing was begun. Mend the records, or leave them out with --on-bad-record skip.")
 
 
 def test_skipped_records_are_returned_in_order(file):
