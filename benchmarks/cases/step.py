@@ -46,8 +46,15 @@ TRAINING_S = 60.0
 FEW_IN_FLIGHT = (64, 128, 256)
 WORKLOAD = PROMPTS
 MINUTE_S = 60.0
-PIPELINED = {"after_deadline": "keep"}
-"""[routing] of the mode in which a step's questions go on after its deadline, where judgeflow has it."""
+
+KEEP = {"after_deadline": "keep"}
+"""[routing] of the pipelined mode, where judgeflow has it: a step's questions go on after its deadline, while training goes on."""
+
+PIPELINED: dict[str, tuple[float, dict[str, Any]]] = {
+    "60 s, pipelined": (60.0, KEEP),
+    "10 s, pipelined, fixed threshold": (10.0, KEEP | {"threshold": 0.0}),
+}
+"""Deadline and [routing].  An adaptive threshold asks what comes back in time: with 10 s nobody.  A fixed one asks up to the share."""
 
 Cell = tuple[int, float]
 """Requests a minute, share of the pairs that is asked about."""
@@ -69,7 +76,12 @@ def measure(size: int, seed: int) -> Finding:
         for rate in RATES
         for most in FEW_IN_FLIGHT
     }
-    kept = {cell: play(_pipelined(cell, size, common)) for cell in cells if cell[1] == SHARES[-1] and has_pipelined_mode()}
+    kept = {
+        (cell, mode): play(_pipelined(cell, mode, size, common))
+        for cell in cells
+        for mode in PIPELINED
+        if cell[1] == SHARES[-1] and has_pipelined_mode()
+    }
     found = _Found(whole=whole, even=even, timed=timed, kept=kept, few=few)
     return Finding(figures=found.figures(), tables=found.tables(), details=found.details())
 
@@ -78,13 +90,14 @@ def _setting(cell: Cell, **more: Any) -> Setting:
     return Setting(requests_per_minute=cell[0], share=cell[1], **more)
 
 
-def _pipelined(cell: Cell, size: int, common: dict[str, Any]) -> Setting:
-    return _setting(cell, steps=1 + size, deadline_s=DEADLINES_S[0], pause_s=TRAINING_S, routing=PIPELINED, **common)
+def _pipelined(cell: Cell, mode: str, size: int, common: dict[str, Any]) -> Setting:
+    deadline_s, routing = PIPELINED[mode]
+    return _setting(cell, steps=1 + size, deadline_s=deadline_s, pause_s=TRAINING_S, routing=routing, **common)
 
 
 def has_pipelined_mode() -> bool:
     """Whether this judgeflow lets questions go on after a step's deadline."""
-    return set(PIPELINED) <= set(RoutingConfig.model_fields)
+    return set(KEEP) <= set(RoutingConfig.model_fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,22 +174,28 @@ class _Found:
     whole: dict[Cell, Run]
     even: dict[Cell, Run]
     timed: dict[tuple[Cell, float], Run]
-    kept: dict[Cell, Run]
+    kept: dict[tuple[Cell, str], Run]
     few: dict[tuple[int, int], Run]
 
     def figures(self) -> dict[str, float]:
         whole = [each for run in self._bounded(self.whole).values() for each in run]
         even = [each for run in self._bounded(self.even).values() for each in run]
-        runs = [*self.whole.values(), *self.even.values(), *self.timed.values(), *self.kept.values(), *self.few.values()]
+        runs = [run for played in (self.whole, self.even, self.timed, self.kept, self.few) for run in played.values()]
         return {
             "worst_makespan_vs_bound": max(each.vs_bound for each in whole),
             "median_makespan_vs_bound": statistics.median(each.vs_bound for each in whole),
             "worst_makespan_vs_bound_own_window": max(each.vs_own_window for each in whole),
             "worst_makespan_vs_bound_no_stragglers": max(each.vs_bound for each in even),
             "worst_send_delay_s": max(each.send_delay_s for each in [*whole, *even]),
-            "worst_deadline_overrun_s": max(timed(run, deadline).overrun_s for (_, deadline), run in self.timed.items()),
+            "worst_deadline_overrun_s": max(self._overruns()),
             "turned_away": sum(run.turned_away for run in runs),
         }
+
+    def _overruns(self) -> Iterator[float]:
+        for (_, deadline), run in self.timed.items():
+            yield timed(run, deadline).overrun_s
+        for (_, mode), run in self.kept.items():
+            yield timed(run, PIPELINED[mode][0]).overrun_s
 
     def _bounded(self, runs: dict[Cell, Run]) -> dict[Cell, list[Bounded]]:
         return {cell: bounded(run, cell[0], _setting(cell).limits.period_s) for cell, run in runs.items()}
@@ -227,8 +246,9 @@ class _Found:
         yield [rate, "none", f"{statistics.mean(step.seconds for step in steps):.0f}", f"{judged:.1%}", "", ""]
         for deadline in reversed(DEADLINES_S):
             yield [rate, f"{deadline:.0f} s", *_timed_cells(timed(self.timed[cell, deadline], deadline))]
-        if cell in self.kept:
-            yield [rate, f"{DEADLINES_S[0]:.0f} s, pipelined", *_timed_cells(timed(self.kept[cell], DEADLINES_S[0]))]
+        for (at, mode), run in self.kept.items():
+            if at == cell:
+                yield [rate, mode, *_timed_cells(timed(run, PIPELINED[mode][0]))]
 
     def _few(self) -> str:
         head = ["requests a minute", *(f"{most} in flight" for most in FEW_IN_FLIGHT), "enough"]
