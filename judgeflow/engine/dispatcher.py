@@ -70,7 +70,7 @@ class Dispatcher:
         self.experience = Experience()
         self.accounts = Accounts(store, run, observers, purse)
         self.planned = Cost()
-        patience = 0 if has_stand_in else max(1, seat.retry.attempts - 1)
+        patience = 0 if has_stand_in else seat.retry.attempts
         self._notice = observers.naming(label)
         self.health = Health(seat, self.concurrency, patience=patience, clock=clock, notice=self._notice)
         self._asker = Asker(seat.judge, run, clock, observers)

@@ -7,9 +7,9 @@
 
 What counts as a failure is the caller's to say: a judge that is there and says no to one question, or "too many requests", has answered.
 
-Questions wait for a judge whose breaker is open until `patience` probes have failed; then it is given up: whoever waits is answered with
-the failure, and so is who comes during a cool-down.  A judge that refuses service, or has never answered, is given up sooner: waiting does
-not mend a wrong key or address.  What comes later may then probe at once, and after that once a cool-down.
+Questions wait for a judge whose breaker is open until `patience` probes have failed, or one has after `PATIENCE_S`; then it is given up:
+whoever waits is answered with the failure, and so is who comes during a cool-down.  A judge that refuses service, or has never answered, is
+given up sooner: waiting does not mend a wrong key or address.  What comes later may then probe at once, and after that once a cool-down.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ Change = Literal["opened", "probe_failed", "closed"]
 
 RUN = 10
 """Where three in ten attempts fail for themselves, ten different questions fail in a row about once in 200,000 attempts."""
+
+PATIENCE_S = 60.0
+"""A judge that lets its probes hang until they time out is given up after the first that fails later than this."""
 
 NEWCOMERS_PATIENCE = 2
 """Probes that a judge may fail that has never answered: it is probably not there."""
@@ -124,6 +127,6 @@ class Breaker:
         self._sent_at_opening = self._last_sent
         self._probe_at = now + min(self._longest_s, self._first_s * 2.0 ** min(self._failed_probes, 60)) * (0.5 + jitter)
         patience = self._patience if self._ever_answered else min(self._patience, NEWCOMERS_PATIENCE)
-        if not self.gave_up and (last or self._failed_probes >= patience):
+        if not self.gave_up and (last or self._failed_probes >= patience or now - self._opened_at >= PATIENCE_S):
             self.gave_up = True
             self._probe_at = now if self._refused or not self._ever_answered else self._probe_at

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgeflow.routing.breaker import NEWCOMERS_PATIENCE, RUN, Breaker
+from judgeflow.routing.breaker import NEWCOMERS_PATIENCE, PATIENCE_S, RUN, Breaker
 
 EVEN = 0.5  # jitter that leaves a cool-down as it is
 
@@ -107,6 +107,17 @@ def test_a_judge_is_given_up_when_as_many_probes_have_failed_as_it_has_patience(
     made.sent(54)
     made.answered(54)
     assert not made.gave_up
+
+
+def test_a_judge_whose_probe_hangs_for_minutes_is_given_up_with_it():
+    made = breaker(patience=5)
+    fail(made, RUN)
+    made.sent(50)
+    made.failed(PATIENCE_S - 1.0, 50, b"q", EVEN)
+    assert not made.gave_up
+    made.sent(51)
+    made.failed(PATIENCE_S + 60.0, 51, b"q", EVEN)
+    assert made.gave_up
 
 
 def test_without_patience_it_is_given_up_as_soon_as_it_opens():

@@ -89,7 +89,7 @@ def play(pairs, *, down, error=JudgeUnreachable, steps=1, pause=0.0, deadline=No
 def test_a_step_waits_out_a_short_outage_with_single_probes_and_then_everything_is_judged(error):
     (step,), judge, seen, refusals = play(arithmetic_pairs(100), down=[(5.0, 11.0)], error=error)
     assert step.statuses == {"ok": 100}
-    assert judge.asked(5.0, 11.0) <= 20 + 6
+    assert judge.asked(5.0, 11.0) <= 20 + 10 + 6
     assert seen.events == ["judge_opened", "judge_half_open", "judge_closed"]
     assert refusals == [None]
 
@@ -108,7 +108,7 @@ def test_an_outage_that_lasts_ends_the_step_with_labelled_outcomes_and_one_word_
     (step,), judge, seen, (refusal,) = play(arithmetic_pairs(200), down=[(5.0, 1e9)])
     assert set(step.statuses) == {"ok", "unreachable"}
     assert step.seconds < 60.0
-    assert judge.asked(5.0, 1e9) <= 20 + 6
+    assert judge.asked(5.0, 1e9) <= 20 + 10 + 6
     assert seen.events == ["judge_opened", "judge_half_open", "judge_stopped"]
     assert isinstance(refusal, JudgeUnreachable)
 
