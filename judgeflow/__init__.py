@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from judgeflow.config import Config, load_config
     from judgeflow.engine.scheduler import Scheduler
+    from judgeflow.engine.seat import Seat
     from judgeflow.errors import (
         ConfigurationError,
         JudgeError,
@@ -45,6 +46,7 @@ __all__ = [
     "Scheduler",
     "SchemaMismatch",
     "ScorerError",
+    "Seat",
     "StepResult",
     "StepStatistics",
     "StoreError",
@@ -59,6 +61,7 @@ __all__ = [
 _HOMES = {
     "config": ("Config", "load_config"),
     "engine.scheduler": ("Scheduler",),
+    "engine.seat": ("Seat",),
     "errors": (
         "ConfigurationError",
         "JudgeError",

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import Config, load_config, run_fingerprint_fields
+from judgeflow.config import Config, JudgeConnection, LimitsConfig, load_config, run_fingerprint_fields
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.engine.scheduler import Scheduler
+from judgeflow.engine.seat import Seat
 from judgeflow.errors import ConfigurationError
 from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.keys import digest
 from judgeflow.observe.log import file_log
-from judgeflow.ports import Observer, Scorer
+from judgeflow.ports import Clock, Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
-from judgeflow.tokens import ESTIMATE_RULE
+from judgeflow.tokens import ESTIMATE_RULE, TokenCounter
 from judgeflow.verdicts.prompt import load_template
 
 RUN_NAME_DIGITS = 12
@@ -35,40 +36,38 @@ def build_scheduler(
     loop has work to do.
     """
     settings = config if isinstance(config, Config) else load_config(config)
-    judge = build_judge(settings)
-    scorer = build_scorer(settings)
     clock = LoopClock()
+    seats = build_seats(settings, clock)
+    scorer = build_scorer(settings)
     watching = list(observers)
     if settings.log.path is not None:
         watching.append(file_log(settings.log, settings.path(settings.log.path)))
-    _tell_if_estimated(settings, judge, watching)
+    _tell_if_estimated(settings, watching)
     return Scheduler(
         store=functools.partial(SqlStore.open, store_url(settings)),
-        judge=judge,
+        judges=seats,
         scorer=scorer,
-        gate=ThrottleGate(settings.limits, clock),
         routing=settings.routing,
         budget=settings.budget,
         run=run_name(settings, run_input, scorer),
         orders=settings.judge.orders,
         graded=settings.judge.graded,
-        retry=RetryPolicy(attempts=settings.judge.retry_attempts, for_s=settings.judge.retry_for_s),
         retry_failed=retry_failed,
-        max_in_flight=settings.limits.max_in_flight,
-        timeout_s=settings.judge.timeout_s,
         clock=clock,
         observers=watching,
         settings=settings.model_dump(mode="json"),
     )
 
 
-def _tell_if_estimated(settings: Config, judge: HttpJudge, observers: Sequence[Observer]) -> None:
-    """Where tokens or dollars are limited, say once if they are counted by an estimate."""
-    limited = settings.limits.tokens_per_minute or settings.budget.tokens or settings.budget.usd
-    if limited and not judge.counts_exactly:
+def _tell_if_estimated(settings: Config, observers: Sequence[Observer]) -> None:
+    """Where tokens or dollars are limited, say once for each model if they are counted by an estimate."""
+    limits = [(settings.judge.model, settings.limits), *((judge.model, judge.limits) for judge in settings.judges.values())]
+    budgeted = settings.budget.tokens or settings.budget.usd
+    limited = dict.fromkeys(model for model, limit in limits if limit.tokens_per_minute or budgeted)
+    for model in (name for name in limited if not TokenCounter(name).exact):
         remedy = "OpenAI's models are counted exactly if TIKTOKEN_CACHE_DIR names a folder with tiktoken's vocabularies"
         for observer in observers:
-            observer.notice("tokens_estimated", model=settings.judge.model, how=ESTIMATE_RULE, remedy=remedy)
+            observer.notice("tokens_estimated", model=model, how=ESTIMATE_RULE, remedy=remedy)
 
 
 def build_scorer(settings: Config) -> Scorer | None:
@@ -87,20 +86,37 @@ def build_scorer(settings: Config) -> Scorer | None:
     )
 
 
-def build_judge(settings: Config) -> HttpJudge:
-    """Return the judge of a configuration, with the key from the variable that it names.  Raises `ConfigurationError`."""
-    template = load_template(settings.judge.template, settings.path("."))
-    return HttpJudge(settings.judge, template, api_key=api_key(settings), max_in_flight=settings.limits.max_in_flight)
+def build_seats(settings: Config, clock: Clock) -> list[Seat]:
+    """Return the judges of a configuration in order of preference, each with its own limits.  Raises `ConfigurationError`."""
+    first = _seat(settings, settings.judge, settings.limits, "judge", clock)
+    return [first, *(_seat(settings, judge, judge.limits, f"judges.{name}", clock) for name, judge in settings.judges.items())]
+
+
+def _seat(settings: Config, judge: JudgeConnection, limits: LimitsConfig, section: str, clock: Clock) -> Seat:
+    key, template = _key_of(judge, section), load_template(judge.template, settings.path("."))
+    return Seat(
+        judge=HttpJudge(judge, template, api_key=key, max_in_flight=limits.max_in_flight, section=section),
+        gate=ThrottleGate(limits, clock),
+        retry=RetryPolicy(attempts=judge.retry_attempts, for_s=judge.retry_for_s),
+        max_in_flight=limits.max_in_flight,
+        timeout_s=judge.timeout_s,
+        weight=judge.weight,
+        name=section.removeprefix("judges."),
+    )
 
 
 def api_key(settings: Config) -> str | None:
-    """Return the judge's API key, or None where none is configured.  Raises `ConfigurationError` if the variable is not set."""
-    name = settings.judge.api_key_env
+    """Return the key of [judge], or None where none is configured.  Raises `ConfigurationError` if its variable is not set."""
+    return _key_of(settings.judge, "judge")
+
+
+def _key_of(judge: JudgeConnection, section: str) -> str | None:
+    name = judge.api_key_env
     if name is None:
         return None
     value = os.environ.get(name, "").strip()
     if not value:
-        raise ConfigurationError(f"[judge] api_key_env: the environment variable {name} is not set; export it, or take the key out")
+        raise ConfigurationError(f"[{section}] api_key_env: the environment variable {name} is not set; export it, or take the key out")
     return value
 
 

@@ -11,13 +11,14 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from judgeflow.complaints import Origin, depth_of, describe, model_of, shown
 from judgeflow.errors import ConfigurationError
 from judgeflow.types import Stock
 
@@ -31,12 +32,10 @@ Whole = Annotated[int, Field(le=2**63 - 1)]
 PolicyName = Literal["error", "uncertainty", "margin", "random", "always", "never"]
 SCORERLESS: tuple[PolicyName, ...] = ("always", "random", "never")
 
+_JUDGE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"(?!sk_|gsk_|hf_|AIza)[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"https?://([^/?#@:\s\[\]]+|\[[\w:.%]+\])(:\d+)?(/[^?#\s]*)?")
-_SECRET = re.compile(r"\b(sk-|sk_|gsk_|hf_|AIza)[\w-]+|(?<=://)[^/@\s]+(?=@)")
-_LONGEST_SHOWN = 80
-_THRESHOLD = "it should be 'adaptive' or a finite number"
-_TABLE = 'it should be a TOML inline table, for instance {top_p = 0.9}; from outside the file also a JSON object, {"top_p": 0.9}'
+_HINTS: dict[tuple[str, ...], str] = {("routing", "threshold"): "it should be 'adaptive' or a finite number"}
 
 
 class _Section(BaseModel):
@@ -62,8 +61,8 @@ class ScorerConfig(_Section):
     compile: bool = Field(False, description="run the body through torch.compile: slow at the first step, faster later, on a GPU above all")
 
 
-class JudgeConfig(_Section):
-    """[judge]: the strong LLM that is asked, over the OpenAI chat-completions protocol."""
+class JudgeConnection(_Section):
+    """What is one judge's own: a strong LLM that is asked over the OpenAI chat-completions protocol."""
 
     id: NonEmpty | None = Field(None, description="what verdicts are keyed by; default: base_url + model")
     base_url: NonEmpty = Field("https://api.openai.com/v1", description="everything before /chat/completions")
@@ -72,8 +71,6 @@ class JudgeConfig(_Section):
     temperature: float | None = Field(None, ge=0, le=2, description="sent only if set: some reasoning models refuse it")
     max_completion_tokens: Whole = Field(4096, ge=1, description="longest reply, reasoning included")
     template: NonEmpty = Field("default", description="name of a packaged template, or path of a TOML file")
-    orders: Literal["both", "random", "first"] = Field("both", description="which orders of a pair are asked")
-    graded: bool = Field(default=False, description="slight preferences (A>B) count half of strong ones (A>>B)")
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = Field(
         "max_completion_tokens", description="what this server calls the limit"
     )
@@ -85,6 +82,12 @@ class JudgeConfig(_Section):
     extra_body: dict[str, Any] = Field(default_factory=dict, description="more fields of the request: top_p, seed, ...")
     prompt_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million prompt tokens")
     completion_usd_per_mtok: float = Field(0.0, ge=0, description="USD per million completion tokens")
+    weight: float = Field(1.0, gt=0, description="share of the pairs, beside the other judges' weights, with panel = weights")
+
+    @property
+    def name(self) -> str:
+        """What verdicts are keyed by, in words."""
+        return self.id or f"{self.base_url} {self.model}"
 
     @field_validator("api_key_env")
     @classmethod
@@ -106,6 +109,13 @@ class JudgeConfig(_Section):
         return self
 
 
+class JudgeConfig(JudgeConnection):
+    """[judge]: the judge, or the first of several; what holds for all of them stands here too."""
+
+    orders: Literal["both", "random", "first"] = Field("both", description="which orders of a pair are asked")
+    graded: bool = Field(default=False, description="slight preferences (A>B) count half of strong ones (A>>B)")
+
+
 def _check_address(base_url: str) -> None:
     """Raise `ValueError` for what is no plain address; it is stored with every verdict and shown in errors, so it holds no secret."""
     plain = _ADDRESS.fullmatch(base_url)
@@ -117,7 +127,7 @@ def _check_address(base_url: str) -> None:
     if any(mark in base_url for mark in "?#"):
         raise ValueError("[judge] base_url: ends before any ? or #, since /chat/completions is appended to it; take the rest out")
     if not plain:
-        raise ValueError(f"[judge] base_url: {_shown(base_url)} is not an http:// or https:// address")
+        raise ValueError(f"[judge] base_url: {shown(base_url)} is not an http:// or https:// address")
 
 
 def _check_sendable(extra_body: dict[str, Any]) -> None:
@@ -147,6 +157,12 @@ class LimitsConfig(_Section):
         return self.window_s + (self.window_s / 120 if self.margin_s is None else self.margin_s)
 
 
+class FurtherJudgeConfig(JudgeConnection):
+    """[judges.NAME]: another judge, with rate limits of its own in [judges.NAME.limits]."""
+
+    limits: LimitsConfig = Field(LimitsConfig(), description="what this judge's account admits: the keys of [limits]")
+
+
 class BudgetConfig(_Section):
     """[budget]: what the run may spend.  This stock keeps; paid replies count."""
 
@@ -173,7 +189,10 @@ class RoutingConfig(_Section):
     on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
     audit_fraction: float = Field(0.0, ge=0, lt=1, description="share of what is asked that goes to pairs drawn below the threshold")
     cost_weighted: bool = Field(False, description="rank by acquisition per expected token; a policy in training can learn to exploit that")
-    seed: Whole = Field(0, ge=0, description="seed of policy random, of audits and of orders = random")
+    panel: Literal["fallback", "weights"] = Field(
+        "fallback", description="with [judges.NAME]: the next judge stands in for one that is down, fails or is full; or each has its share"
+    )
+    seed: Whole = Field(0, ge=0, description="seed of policy random, of audits, of orders = random and of panel = weights")
 
 
 class StoreConfig(_Section):
@@ -196,6 +215,7 @@ class Config(_Section):
     run: RunConfig = RunConfig()
     scorer: ScorerConfig | None = None
     judge: JudgeConfig
+    judges: dict[str, FurtherJudgeConfig] = {}
     limits: LimitsConfig = LimitsConfig()
     budget: BudgetConfig = BudgetConfig()
     routing: RoutingConfig = RoutingConfig()
@@ -213,11 +233,18 @@ class Config(_Section):
         check_adaptive(routing, self.budget)
         check_ranking(routing)
         check_room(self.limits, self.judge)
+        for name, judge in self.judges.items():
+            check_room(judge.limits, judge, f"judges.{name}")
         return self
 
     @model_validator(mode="after")
     def _priced(self) -> Self:
-        check_prices(self.judge, self.budget)
+        check_prices([self.judge, *self.judges.values()], self.budget)
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        check_panel(self.routing, {"judge": self.judge} | {f"judges.{name}": judge for name, judge in self.judges.items()})
         return self
 
     def path(self, relative: str) -> Path:
@@ -250,21 +277,34 @@ def check_ranking(routing: RoutingConfig) -> None:
         )
 
 
-def check_prices(judge: JudgeConfig, budget: BudgetConfig) -> None:
+def check_prices(judges: Sequence[JudgeConnection], budget: BudgetConfig) -> None:
     """Raise `ValueError` for a budget in dollars that nothing would ever be charged to."""
-    if budget.usd is not None and not judge.prompt_usd_per_mtok and not judge.completion_usd_per_mtok:
+    if budget.usd is not None and not any(judge.prompt_usd_per_mtok or judge.completion_usd_per_mtok for judge in judges):
         raise ValueError(
             "[budget] usd: limits nothing while every reply costs 0; set [judge] prompt_usd_per_mtok and completion_usd_per_mtok to the "
             "judge's prices, or limit requests or tokens instead"
         )
 
 
-def check_room(limits: LimitsConfig, judge: JudgeConfig) -> None:
+def check_panel(routing: RoutingConfig, judges: Mapping[str, JudgeConnection]) -> None:
+    """Raise `ValueError` for judges, by section, that cannot be told apart or do not share the work as somebody thinks they do."""
+    for section, judge in judges.items():
+        name = section.partition(".")[2]
+        if section != "judge" and (not _JUDGE_NAME.fullmatch(name) or name == "judge"):
+            raise ValueError(f"[judges] {name}: a judge is named with small letters, digits and single _, and not judge, which is [judge]")
+        if judge.weight != 1.0 and routing.panel != "weights":
+            raise ValueError(f'[{section}] weight: counts only where the judges share the pairs; set [routing] panel = "weights"')
+    if routing.panel == "weights" and len(judges) == 1:
+        raise ValueError("[routing] panel: 'weights' divides the pairs between several judges; add another one as [judges.NAME]")
+
+
+def check_room(limits: LimitsConfig, judge: JudgeConnection, section: str = "judge") -> None:
     """Raise `ValueError` for a token limit that not a single question fits into."""
     if limits.tokens_per_minute is not None and limits.tokens_per_minute <= judge.max_completion_tokens:
+        where = "limits" if section == "judge" else f"{section}.limits"
         raise ValueError(
-            f"[limits] tokens_per_minute: {limits.tokens_per_minute} admits no question at all, since one reply alone may take "
-            f"[judge] max_completion_tokens = {judge.max_completion_tokens}; raise the limit, or lower max_completion_tokens"
+            f"[{where}] tokens_per_minute: {limits.tokens_per_minute} admits no question at all, since one reply alone may take "
+            f"[{section}] max_completion_tokens = {judge.max_completion_tokens}; raise the limit, or lower max_completion_tokens"
         )
 
 
@@ -281,17 +321,20 @@ def load_config(
     text = _read(source)
     data = _parse(text, source)
     origins: dict[tuple[str, ...], str] = {}
-    for section, key, raw, origin in _layers(os.environ if environ is None else environ, overrides or {}):
-        table = data.setdefault(section, {})
+    for where, raw, origin in _layers(os.environ if environ is None else environ, overrides or {}):
+        table: Any = data
+        for part in where[:-1]:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else None
         if not isinstance(table, dict):
             break  # validation says that a section is expected
-        table[key] = _value(raw, textual=key in _texts_of(section))
-        origins[(section, key)] = origin
-        origins.setdefault((section,), origin)
+        table[where[-1]] = _value(raw, textual=where[-1] in _texts_of(where[:-1]))
+        for depth in range(1, len(where)):
+            origins.setdefault(where[:depth], origin)
+        origins[where] = origin
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = [_describe(problem, text, source, origins) for problem in error.errors()]
+        problems = [describe(problem, Config, Origin(source, text, origins), _HINTS) for problem in error.errors()]
         raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
 
 
@@ -313,26 +356,46 @@ def _parse(text: str, source: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{source}{f':{line[1]}' if line else ''}: not valid TOML: {error}") from None
 
 
-def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
-    """(section, key, raw value, where it was set), weakest first."""
+def _layers(environ: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[tuple[str, ...], str, str]]:
+    """(path of the key, raw value, where it was set), weakest first."""
     layers = []
     for name in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
-        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if not separator:
+        path = _path_of(name.removeprefix(ENVIRONMENT_PREFIX).lower(), "__")
+        if path is None:
             raise ConfigurationError(_not_a_setting(name))
-        layers.append((section, key, environ[name], f"environment variable {name}"))
+        layers.append((path, environ[name], f"environment variable {name}"))
     for name, raw in overrides.items():
-        section, separator, key = name.partition(".")
-        if not separator:
-            raise ConfigurationError(f"--set {name}: expected SECTION.KEY=VALUE, for instance routing.policy=always")
-        layers.append((section, key, raw, f"--set {name}"))
+        path = _path_of(name, ".")
+        if path is None:
+            raise ConfigurationError(f"--set {name}: {_expected(name, '.', 'SECTION.KEY=VALUE, for instance routing.policy=always')}")
+        layers.append((path, raw, f"--set {name}"))
     return layers
+
+
+def _path_of(name: str, separator: str) -> tuple[str, ...] | None:
+    """SECTION and KEY, or judges, NAME and KEY, or judges, NAME, limits and KEY; None for anything else."""
+    section, separated, key = name.partition(separator)
+    if section != "judges":
+        return (section, key) if separated else None
+    path = (section, *key.split(separator))
+    return path if len(path) == depth_of(Config, path) and all(path) else None
+
+
+def _expected(name: str, separator: str, usual: str) -> str:
+    if name.lower().partition(separator)[0] != "judges":
+        return f"expected {usual}"
+    return f"expected {separator.join(('judges', 'NAME', 'KEY'))} or {separator.join(('judges', 'NAME', 'limits', 'KEY'))}"
 
 
 def _not_a_setting(name: str) -> str:
     """What to say about a variable that has our prefix and names no section and key: it would go unnoticed."""
-    known = [f"{section}__{key}".upper() for section in sections() for key in keys_of(section)]
-    close = difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX).upper(), known, n=1, cutoff=0.55)
+    short = name.removeprefix(ENVIRONMENT_PREFIX)
+    if short.partition("__")[0] == "JUDGES":
+        return (
+            f"environment variable {name}: expected {ENVIRONMENT_PREFIX}JUDGES__NAME__KEY or {ENVIRONMENT_PREFIX}JUDGES__NAME__LIMITS__KEY"
+        )
+    known = [f"{section}__{key}".upper() for section in sections() if section != "judges" for key in keys_of(section)]
+    close = difflib.get_close_matches(short.upper(), known, n=1, cutoff=0.55)
     hint = f"did you mean {ENVIRONMENT_PREFIX}{close[0]}?" if close else f"for instance {ENVIRONMENT_PREFIX}ROUTING__POLICY=always"
     return f"environment variable {name}: expected {ENVIRONMENT_PREFIX}SECTION__KEY, with two underscores; {hint}"
 
@@ -356,73 +419,11 @@ def _json_object(raw: str) -> Any:
         return raw
 
 
-def _texts_of(section: str) -> set[str]:
+def _texts_of(section: Sequence[str]) -> set[str]:
     """Keys of a section whose value is a text: a run named 2024-05-01 is no date, a model named 4 no number."""
-    model = section_type(section)
+    model = model_of(Config, section)
     fields = model.model_fields.items() if model else ()
     return {key for key, field in fields if field.annotation is str or NonEmpty in get_args(field.annotation)}
-
-
-def _describe(problem: Any, text: str, source: Path, origins: Mapping[tuple[str, ...], str]) -> str:
-    where = tuple(str(part) for part in problem["loc"] if part not in {"float", "literal['adaptive']"})
-    if problem["type"] == "value_error":
-        return f"{_location(where, str(problem['ctx']['error']), text, source, origins)}: {problem['ctx']['error']}"
-    name = f"[{where[0]}] {'.'.join(where[1:])}".strip() if where else "configuration"
-    return f"{_location(where, '', text, source, origins)}: {name}: {_explain(problem, where)}"
-
-
-def _location(where: tuple[str, ...], message: str, text: str, source: Path, origins: Mapping[tuple[str, ...], str]) -> str:
-    """`file:line` of a key, or the variable or flag that set it."""
-    named = re.match(r"\[(\w+)\] (\w+)", message)
-    if named:
-        where = (named[1], named[2])
-    line = _line_of(where, text) or _line_of(where[:1], text)
-    if where[:2] in origins and (len(where) > 1 or not line):
-        return origins[where[:2]]
-    return f"{source}:{line}" if line else str(source)
-
-
-def _line_of(where: tuple[str, ...], text: str) -> int | None:
-    section = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[([^\[\]]+)\]", line)
-        if header:
-            section = header[1].strip()
-        if where and section == where[0] and (len(where) == 1 if header else bool(_sets(line, where[1:]))):
-            return number
-    return None
-
-
-def _sets(line: str, keys: tuple[str, ...]) -> bool:
-    return bool(keys) and re.match(rf"\s*\"?{re.escape(keys[0])}\"?\s*[.=]", line) is not None
-
-
-def _explain(problem: Any, where: tuple[str, ...]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return _unknown(where)
-    if problem["type"] == "missing":
-        return "is required" if len(where) > 1 else "this section is required"
-    if problem["type"] == "model_type":
-        return f"must be a section, written [{where[0]}]"
-    accepted = problem["msg"][0].lower() + problem["msg"][1:]
-    if problem["type"] == "dict_type":
-        accepted = _TABLE
-    if where == ("routing", "threshold"):
-        accepted = _THRESHOLD
-    return f"{_shown(problem['input'])} is not accepted; {accepted.replace('input should', 'it should')}"
-
-
-def _shown(value: Any) -> str:
-    """A value as a message may show it: cut short, and without what looks like a secret."""
-    text = _SECRET.sub("***", repr(value))
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-
-
-def _unknown(where: tuple[str, ...]) -> str:
-    known = sections() if len(where) == 1 else keys_of(where[0])
-    close = difflib.get_close_matches(where[-1], known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    return f"unknown {'section' if len(where) == 1 else 'key'}{hint} Accepted: {', '.join(known)}"
 
 
 def sections() -> list[str]:
@@ -437,11 +438,8 @@ def keys_of(section: str) -> list[str]:
 
 
 def section_type(section: str) -> type[BaseModel] | None:
-    """Return the model of one section, whose fields are its keys; None for an unknown one."""
-    field = Config.model_fields.get(section)
-    annotation = field.annotation if field else None
-    candidates = (annotation, *get_args(annotation))  # a section that may be absent is a union with None
-    return next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    """Return the model of one section, whose fields are its keys, of [judges] that of each judge; None for an unknown one."""
+    return model_of(Config, [section]) or model_of(Config, [section, "NAME"])
 
 
 def run_fingerprint_fields(config: Config) -> dict[str, Any]:
@@ -449,13 +447,20 @@ def run_fingerprint_fields(config: Config) -> dict[str, Any]:
 
     Limits, timeouts, logs and files may change without making it another run.
     """
-    transport = {"timeout_s", "connect_timeout_s", "retry_attempts", "retry_for_s", "api_key_env", "base_url", "prompt_usd_per_mtok"}
-    judge = config.judge.model_dump(mode="json", exclude=transport | {"completion_usd_per_mtok"})
-    judge["id"] = config.judge.id or f"{config.judge.base_url} {config.judge.model}"
     routing = config.routing.model_dump(mode="json")
     routing = {key: value for key, value in routing.items() if key not in _UNSAID or value != _UNSAID[key]}
-    return {"judge": judge, "budget": config.budget.model_dump(mode="json"), "routing": routing}
+    fields = {"judge": _asked(config.judge, config.routing), "budget": config.budget.model_dump(mode="json"), "routing": routing}
+    others = [[name, _asked(judge, config.routing)] for name, judge in config.judges.items()]
+    return fields | {"judges": others} if others else fields
 
 
-_UNSAID: dict[str, Any] = {"audit_fraction": 0.0, "cost_weighted": False}
+def _asked(judge: JudgeConnection, routing: RoutingConfig) -> dict[str, Any]:
+    """What of a judge's settings decides what it is asked, or which pairs are."""
+    transport = {"timeout_s", "connect_timeout_s", "retry_attempts", "retry_for_s", "api_key_env", "base_url", "limits"}
+    prices = {"prompt_usd_per_mtok", "completion_usd_per_mtok"}
+    weight = set() if routing.panel == "weights" else {"weight"}
+    return judge.model_dump(mode="json", exclude=transport | prices | weight) | {"id": judge.name}
+
+
+_UNSAID: dict[str, Any] = {"audit_fraction": 0.0, "cost_weighted": False, "panel": "fallback"}
 """Settings that came later: where they change nothing, a run goes by the name it had before they were there."""

@@ -400,7 +400,7 @@ class Decision:
 class CallEvent:
     """One finished attempt, for observers: never texts, never secrets.
 
-    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped".
+    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped"; `judge` is the judge's id.
     """
 
     run: str
@@ -413,6 +413,7 @@ class CallEvent:
     usage: Usage
     usd: float
     error: str | None = None
+    judge: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -479,6 +480,7 @@ class StepStatistics:
     `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
     of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
     `routed` and `audited` compare the scorer with the judge on pairs asked about for their rank, and on those drawn at random.
+    `judges` divides `spent` by the judge's id.
     """
 
     run: str
@@ -497,6 +499,7 @@ class StepStatistics:
     seconds: float
     routed: Agreement = Agreement()
     audited: Agreement = Agreement()
+    judges: Mapping[str, Cost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

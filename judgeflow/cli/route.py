@@ -45,7 +45,7 @@ def route(
     """
     from judgeflow.build import store_url
     from judgeflow.cli.outcomes_file import OutcomesFile
-    from judgeflow.cli.summary import Summary
+    from judgeflow.cli.summary import JudgeShare, Summary
     from judgeflow.config import load_config
     from judgeflow.records import read_pairs
     from judgeflow.store.engines import file_of
@@ -66,7 +66,12 @@ def route(
             database=database,
             step_size=step_size,
             retry_failed=retry_failed,
-            summary=Summary(skipped=len(bad), out=str(out), orders=loaded.judge.orders),
+            summary=Summary(
+                skipped=len(bad),
+                out=str(out),
+                orders=loaded.judge.orders,
+                judges={judge.name: JudgeShare() for judge in (loaded.judge, *loaded.judges.values())},
+            ),
         )
         _carry_out(run, as_json=json)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from judgeflow.errors import QuestionTooLong
 from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
-from judgeflow.types import IDENTICAL, OK, Agreement, Outcome, StepResult
+from judgeflow.types import IDENTICAL, OK, Agreement, Cost, Outcome, StepResult
 
 UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error", "scorer_failed")
 """Statuses of pairs that the judge, the way to it, or the scorer failed: the same command takes them up again."""
@@ -40,10 +40,19 @@ class Share:
 
 
 @dataclass(slots=True)
+class JudgeShare:
+    """What one judge did: pairs that have a verdict of it, stored ones too, and what it was paid."""
+
+    pairs: int = 0
+    paid: Cost = field(default_factory=Cost)
+
+
+@dataclass(slots=True)
 class Summary:
     """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
     sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses;
-    `first_too_long` names the first pair that was too long to be asked about, by its place and id.
+    `first_too_long` names the first pair that was too long to be asked about, by its place and id, `judges` has
+    the share of each judge by its id.
     """
 
     out: str
@@ -65,6 +74,7 @@ class Summary:
     audited: Agreement = field(default_factory=Agreement)
     lengths: dict[int, Share] = field(default_factory=dict)
     first_too_long: str = ""
+    judges: dict[str, JudgeShare] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -90,6 +100,8 @@ class Summary:
         self.remaining = dict(statistics.remaining)
         self.routed += statistics.routed
         self.audited += statistics.audited
+        for name, paid in statistics.judges.items():
+            self._judge(name).paid += paid
         for place, outcome in enumerate(result.outcomes, start=self.pairs - len(result.outcomes) + 1):
             self._compare(outcome)
             if outcome.status == TOO_LONG and not self.first_too_long:
@@ -99,6 +111,8 @@ class Summary:
         verdict, label = outcome.verdict, outcome.pair.label
         length = len(outcome.pair.response_a) + len(outcome.pair.response_b)
         self.lengths.setdefault(length, Share()).add(verdict is not None)
+        if verdict is not None:
+            self._judge(verdict.judge.id).pairs += 1
         if verdict is not None and verdict.swapped_agree is not None:
             self.agreement.add(verdict.swapped_agree)
         if label is None:
@@ -109,6 +123,9 @@ class Summary:
                 self._share(name).add(record[name] == label)
         if label != "tie":
             self._share("logit").add(0.5 if outcome.logit == 0 else (outcome.logit > 0) == (label == "a"))
+
+    def _judge(self, name: str) -> JudgeShare:
+        return self.judges.setdefault(name, JudgeShare())
 
     def _share(self, name: str) -> Share:
         return self.accuracy.setdefault(name, Share())
@@ -125,6 +142,10 @@ class Summary:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "usd": self.usd,
+            "judges": {
+                name: {"pairs": judge.pairs, "calls": judge.paid.requests, "tokens": judge.paid.tokens, "usd": judge.paid.usd}
+                for name, judge in self.judges.items()
+            },
             "agreement": self.agreement.value,
             "accuracy": {name: part.value for name, part in self.accuracy.items()},
             "labelled": {name: part.of for name, part in self.accuracy.items()},
@@ -170,6 +191,8 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     if missing:
         rows.append(("not ok", _counts(missing)))
     rows.append(("judge calls paid", f"{summary.calls:,}"))
+    if len(summary.judges) > 1:
+        rows.append(("of each judge", "; ".join(_judge_line(name, judge) for name, judge in summary.judges.items())))
     rows.append(("tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"))
     if summary.usd:
         rows.append(("USD", f"{summary.usd:.4f}"))
@@ -205,6 +228,11 @@ def _audit_line(routed: Agreement, audited: Agreement) -> str:
 def _percent(sums: Agreement) -> str:
     low, high = interval(sums) or (0.0, 1.0)
     return f"{share(sums) or 0.0:.0%} ({low:.0%}-{high:.0%})"
+
+
+def _judge_line(name: str, judge: JudgeShare) -> str:
+    usd = f", {judge.paid.usd:.4f} USD" if judge.paid.usd else ""
+    return f"{name}: {judge.pairs:,} pairs, {judge.paid.requests:,} calls{usd}"
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -33,25 +33,42 @@ class _Unsaved:
     write: Write
 
 
-class Accounts:
-    """Puts budget aside, settles it, and keeps what could not be written.
+class Purse:
+    """The reservations of this process for one run, whichever judge they are for: how many are open, and how many were closed.
 
-    `open` and `reserved` tell how many reservations of this process are open and what they put aside, `pending` how many the store is
-    deciding about, `closed` how many were closed.  They change in `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all
-    on one loop.
+    Judges share a budget: where one gives something back, another's question may fit.  `on_close` has who is told then.  Changed by
+    `Accounts` alone.
     """
 
-    def __init__(self, store: Store, run: str, observers: Observers, on_close: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.open = 0
-        self.pending = 0
         self.closed = 0
+        self.on_close: list[Callable[[], None]] = []
+
+    def close(self) -> None:
+        """Count one reservation as closed, and tell everybody."""
+        self.open -= 1
+        self.closed += 1
+        for tell in self.on_close:
+            tell()
+
+
+class Accounts:
+    """Puts budget aside for one judge's questions, settles it, and keeps what could not be written.
+
+    `reserved` tells what this judge's open reservations put aside, `pending` how many the store is deciding about.  They change in
+    `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all on one loop.
+    """
+
+    def __init__(self, store: Store, run: str, observers: Observers, purse: Purse) -> None:
+        self.pending = 0
         self.reserved = Cost()
         self._prefix = uuid.uuid4().hex[:24]
         self._numbers = itertools.count()
+        self._purse = purse
         self._store = store
         self._run = run
         self._observers = observers
-        self._on_close = on_close
         self._unsaved: deque[_Unsaved] = deque()
         self._saving = asyncio.Lock()
         self._again: asyncio.Task[None] | None = None
@@ -73,7 +90,7 @@ class Accounts:
             return granted
         if not granted:
             return None
-        self.open += 1
+        self._purse.open += 1
         self.reserved += cost
         return reservation
 
@@ -145,10 +162,8 @@ class Accounts:
         self._close(reservation)
 
     def _close(self, reservation: Reservation) -> None:
-        self.open -= 1
-        self.closed += 1
         self.reserved -= reservation.cost
-        self._on_close()
+        self._purse.close()
 
     def _keep(self, unsaved: _Unsaved) -> None:
         self._unsaved.append(unsaved)

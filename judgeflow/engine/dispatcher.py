@@ -9,37 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any
 
-from judgeflow.engine.accounts import Accounts
+from judgeflow.engine.accounts import Accounts, Purse
+from judgeflow.engine.asking import Asker
 from judgeflow.engine.events import Observers
+from judgeflow.engine.health import Health
 from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import Job, NotAsked, Order
-from judgeflow.engine.retry import RetryPolicy
-from judgeflow.errors import (
-    JudgeBusy,
-    JudgeError,
-    JudgeflowError,
-    JudgeOverloaded,
-    JudgeRefusesService,
-    JudgeUnreachable,
-    PermanentJudgeError,
-    RateLimited,
-    StoreError,
-    StoreUnavailable,
-)
-from judgeflow.ports import Clock, Gate, Judge, Settle, Store
+from judgeflow.engine.seat import Seat
+from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, RateLimited, StoreError, StoreUnavailable
+from judgeflow.ports import Clock, Settle, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.routing.threshold import Experience
-from judgeflow.types import Call, CallEvent, Cost, Question, RateHeaders, Reading, ReadingStatus, Reply, Reservation, Usage
-
-UNREACHABLE_ATTEMPTS = 3
-"""A judge that has never answered and cannot be reached so often is not there: nobody waits for it any longer."""
+from judgeflow.types import Call, Cost, Reply, Reservation
 
 COMMIT_S = 0.01
 """About how long the store takes to put budget aside, with what else waits to be written."""
@@ -47,40 +35,48 @@ COMMIT_S = 0.01
 UNSTORABLE_REPLIES = 3
 """So many replies in a row that the store refuses are no accident of one reply: asking stops before more is paid for."""
 
+_MOMENT_S = 1e-6
+"""The shortest wait, in seconds: a loop takes a timer that is due within its clock's resolution for due, and would come back at once."""
+
 
 class Dispatcher:
-    """Lets questions out in FIFO order, as fast as limits and budget allow and no faster.
+    """Lets questions to one judge out in FIFO order, as fast as limits and budget allow and no faster.
 
-    Everything happens on one loop.  The queues, `_in_flight`, `_short_since` and `_halted` change only between awaits, in the
+    Everything happens on one loop.  The queues, `_in_flight`, `_short_since`, `_halted` and `planned` change only between awaits, in the
     methods below.  No more reservations are open than `concurrency` admits requests, but for a few made ahead, replies that are being
-    stored, questions that rest before another attempt, and those that were open when it fell.
+    stored, questions that rest before another attempt, and those that were open when it fell.  `has_stand_in` tells that another judge is
+    asked where this one fails: nobody waits for it then.  `label` names the judge in notices where there are several.
     """
 
     def __init__(
         self,
         *,
-        judge: Judge,
+        seat: Seat,
         store: Store,
-        gate: Gate,
         budget: Budget,
+        purse: Purse,
         run: str,
         clock: Clock,
-        retry: RetryPolicy,
         observers: Observers,
-        max_in_flight: int,
+        label: str | None = None,
+        has_stand_in: bool = False,
     ) -> None:
-        self.judge = judge
-        self.gate = gate
+        self.seat = seat
+        self.gate = seat.gate
         self.budget = budget
-        self.run = run
         self.clock = clock
-        self.retry = retry
-        self.observers = observers
-        self.concurrency = Concurrency(max_in_flight)
+        self.retry = seat.retry
+        self.concurrency = Concurrency(seat.max_in_flight)
         self.experience = Experience()
-        self.accounts = Accounts(store, run, observers, self._stir)
-        self.refusal: JudgeflowError | None = None
-        self.answered = False
+        self.accounts = Accounts(store, run, observers, purse)
+        self.planned = Cost()
+        patience = 0 if has_stand_in else seat.retry.attempts
+        self._notice = observers.naming(label)
+        self.health = Health(seat, self.concurrency, patience=patience, clock=clock, notice=self._notice)
+        self._asker = Asker(seat.judge, run, clock, observers)
+        self._purse = purse
+        purse.on_close.append(self._stir)
+        self._failure: JudgeflowError | None = None  # of the store, or of the gate
         self._jobs: dict[bytes, Job] = {}
         self._queue: deque[Job] = deque()  # not reserved yet
         self._reserving: Sequence[Job] = ()
@@ -89,9 +85,8 @@ class Dispatcher:
         self._resting: dict[Job, asyncio.TimerHandle] = {}
         self._in_flight = 0
         self._sent = 0
-        self._sent_at_refusal = 0
+        self._sent_at_failure = 0
         self._unstorable = 0
-        self._told_stricter: set[str] = set()
         self._short_since: int | None = None  # reservations closed before the first in the queue did not fit; None: it may fit
         self._halted: JudgeflowError | None = None
         self._wake_queue, self._wake_gate = asyncio.Event(), asyncio.Event()
@@ -119,6 +114,8 @@ class Dispatcher:
         job = Job(order=order, deadline=order.deadline, future=future)
         if self._halted is not None:
             self._drop(job, self._halted)
+        elif self._turned_down(job):
+            self._drop(job, self.health.error or JudgeError())
         else:
             self._jobs[order.question.call_key] = job
             future.add_done_callback(lambda _: self._forget(job))
@@ -166,6 +163,26 @@ class Dispatcher:
             await asyncio.wait(self._releases)
 
     @property
+    def refusal(self) -> JudgeflowError | None:
+        """Why nothing is asked of this judge at the moment; None while it answers, or is expected to."""
+        return self._failure or self.health.refusal
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing is sent any more, ever."""
+        return self._halted is not None
+
+    def plan(self, cost: Cost) -> None:
+        """Count a question that this judge will be asked."""
+        self.planned += cost
+        self.budget.plan(cost)
+
+    def unplan(self, cost: Cost) -> None:
+        """The question is reserved by now, or will not be asked."""
+        self.planned -= cost
+        self.budget.unplan(cost)
+
+    @property
     def in_flight(self) -> int:
         """Requests under way."""
         return self._in_flight
@@ -189,10 +206,10 @@ class Dispatcher:
             self._break(f"failed: {error!r}")
 
     def _break(self, what: str) -> None:
-        self.refusal = JudgeError(f"the gate {what}; nothing more is asked")
-        self._sent_at_refusal = self._sent
-        self.halt(self.refusal)
-        self.observers.notice("judge_stopped", error=str(self.refusal))
+        self._failure = JudgeError(f"the gate {what}; nothing more is asked")
+        self._sent_at_failure = self._sent
+        self.halt(self._failure)
+        self._notice("judge_stopped", error=str(self._failure))
 
     async def _put_aside(self) -> None:
         """Reserve what is queued, as many at a time as may be in flight: they share a commit."""
@@ -205,12 +222,16 @@ class Dispatcher:
             await asyncio.wait([self._spawn(self._reserve(self._reserving))])
 
     def _room(self) -> int:
-        """How many queued questions may be reserved now.  While the first does not fit the budget, it is tried alone."""
-        held = self._in_flight + len(self._ready) + (self._at_gate is not None)
-        room = min(len(self._queue), max(0, self.concurrency.limit + self._ahead() - held))
+        """How many queued questions may be reserved now.  While the first does not fit the budget, it is tried alone.
+
+        For a judge that is down it is one, the probe: what waits for it keeps no budget from others.
+        """
+        is_up, waiting = self.health.breaker.state == "closed", len(self._ready) + (self._at_gate is not None)
+        places = self.concurrency.limit + self._ahead() - self._in_flight if is_up else 1
+        room = min(len(self._queue), max(0, places - waiting))
         if self._short_since is None:
             return room
-        nothing_changed = self.accounts.open > 0 and self.accounts.closed == self._short_since
+        nothing_changed = self._purse.open > 0 and self._purse.closed == self._short_since
         return 0 if nothing_changed else min(1, room)
 
     def _ahead(self) -> int:
@@ -220,7 +241,7 @@ class Dispatcher:
 
     async def _reserve(self, batch: Sequence[Job]) -> None:
         jobs = [job for job in batch if self._still_wanted(job)]
-        closed = self.accounts.closed  # what closes from here on, a refusal may not know of
+        closed = self._purse.closed  # what closes from here on, a refusal may not know of
         try:
             await self.accounts.save_again()
         except StoreError as error:
@@ -266,7 +287,7 @@ class Dispatcher:
             elif not job.future.done():
                 behind.append(job)
         self._queue.extendleft(reversed(behind))
-        if behind and (self.accounts.open > 0 or self.accounts.closed != closed):
+        if behind and (self._purse.open > 0 or self._purse.closed != closed):
             self._short_since = closed
         elif behind:
             self._decline(behind[0].order.lot)
@@ -278,14 +299,20 @@ class Dispatcher:
 
     async def _let_out(self) -> None:
         while True:
-            while not self._ready or self._in_flight >= self.concurrency.limit:
-                self._wake_gate.clear()
-                await self._wake_gate.wait()
+            while not self._ready or self._in_flight >= self.concurrency.limit or self.health.wait_s > 0:
+                await self._rest()
             job = self._at_gate = self._ready.popleft()
             if self._still_wanted(job):
                 await self._pass_gate(job)
             self._at_gate = None
             self._stir()
+
+    async def _rest(self) -> None:
+        """Wait until something changes, or a judge that is down may be probed."""
+        wait_s = self.health.wait_s
+        self._wake_gate.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake_gate.wait(), max(wait_s, _MOMENT_S) if 0 < wait_s < math.inf else None)
 
     async def _pass_gate(self, job: Job) -> None:
         try:
@@ -296,13 +323,17 @@ class Dispatcher:
         except BaseException:  # the job in hand is in no queue any more
             self._drop(job, self._halted or JudgeError("the gate failed"))
             raise
-        if self._still_wanted(job):
+        if not self._still_wanted(job):
+            settle_tokens(0)
+        elif self.health.wait_s > 0:  # the judge went down meanwhile
+            settle_tokens(0)
+            self._ready.appendleft(job)
+        else:
             self._in_flight += 1
             self._sent += 1
             job.under_way, job.sent = True, self._sent
+            self.health.sent(self._sent)
             self._spawn(self._attempt(job, settle_tokens))
-        else:
-            settle_tokens(0)
 
     def _still_wanted(self, job: Job) -> bool:
         """Whether to go on with a job; one that is not wanted any more is dropped."""
@@ -324,108 +355,69 @@ class Dispatcher:
             self._stir()
 
     async def _ask(self, job: Job, settle_tokens: Settle) -> None:
-        started = self.clock.now()
-        job.first_attempt_at = started if job.first_attempt_at is None else job.first_attempt_at
+        job.first_attempt_at = self.clock.now() if job.first_attempt_at is None else job.first_attempt_at
         try:
-            reply = await self._answer(job.question)
+            reply = await self._answer(job)
         except JudgeError as error:
-            self._tell(job, error.status, self.clock.now() - started, error=error)
-            self._heed(error.rates)
-            if isinstance(error, JudgeBusy):
-                self._slow_down(job, error)
+            self._hear(job, error)
             await self._failed(job, error)
-        except Exception as error:  # a judge is foreign code: its surprises concern one question
-            surprise = PermanentJudgeError(f"the judge raised {error!r}")
-            surprise.maybe_paid = True
-            self._tell(job, surprise.status, self.clock.now() - started, error=surprise)
-            await self._failed(job, surprise)
         else:
             settle_tokens(reply.usage.total)
-            self._heed(reply.rates)
-            self._speed_up(job)
+            self.health.answered(job, reply.rates, under_way=self._in_flight + 1)
             await self._succeeded(job, reply)
 
-    async def _answer(self, question: Question) -> Reply:
+    async def _answer(self, job: Job) -> Reply:
         try:
-            reply = await self.judge.ask(question)
+            return await self._asker.ask(job.question, job.attempts + 1)
         finally:
             self._in_flight -= 1
             self._stir()
-        _require_reply(reply)
-        return reply
 
-    def _heed(self, rates: RateHeaders | None) -> None:
-        """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
-        stricter = self.gate.heed(rates) if rates is not None else {}
-        news = {name: value for name, value in stricter.items() if name not in self._told_stricter}
-        if news:
-            self._told_stricter |= news.keys()
-            self.observers.notice("limits_tightened", **news)
+    def _hear(self, job: Job, error: JudgeError) -> None:
+        """Take note of a failed attempt.  Where the judge is down, answer whoever does not wait for the next probe."""
+        job.limited += isinstance(error, RateLimited)
+        job.failures += not isinstance(error, RateLimited)
+        if not self.health.failed(job, error, sent=self._sent):
+            return
+        if self.health.breaker.gave_up:
+            self._drop_waiting(error)
+        for waiting in self._waiting():
+            if self._turned_down(waiting):
+                self._drop(waiting, error)
 
-    def _slow_down(self, job: Job, error: JudgeBusy) -> None:
-        if self.concurrency.turned_away(self.clock.now(), number=job.sent, sent=self._sent):
-            limit, most = self.concurrency.limit, self.concurrency.most
-            self.observers.notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
-
-    def _speed_up(self, job: Job) -> None:
-        low_for_s = self.concurrency.answered(self.clock.now(), number=job.sent, under_way=self._in_flight + 1)
-        if low_for_s is not None:
-            self.observers.notice("in_flight_recovered", max_in_flight=self.concurrency.most, seconds=round(low_for_s, 1))
+    def _turned_down(self, job: Job) -> bool:
+        """Whether the judge is down and it is no use to wait for the next probe: it was given up, or the reply would come too late."""
+        wait_s = self.health.wait_s
+        if not 0 < wait_s < math.inf:
+            return False
+        ready_at = self.clock.now() + wait_s + (self.experience.mean_latency_s or 0.0)
+        return self.health.breaker.gave_up or (job.deadline is not None and ready_at > job.deadline)
 
     async def _succeeded(self, job: Job, reply: Reply) -> None:
-        self.answered = True
-        question = job.question
-        call = Call(
-            key=question.call_key,
-            pair_key=question.pair_key,
-            judge=self.judge.identity.fingerprint,
-            canonical=question.canonical,
-            reply=reply if reply.rates is None and not job.attempts else replace(reply, attempts=job.attempts + 1, rates=None),
-            reading=self._read(reply),
-            created_at=self.clock.wall(),
-            sample=question.sample,
-        )
-        self._tell(job, call.reading.status.value, reply.latency_s, reply=reply)
+        call = self._asker.call(job.question, reply, job.attempts + 1)
         actual = Cost(requests=1, tokens=reply.usage.total, usd=reply.usd)
         self.experience.learn(now=self.clock.now(), number=job.sent, latency_s=reply.latency_s, reserved=job.order.cost, actual=actual)
         reservation, job.reservation = job.reservation, None
         if reservation is not None:  # there always is one: nothing is sent without
-            await self.accounts.settle(reservation, question, call)
+            await self.accounts.settle(reservation, job.question, call)
         self._unstorable = 0
-        if job.sent > self._sent_at_refusal:
-            self.refusal = None
+        if job.sent > self._sent_at_failure:
+            self._failure = None
         self._land(job, Arrival(call=call, paid=True))
 
-    def _read(self, reply: Reply) -> Reading:
-        """Read a reply.  One that the judge's own reader chokes on is kept all the same: it was paid for."""
-        try:
-            return self.judge.read(reply)
-        except Exception as error:  # a judge is foreign code
-            self.observers.notice("reply_unreadable", error=repr(error))
-            return Reading(status=ReadingStatus.UNPARSEABLE)
-
     async def _failed(self, job: Job, error: JudgeError) -> None:
-        job.limited += isinstance(error, RateLimited)
-        job.failures += not isinstance(error, RateLimited)
         if error.maybe_paid and job.reservation is not None:
             reservation, job.reservation = job.reservation, None
             await self.accounts.charge(reservation)
-        if self._is_absent(job, error):
-            self._drop(job, error)
-            self._refuse(error, "judge_stopped")
-            return
         elapsed = self.clock.now() - (job.first_attempt_at or 0.0)
         delay = self.retry.delay_s(error, failures=job.failures, limited=job.limited, elapsed_s=elapsed, jitter=self._random.random())
-        if delay is None or self._halted is not None or job.waiters <= 0:
+        is_down = self.health.breaker.gave_up or self._turned_down(job)
+        if delay is None or is_down or self._halted is not None or job.waiters <= 0:
             self._drop(job, self._halted or error)
             return
         if isinstance(error, JudgeOverloaded) and (error.retry_after_s is not None or isinstance(error, RateLimited)):
             self.gate.pause(delay)
         self._resting[job] = asyncio.get_running_loop().call_later(delay, self._requeue, job)
-
-    def _is_absent(self, job: Job, error: JudgeError) -> bool:
-        never_there = isinstance(error, JudgeUnreachable) and not self.answered and job.failures >= UNREACHABLE_ATTEMPTS
-        return never_there or isinstance(error, JudgeRefusesService)
 
     def _requeue(self, job: Job) -> None:
         """A job that failed and has rested goes first: it is older than everything that waits."""
@@ -440,18 +432,14 @@ class Dispatcher:
         failure = error if isinstance(error, StoreError) else StoreUnavailable(f"the store raised {error!r}")
         self._unstorable += 1
         self._drop(job, failure)
-        if isinstance(failure, StoreUnavailable) or self._unstorable >= UNSTORABLE_REPLIES:
-            self._refuse(failure, "store_failed")
-        else:
-            self.observers.notice("reply_not_stored", error=str(failure))
-
-    def _refuse(self, error: JudgeflowError, event: str) -> None:
-        """No question would fare better now: answer everything that waits.  A later step tries again."""
-        if self.refusal is None:
-            self.observers.notice(event, error=str(error))
-        self.refusal = error
-        self._sent_at_refusal = self._sent
-        self._drop_waiting(error)
+        if not isinstance(failure, StoreUnavailable) and self._unstorable < UNSTORABLE_REPLIES:
+            self._notice("reply_not_stored", error=str(failure))
+            return
+        if self._failure is None:
+            self._notice("store_failed", error=str(failure))
+        self._failure = failure
+        self._sent_at_failure = self._sent
+        self._drop_waiting(failure)  # none would fare better now; a later step tries again
 
     def _land(self, job: Job, arrival: Arrival) -> None:
         if not job.future.done():
@@ -493,7 +481,7 @@ class Dispatcher:
     def _unplan(self, job: Job) -> None:
         if job.planned:
             job.planned = False
-            self.budget.unplan(job.order.planned)
+            self.unplan(job.order.planned)
 
     def _stir(self) -> None:
         if self._queue:
@@ -506,26 +494,3 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _tell(self, job: Job, outcome: str, latency_s: float, *, reply: Reply | None = None, error: JudgeError | None = None) -> None:
-        event = CallEvent(
-            run=self.run,
-            call_key=job.question.call_key,
-            pair_key=job.question.pair_key,
-            order="canonical" if job.question.canonical else "swapped",
-            outcome=outcome,
-            attempt=job.attempts + 1,
-            latency_s=latency_s,
-            usage=reply.usage if reply else Usage(),
-            usd=reply.usd if reply else 0.0,
-            error=str(error) if error else None,
-        )
-        self.observers.call(event)
-
-
-def _require_reply(reply: object) -> None:
-    """Raise for a judge that returns something else: the attempt may have cost something all the same."""
-    if not isinstance(reply, Reply):
-        error = PermanentJudgeError(f"the judge returned {type(reply).__name__} instead of a Reply")
-        error.maybe_paid = True
-        raise error

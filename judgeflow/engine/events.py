@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -26,6 +27,10 @@ class Observers:
     def notice(self, event: str, **fields: object) -> None:
         """Pass on a notice."""
         self._tell(lambda observer: observer.notice(event, **fields))
+
+    def naming(self, judge: str | None) -> Callable[..., None]:
+        """Return `notice`, with the judge's name among the fields; None: there is only one, and nobody needs its name."""
+        return self.notice if judge is None else functools.partial(self.notice, judge=judge)
 
     def close(self) -> None:
         """Say that nothing more will come."""

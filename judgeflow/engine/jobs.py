@@ -23,7 +23,8 @@ class Order:
     """What a step wants asked.
 
     `cost` is the worst case, `planned` what the budget counts for it until it is reserved, `stock` what the run may have spent and
-    put aside with it, `deadline` in clock seconds (None: never).  `lot` names the step: its questions come in ranking order.
+    put aside with it, `deadline` in clock seconds (None: never).  `lot` names the step: its questions come in ranking order.  `place` is
+    the judge's on the panel.
     """
 
     question: Question
@@ -32,6 +33,7 @@ class Order:
     stock: Stock
     deadline: float | None
     lot: object
+    place: int = 0
 
 
 @dataclass(slots=True, eq=False)

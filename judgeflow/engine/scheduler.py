@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Self
 from judgeflow.clock import LoopClock
 from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_ranking
 from judgeflow.engine.batcher import ScoringThread
-from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
+from judgeflow.engine.panel import Panel
 from judgeflow.engine.retry import RetryPolicy
+from judgeflow.engine.seat import OpenGate, Seat
 from judgeflow.engine.session import Session
 from judgeflow.engine.step import Orders, Rules
 from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
-from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Settle, Store
+from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Group, Outcome, Pair, RateHeaders, StepResult, Stock
+from judgeflow.types import Group, Outcome, Pair, StepResult
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -38,6 +40,9 @@ class Scheduler:
     use `route_sync`, which keeps a private loop on a thread.  `store` may be an opened store, which stays the caller's to close, or
     an async function that opens one, which the scheduler then closes.  `timeout_s` is how long one attempt at asking may take: it
     stands for the judge's latency until that is known.  Raises `ConfigurationError` for parts that do not fit.
+
+    Several judges are given as `judges`, in order of preference, each a `Seat` with its own gate or a bare `Judge`; `routing.panel` says
+    how they share the work.  `gate` is one judge's; `retry`, `max_in_flight` and `timeout_s` then hold for bare judges.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Scheduler:
         *,
         store: StoreSource,
         judge: Judge | None = None,
+        judges: Sequence[Judge | Seat] = (),
         scorer: Scorer | None = None,
         gate: Gate | None = None,
         routing: RoutingConfig | None = None,
@@ -62,19 +68,16 @@ class Scheduler:
     ) -> None:
         self.run = run
         self._routing, self._budget = routing or RoutingConfig(), budget or BudgetConfig()
-        _check_parts(self._routing, self._budget, judge, scorer)
+        self._seats = _seats(judge, judges, gate, retry=retry or RetryPolicy(), max_in_flight=max_in_flight, timeout_s=timeout_s)
+        _check_parts(self._routing, self._budget, self._seats, scorer)
         self._store_source = store
-        self._judge = judge
         self._scorer = scorer
-        self._gate = gate or _OpenGate()
-        self._retry = retry or RetryPolicy()
-        self._max_in_flight = max_in_flight
-        self._timeout_s = timeout_s
         self._clock = clock or LoopClock()
         self._observers = Observers(observers)
         self._settings = dict(settings or {})
         self._rules = Rules(
-            judge=judge.identity if judge else None,
+            judges=tuple(seat.judge.identity for seat in self._seats),
+            weights=tuple(seat.weight for seat in self._seats) if self._routing.panel == "weights" else (),
             routing=self._routing,
             orders=orders,
             graded=graded,
@@ -122,40 +125,37 @@ class Scheduler:
             raise
 
     async def _new_session(self, store: Store) -> Session:
-        state = await store.open_run(self.run, self._settings, self._rules.judge)
+        state = await store.open_run(self.run, self._settings, self._rules.judges[0] if self._rules.judges else None)
+        for identity in self._rules.judges[1:]:
+            await store.open_run(self.run, self._settings, identity)
         budget = Budget(self._budget.stock, self._budget.steps)
-        dispatcher = self._new_dispatcher(self._judge, store, budget) if self._judge else None
-        if dispatcher is not None:
-            dispatcher.start()
+        panel = self._new_panel(store, budget) if self._seats else None
+        if panel is not None:
+            panel.start()
         session = Session(
             run=self.run,
             rules=self._rules,
             store=store,
-            judge=self._judge,
-            dispatcher=dispatcher,
-            gate=self._gate,
+            panel=panel,
             scoring=ScoringThread(self._scorer) if self._scorer else None,
             budget=budget,
             clock=self._clock,
             observers=self._observers,
             last_step=state.last_step,
-            timeout_s=self._timeout_s,
         )
         if self._stopped:
             session.stop()
         return session
 
-    def _new_dispatcher(self, judge: Judge, store: Store, budget: Budget) -> Dispatcher:
-        return Dispatcher(
-            judge=judge,
+    def _new_panel(self, store: Store, budget: Budget) -> Panel:
+        return Panel(
+            self._seats,
+            self._routing.panel,
             store=store,
-            gate=self._gate,
             budget=budget,
             run=self.run,
             clock=self._clock,
-            retry=self._retry,
             observers=self._observers,
-            max_in_flight=self._max_in_flight,
         )
 
     async def aclose(self) -> None:
@@ -167,8 +167,8 @@ class Scheduler:
         try:
             await session.aclose()
         finally:
-            if self._judge is not None:
-                await self._judge.aclose()
+            for seat in self._seats:
+                await seat.judge.aclose()
             await self._close_store(session.store)
             self._observers.close()
 
@@ -187,15 +187,15 @@ class Scheduler:
 
     @property
     def refusal(self) -> JudgeflowError | None:
-        """Why the judge cannot be used at the moment; None while it answers."""
-        dispatcher = self._session.dispatcher if self._session else None
-        return dispatcher.refusal if dispatcher else None
+        """Why the judge, or every judge, cannot be used at the moment; None while one answers."""
+        panel = self._session.panel if self._session else None
+        return panel.refusal if panel else None
 
     @property
     def in_flight(self) -> int:
         """Requests under way."""
-        dispatcher = self._session.dispatcher if self._session else None
-        return dispatcher.in_flight if dispatcher else 0
+        panel = self._session.panel if self._session else None
+        return panel.in_flight if panel else 0
 
     async def route(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
         """Return one outcome per pair, in input order, by the step's deadline.
@@ -256,28 +256,32 @@ class Scheduler:
         return self._session
 
 
-class _OpenGate:
-    """The gate of a judge without rate limits."""
+def _seats(
+    judge: Judge | None, judges: Sequence[Judge | Seat], gate: Gate | None, *, retry: RetryPolicy, max_in_flight: int, timeout_s: float
+) -> list[Seat]:
+    """Return one seat for each judge.  Raises `ConfigurationError` for judges that do not go together."""
+    if judges and (judge is not None or gate is not None):
+        given = "gate" if judge is None else "judge"
+        raise ConfigurationError(f"{given}= is for one judge alone; with judges= give each one a Seat(judge=..., gate=...) of its own")
 
-    async def admit(self, tokens: int) -> Settle:
-        del tokens
-        return lambda _: None
+    def seat(of: Judge) -> Seat:
+        return Seat(judge=of, gate=gate or OpenGate(), retry=retry, max_in_flight=max_in_flight, timeout_s=timeout_s)
 
-    def pause(self, seconds: float) -> None:
-        """Without a limit there is nothing to hold back."""
+    seats = [each if isinstance(each, Seat) else seat(each) for each in (judges if judge is None else [judge])]
+    labels = [each.label for each in seats]
+    for each in seats:
+        if labels.count(each.label) > 1:
+            raise ConfigurationError(
+                f"two judges are called {each.label!r}; give their seats names to tell them apart: Seat(name=..., ...)"
+            )
+        if not (math.isfinite(each.weight) and each.weight > 0):
+            raise ConfigurationError(f"judge {each.label!r}: a weight is a positive number, not {each.weight}")
+    return seats
 
-    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
-        del rates
-        return {}
 
-    def capacity(self, until: float) -> Stock:
-        del until
-        return Stock()
-
-
-def _check_parts(routing: RoutingConfig, budget: BudgetConfig, judge: Judge | None, scorer: Scorer | None) -> None:
-    if judge is None and routing.policy != "never":
-        raise ConfigurationError(f"policy {routing.policy!r} needs a judge; pass judge=, or use policy 'never'")
+def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[Seat], scorer: Scorer | None) -> None:
+    if not seats and routing.policy != "never":
+        raise ConfigurationError(f"policy {routing.policy!r} needs a judge; pass judge= or judges=, or use policy 'never'")
     if scorer is None and routing.policy not in SCORERLESS:
         raise ConfigurationError(f"policy {routing.policy!r} ranks pairs by a scorer; pass scorer=, or use {', '.join(SCORERLESS)}")
     try:

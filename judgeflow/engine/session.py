@@ -16,23 +16,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.batcher import ScoringThread
-from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival, SingleFlight
 from judgeflow.engine.jobs import NotAsked, Order
+from judgeflow.engine.panel import Panel
 from judgeflow.engine.waiting import Emit, Outcomes, Waiting
 from judgeflow.errors import ScorerError, StoreError
 from judgeflow.keys import next_sample
-from judgeflow.ports import Clock, Gate, Judge, Store
+from judgeflow.ports import Clock, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
-from judgeflow.routing.threshold import PROBE_REQUESTS, in_time, with_headroom
+from judgeflow.routing.threshold import with_headroom
 from judgeflow.types import (
     Call,
     Cost,
@@ -70,28 +70,22 @@ class Session:
         run: str,
         rules: steps.Rules,
         store: Store,
-        judge: Judge | None,
-        dispatcher: Dispatcher | None,
-        gate: Gate,
+        panel: Panel | None,
         scoring: ScoringThread | None,
         budget: Budget,
         clock: Clock,
         observers: Observers,
         last_step: int | None,
-        timeout_s: float,
     ) -> None:
         self.store = store
-        self.dispatcher = dispatcher
+        self.panel = panel
         self.loop = asyncio.get_running_loop()
         self._run = run
         self._rules = rules
-        self._judge = judge
-        self._gate = gate
         self._scoring = scoring
         self._budget = budget
         self._clock = clock
         self._observers = observers
-        self._timeout_s = timeout_s
         self._flights = SingleFlight()
         self._last_step = -1 if last_step is None else last_step
         self._cheapest = Cost()  # the least that a question of this run was priced at, by component
@@ -101,15 +95,15 @@ class Session:
 
     def stop(self) -> None:
         """Ask nothing more; steps under way return with what is in flight."""
-        if not self._interrupted and self.dispatcher is not None:
-            self.dispatcher.halt(NotAsked("interrupted"))
+        if not self._interrupted and self.panel is not None:
+            self.panel.halt(NotAsked("interrupted"))
         self._interrupted = True
 
     async def aclose(self) -> None:
         """Stop, wait for what is in flight and let the scorer's thread end."""
         self.stop()
-        if self.dispatcher is not None:
-            await self.dispatcher.drain()
+        if self.panel is not None:
+            await self.panel.drain()
         if self._recordings:
             await asyncio.wait(self._recordings)
         if self._scoring is not None:
@@ -176,26 +170,27 @@ class Session:
         decided = await self.store.decisions(self._run, step)
         for item in items:
             item.decided = decided.get(item.keys.pair)
-        if self._judge is not None:
-            await self._off_loop(steps.estimate, [item for item in items if item.missing()], self._judge)
+        if self.panel is not None:
+            await self._off_loop(steps.estimate, [item for item in items if item.missing()], self.panel.judges, self._rules)
 
     async def _recall(self, items: Sequence[steps.Item]) -> None:
-        """Read stored replies.  Where one failed for good, a later sample of the same question may have fared better."""
-        wanted = [(item, question) for item in items for question in item.questions]
+        """Read stored replies of every judge.  Where one failed for good, a later sample of the same question may have fared better."""
+        wanted = [(item, bench, question) for item in items for bench in item.benches for question in bench.questions]
         for _ in range(MAX_SAMPLES):
-            found = await self.store.read([question.call_key for _, question in wanted])
-            failed: list[tuple[steps.Item, Question, bytes]] = []
-            for item, question in wanted:
+            found = await self.store.read([question.call_key for _, _, question in wanted])
+            failed: list[_Failed] = []
+            for item, bench, question in wanted:
                 call = found.get(question.call_key)
                 if call is not None:
                     item.calls[question.call_key] = call
                 if call is not None or self._rules.retry_failed:
-                    item.replace_question(question)
+                    bench.replace_question(question)
                 if call is not None and call.reading.status is not ReadingStatus.OK:
-                    failed.append((item, question, call.judge))
+                    failed.append((item, bench, question, call.judge))
             if not failed:
                 break
             wanted = await self._off_loop(_next_samples, failed)
+        steps.take_known(items)
 
     async def _score(self, items: Sequence[steps.Item], started: float) -> None:
         """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept."""
@@ -222,8 +217,8 @@ class Session:
     async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> _Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""
         stored = await self.store.run_state(self._run)
-        seed = secrets.randbits(32) if self._has_company(stored) else None
-        state, routing = self._as_expected(stored), self._rules.routing
+        seed = secrets.randbits(32) if self.panel is not None and self.panel.has_company(stored) else None
+        state, routing = stored if self.panel is None else self.panel.as_expected(stored), self._rules.routing
         self._price(items)
         ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
         candidates = [steps.candidate(item, self._rules) for item in items]
@@ -231,13 +226,24 @@ class Session:
         decided = plan(candidates, routing, means, lot_of(routing.seed, self._run, step))
         for item, action in zip(items, decided.actions, strict=True):
             item.action = action
+        order = asking_order(candidates, decided, routing, seed)
+        self._assign([items[index] for index in order], started)
         await self._record_plan(items, step, decided)
-        return _Planned(decided, ceiling, asking_order(candidates, decided, routing, seed))
+        return _Planned(decided, ceiling, order)
+
+    def _assign(self, items: Sequence[steps.Item], started: float) -> None:
+        """Choose each item's judge, where one judge stands in for another."""
+        if self.panel is not None:
+            rooms = self.panel.rooms(self._time_left(started), self._rules.routing.step_deadline_s)
+            steps.assign(items, rooms, self._rules, lambda key: self._flights.pending(key) is not None)
 
     def _price(self, items: Sequence[steps.Item]) -> None:
-        """Fill in what worst cases will probably come to, and remember the cheapest question."""
+        """Fill in what worst cases will probably come to, turn to judges that are up, and remember the cheapest question."""
+        if self.panel is not None:
+            for bench in [bench for item in items for bench in item.benches]:
+                bench.expected = {key: self.panel.expected(bench.place, cost) for key, cost in bench.costs.items()}
+            steps.turn(items, self.panel.up, self._rules)
         for item in items:
-            item.expected = {key: self._expected(cost) for key, cost in item.costs.items()}
             if item.obstacle is None:
                 self._cheapest = _least([self._cheapest, *item.costs.values()])
 
@@ -245,49 +251,22 @@ class Session:
         headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
         return with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
 
-    def _has_company(self, state: RunState) -> bool:
-        """Whether another process has questions of this run under way, or has left some behind."""
-        if self.dispatcher is None:
-            return False
-        accounts = self.dispatcher.accounts
-        return state.reserved.requests > accounts.open + accounts.pending
-
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
-        asked = [cost for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
-        planned = sum(asked, Cost())
-        self._budget.plan(planned)
+        asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
+        for place, cost in asked:
+            self._asking().plan(place, cost)
         try:
             await self.store.record_plan(self._run, step, steps.decisions(items, decided))
         except BaseException:
-            self._budget.unplan(planned)
+            for place, cost in asked:
+                self._asking().unplan(place, cost)
             raise
-
-    def _expected(self, worst: Cost) -> Cost:
-        return worst if self.dispatcher is None else self.dispatcher.experience.expected(worst)
-
-    def _as_expected(self, state: RunState) -> RunState:
-        """The run's state, with what this process has put aside counted at what it will probably come to."""
-        ours = Cost() if self.dispatcher is None else self.dispatcher.accounts.reserved
-        return replace(state, reserved=state.reserved - ours + self._expected(ours))
 
     def _means(self, allowance: Stock, started: float) -> Means:
         limit, left = self._rules.routing.step_deadline_s, self._time_left(started)
-        if limit is None or left is None or self.dispatcher is None:
+        if limit is None or left is None or self.panel is None:
             return Means(allowance=allowance)
-        experience, now = self.dispatcher.experience, self._clock.now()
-        latency_s = experience.latency_s(self._timeout_s, limit, now)
-        if latency_s >= left and experience.is_old(now):
-            return Means(allowance=allowance, in_time=Stock(requests=PROBE_REQUESTS))
-        admitted = in_time(
-            self._gate.capacity(now + left - latency_s),
-            self._budget.planned + self._expected(self.dispatcher.queued),
-            under_way=self.dispatcher.in_flight,
-            max_in_flight=self.dispatcher.concurrency.limit,
-            seconds=left,
-            latency_s=latency_s,
-            token_share=experience.token_share,
-        )
-        return Means(allowance=allowance, in_time=admitted)
+        return Means(allowance=allowance, in_time=self.panel.in_time(left, limit))
 
     # Asking
 
@@ -298,25 +277,41 @@ class Session:
                 if question.call_key in arrived:
                     item.calls[question.call_key] = arrived[question.call_key]
                     if isinstance(item.action, Ask):
-                        self._budget.unplan(item.expected[question.call_key])
+                        self._asking().unplan(item.bench.place, item.expected[question.call_key])
 
     def _ask(self, items: Sequence[steps.Item], planned: _Planned, outcomes: Outcomes, deadline: float | None) -> Waiting:
         """Send every missing question of the items to be asked on its way, in the order of the ranking.  Does not await."""
-        waiting = Waiting(deadline, outcomes.settle)
-        for index in planned.order if self.dispatcher is not None else ():
-            for question in items[index].missing():
-                flight, launched = self._flight(items[index], question, planned.ceiling, waiting)
-                waiting.expect(items[index], question, flight, launched=launched)
+        waiting = Waiting(deadline, outcomes.settle, lambda item: self._ask_another(item, planned.ceiling, waiting))
+        for index in planned.order:
+            self._launch(items[index], planned.ceiling, waiting)
         waiting.settle_the_rest(items)
         return waiting
 
+    def _launch(self, item: steps.Item, ceiling: Stock, waiting: Waiting) -> None:
+        for question in item.missing():
+            flight, launched = self._flight(item, question, ceiling, waiting)
+            waiting.expect(item, question, flight, launched=launched)
+
+    def _ask_another(self, item: steps.Item, ceiling: Stock, waiting: Waiting) -> bool:
+        """Turn to the judge that stands in for one that has failed; return whether there is one, and time for it."""
+        bench = steps.stand_in(item, self._rules)
+        if bench is None or self._interrupted or (waiting.deadline is not None and self._clock.now() >= waiting.deadline):
+            return False
+        for question in item.questions:
+            item.failures.pop(question.call_key, None)
+        item.bench = bench
+        for question in item.missing():
+            self._asking().plan(bench.place, item.expected[question.call_key])
+        self._launch(item, ceiling, waiting)
+        return bool(item.missing())
+
     def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
-        dispatcher, key = self._dispatching(), question.call_key
+        panel, key, place = self._asking(), question.call_key, item.bench.place
         under_way = self._flights.pending(key)
         if under_way is not None:
-            self._budget.unplan(item.expected[key])
-            dispatcher.join(key, waiting.deadline)
+            panel.unplan(place, item.expected[key])
+            panel.join(key, waiting.deadline)
             return under_way, False
         order = Order(
             question=question,
@@ -325,13 +320,14 @@ class Session:
             stock=ceiling,
             deadline=waiting.deadline,
             lot=waiting,
+            place=place,
         )
-        return self._flights.launch(key, dispatcher.submit(order)), True
+        return self._flights.launch(key, panel.submit(order)), True
 
-    def _dispatching(self) -> Dispatcher:
-        if self.dispatcher is None:
+    def _asking(self) -> Panel:
+        if self.panel is None:
             raise AssertionError("a step without a judge asks nothing")
-        return self.dispatcher
+        return self.panel
 
     async def _await_replies(self, waiting: Waiting) -> None:
         """Wait for the replies.  What is not wanted any more, at the deadline or because the step is cancelled, is not sent."""
@@ -344,7 +340,7 @@ class Session:
 
     def _leave(self, call_keys: Sequence[bytes], status: str) -> None:
         for key in call_keys:
-            self._dispatching().leave(key, NotAsked(status))
+            self._asking().leave(key, NotAsked(status))
 
     # The end of a step
 
@@ -384,8 +380,8 @@ class Session:
 
     async def _left(self) -> Stock | None:
         """What the run may still spend; None if the store cannot be asked."""
-        if self.dispatcher is not None:
-            await self.dispatcher.released()
+        if self.panel is not None:
+            await self.panel.released()
         try:
             return self._budget.left(await self.store.run_state(self._run))
         except StoreError:
@@ -393,7 +389,7 @@ class Session:
 
     def _tell_if_spent(self, left: Stock | None) -> None:
         """Say once that not even the cheapest question seen so far can be paid any more, and that no reservation can make it so."""
-        if left is None or self.dispatcher is None or self.dispatcher.accounts.open or self._budget_notice_given:
+        if left is None or self.panel is None or self.panel.open or self._budget_notice_given:
             return
         if not left.admits(self._cheapest):
             self._budget_notice_given = True
@@ -409,9 +405,12 @@ class _Planned:
     order: tuple[int, ...] = ()
 
 
-def _next_samples(failed: Sequence[tuple[steps.Item, Question, bytes]]) -> list[tuple[steps.Item, Question]]:
+_Failed = tuple[steps.Item, steps.Bench, Question, bytes]
+
+
+def _next_samples(failed: Sequence[_Failed]) -> list[tuple[steps.Item, steps.Bench, Question]]:
     """Hash the next sample of each question.  Texts may be large: run it off the loop."""
-    return [(item, next_sample(question, judge)) for item, question, judge in failed]
+    return [(item, bench, next_sample(question, judge)) for item, bench, question, judge in failed]
 
 
 def _most(costs: Sequence[Cost]) -> Cost:

@@ -6,17 +6,17 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from judgeflow.config import RoutingConfig
-from judgeflow.errors import JudgeError
+from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
 from judgeflow.keys import PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
 from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
-from judgeflow.routing.policy import acquisition, uniform
+from judgeflow.routing.policy import acquisition, own_judge, uniform
 from judgeflow.types import (
     IDENTICAL,
     OK,
@@ -42,29 +42,62 @@ LATE = "deadline"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a scheduler's steps have in common."""
+    """What a scheduler's steps have in common.
 
-    judge: JudgeIdentity | None
+    `judges` stand in order of preference.  With `weights` each pair is one judge's, and no other is asked about it; without, the next judge
+    stands in for one that is down, fails or has no room.
+    """
+
+    judges: tuple[JudgeIdentity, ...]
     routing: RoutingConfig
+    weights: tuple[float, ...] = ()
     orders: Orders = "both"
     graded: bool = False
     has_scorer: bool = False
     retry_failed: bool = False
+
+    @property
+    def stand_ins(self) -> bool:
+        """Whether one judge is asked where another cannot be."""
+        return len(self.judges) > 1 and not self.weights
+
+
+@dataclass(slots=True, eq=False)
+class Bench:
+    """One pair before one judge, the one at `place` on the panel: the directed questions that a verdict of it takes.
+
+    `costs` are worst cases of asking what is missing, `expected` what they will probably come to, `obstacle` is a status that rules asking
+    this judge out.
+    """
+
+    place: int = 0
+    judge: JudgeIdentity | None = None
+    questions: tuple[Question, ...] = ()
+    costs: dict[bytes, Cost] = field(default_factory=dict)
+    expected: dict[bytes, Cost] = field(default_factory=dict)
+    obstacle: str | None = None
+
+    def replace_question(self, question: Question) -> None:
+        """Let `question` stand for its order from now on: it is another sample of the question that stood there."""
+        self.questions = tuple(question if other.canonical == question.canonical else other for other in self.questions)
 
 
 @dataclass(slots=True, eq=False)
 class Item:
     """One distinct pair of a step.  `pair` and `keys` are canonical; `places` are the input positions, and whether swapped there.
 
-    `calls` holds replies by call key, `fresh` the keys of those that came in this step, `paid` of those that this step paid for, and
-    `failures` what went wrong by call key.  `costs` are worst cases, `expected` what they will probably come to.  `unscored` says
-    why there is no preference where one was wanted.
+    `benches` are its judges in order of preference, `bench` the one that is asked; questions, costs and obstacle are those of that bench,
+    `tried` the places of those that were asked in this step.  `calls` holds replies by call key, `fresh` the keys of those that came in
+    this step, `paid` of those that this step paid for, and `failures` what went wrong by call key.  `unscored` says why there is no
+    preference where one was wanted.
     """
 
     pair: Pair
     keys: PairKeys
     places: list[tuple[int, bool]]
-    questions: tuple[Question, ...] = ()
+    benches: list[Bench] = field(default_factory=list)
+    bench: Bench = field(default_factory=Bench)
+    tried: set[int] = field(default_factory=set)
     calls: dict[bytes, Call] = field(default_factory=dict)
     fresh: set[bytes] = field(default_factory=set)
     paid: set[bytes] = field(default_factory=set)
@@ -72,19 +105,32 @@ class Item:
     preference: Preference | None = None
     unscored: str = LATE
     acquisition: float | None = None
-    costs: dict[bytes, Cost] = field(default_factory=dict)
-    expected: dict[bytes, Cost] = field(default_factory=dict)
-    obstacle: str | None = None
     decided: Decision | None = None
     action: Action | None = None
 
-    def replace_question(self, question: Question) -> None:
-        """Let `question` stand for its order from now on: it is another sample of the question that stood there."""
-        self.questions = tuple(question if other.canonical == question.canonical else other for other in self.questions)
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The directed questions to the judge that is asked."""
+        return self.bench.questions
 
-    def missing(self) -> list[Question]:
-        """The questions without a stored reply."""
-        return [question for question in self.questions if question.call_key not in self.calls]
+    @property
+    def costs(self) -> dict[bytes, Cost]:
+        """Worst cases of asking what is missing."""
+        return self.bench.costs
+
+    @property
+    def expected(self) -> dict[bytes, Cost]:
+        """What the worst cases will probably come to."""
+        return self.bench.expected
+
+    @property
+    def obstacle(self) -> str | None:
+        """A status that rules asking out."""
+        return self.bench.obstacle
+
+    def missing(self, bench: Bench | None = None) -> list[Question]:
+        """The questions to the judge that is asked, or to another, without a stored reply."""
+        return [question for question in (bench or self.bench).questions if question.call_key not in self.calls]
 
 
 def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]:
@@ -105,16 +151,30 @@ def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]
 
 
 def _item(pair: Pair, keys: PairKeys, rules: Rules) -> Item:
-    asked = () if rules.judge is None or keys.identical else _asked(pair, keys, rules)
+    benches = [] if keys.identical else [_bench(pair, keys, rules, place) for place in _preferred(keys.pair, rules)]
+    bench = benches[0] if benches else Bench()
     if keys.canonical:
-        return Item(pair=pair, keys=keys, places=[], questions=asked)
+        return Item(pair=pair, keys=keys, places=[], benches=benches, bench=bench)
     canonical = PairKeys(prompt=keys.prompt, response_a=keys.response_b, response_b=keys.response_a, pair=keys.pair)
-    return Item(pair=pair.swapped(), keys=canonical, places=[], questions=asked)
+    return Item(pair=pair.swapped(), keys=canonical, places=[], benches=benches, bench=bench)
 
 
-def _asked(pair: Pair, keys: PairKeys, rules: Rules) -> tuple[Question, ...]:
-    """The directed questions that a verdict on this pair takes."""
-    judge = rules.judge.fingerprint if rules.judge else b""
+def _preferred(pair_key: bytes, rules: Rules) -> list[int]:
+    """The places of the judges, whose verdict counts first at the front.  By weights that is the pair's own judge."""
+    places = list(range(len(rules.judges)))
+    if rules.weights:
+        own = own_judge(rules.routing.seed, pair_key, rules.judges, rules.weights)
+        places.sort(key=lambda place: place != own)
+    return places
+
+
+def _bench(pair: Pair, keys: PairKeys, rules: Rules, place: int) -> Bench:
+    judge = rules.judges[place]
+    return Bench(place=place, judge=judge, questions=_asked(pair, keys, rules, judge.fingerprint))
+
+
+def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Question, ...]:
+    """The directed questions that a verdict of this judge on this pair takes."""
     forward, backward = questions(pair, keys, judge)
     if rules.orders == "both":
         return forward, backward
@@ -130,14 +190,69 @@ def scorer_failed(items: Iterable[Item]) -> None:
         item.unscored = "scorer_failed"
 
 
-def estimate(items: Iterable[Item], judge: Judge) -> None:
-    """Fill in what asking what is missing would cost.  Counts tokens: run it off the loop."""
+def take_known(items: Iterable[Item]) -> None:
+    """Turn each item to the first judge of whom a whole verdict is stored; if there is none, it stays before the judge it prefers."""
     for item in items:
-        try:
-            item.costs = {question.call_key: judge.cost(question) for question in item.missing()}
-        except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
-            item.obstacle = error.status if isinstance(error, JudgeError) else JudgeError.status
-            item.costs = {question.call_key: Cost(requests=1) for question in item.missing()}
+        item.bench = next((bench for bench in item.benches if _is_answered(item, bench)), item.bench)
+
+
+def _is_answered(item: Item, bench: Bench) -> bool:
+    replies = [item.calls.get(question.call_key) for question in bench.questions]
+    return all(call is not None and call.reading.status is ReadingStatus.OK for call in replies)
+
+
+def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> None:
+    """Fill in what asking what is missing would cost, where judges stand in for each other with each.
+
+    Counts tokens: run it off the loop.
+    """
+    for item in items:
+        for bench in item.benches if rules.stand_ins else [item.bench]:
+            _estimate(item, bench, judges[bench.place])
+
+
+def _estimate(item: Item, bench: Bench, judge: Judge) -> None:
+    missing = item.missing(bench)
+    try:
+        bench.costs = {question.call_key: judge.cost(question) for question in missing}
+    except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
+        bench.obstacle = error.status if isinstance(error, JudgeError) else JudgeError.status
+        bench.costs = {question.call_key: Cost(requests=1) for question in missing}
+
+
+def turn(items: Iterable[Item], up: Container[int], rules: Rules) -> None:
+    """Turn each item to the first judge that takes it, of those that are `up` if there is one: a plan counts what it asks for."""
+    for item in items if rules.stand_ins else ():
+        if item.missing():
+            willing = [bench for bench in item.benches if bench.obstacle is None]
+            item.bench = next(iter([bench for bench in willing if bench.place in up] + willing), item.bench)
+
+
+def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pending: Callable[[bytes], bool]) -> None:
+    """Turn each item, in order, to the first judge that has room for its questions; `rooms` are numbers of questions by place.
+
+    Where another step has a pair under way, the item joins it.  Where nobody has room it stays where it is.
+    """
+    left = list(rooms)
+    for item in items if rules.stand_ins else ():
+        willing = [bench for bench in item.benches if bench.obstacle is None and item.missing(bench)]
+        pending = [bench for bench in willing if any(is_pending(question.call_key) for question in bench.questions)]
+        free = [bench for bench in willing if left[bench.place] >= len(item.missing(bench))]
+        item.bench = next(iter(pending + free), item.bench)
+        left[item.bench.place] -= len(item.missing())
+
+
+def stand_in(item: Item, rules: Rules) -> Bench | None:
+    """Return the next judge to ask about an item that its judge could not answer through no fault of the pair; None if there is none."""
+    item.tried.add(item.bench.place)
+    failures = {item.failures.get(question.call_key) for question in item.questions}
+    if not rules.stand_ins or not failures & JUDGE_FAILED:
+        return None
+    return next((bench for bench in item.benches if bench.place not in item.tried and bench.obstacle is None), None)
+
+
+JUDGE_FAILED = {JudgeRefusesService.status, JudgeUnreachable.status, JudgeOverloaded.status, RateLimited.status, ReplyLost.status}
+"""Statuses of questions that another judge may answer: nothing is wrong with the pair."""
 
 
 def candidate(item: Item, rules: Rules) -> Candidate:
@@ -228,13 +343,20 @@ _UNFINISHED = {LATE, "interrupted"}
 
 
 def _verdict(item: Item, rules: Rules) -> Verdict | None:
-    by_order = {question.canonical: item.calls.get(question.call_key) for question in item.questions}
-    if rules.judge is None or not by_order:
+    """The verdict of one judge: the first that has spoken in every order, else the first that has spoken at all."""
+    spoken = [verdict for bench in item.benches if (verdict := _verdict_of(bench, item, rules)) is not None]
+    whole = (verdict for verdict in spoken if len(verdict.calls) == len(item.questions))
+    return next(whole, spoken[0] if spoken else None)
+
+
+def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
+    by_order = {question.canonical: item.calls.get(question.call_key) for question in bench.questions}
+    if bench.judge is None:
         return None
     return combine(
         by_order.get(True),
         by_order.get(False),
-        judge=rules.judge,
+        judge=bench.judge,
         margin=rules.routing.verdict_margin,
         graded=rules.graded,
         single=rules.orders != "both",
@@ -259,7 +381,8 @@ def _silence(item: Item, rules: Rules) -> str | None:
         return item.action.status
     if item.failures:
         return next(iter(item.failures.values()))
-    readings = [call.reading.status for call in item.calls.values() if call.reading.status is not ReadingStatus.OK]
+    calls = [item.calls[question.call_key] for question in item.questions if question.call_key in item.calls]
+    readings = [call.reading.status for call in calls if call.reading.status is not ReadingStatus.OK]
     if readings:
         return readings[0].value
     return item.unscored if rules.has_scorer and item.preference is None else None
@@ -292,6 +415,9 @@ def statistics(
     paid = [item.calls[key] for item in items for key in sorted(item.paid)]
     agreements = [outcome.verdict.swapped_agree for outcome in outcomes if outcome.verdict is not None]
     spoken = [agree for agree in agreements if agree is not None]
+    asked_of = {
+        question.call_key: bench.judge.id for item in items for bench in item.benches if bench.judge for question in bench.questions
+    }
     return StepStatistics(
         run=run,
         step=step,
@@ -309,7 +435,16 @@ def statistics(
         seconds=seconds,
         routed=tally(_votes(items, outcomes, plan, audit=False)),
         audited=tally(_votes(items, outcomes, plan, audit=True)),
+        judges=_by_judge((asked_of[call.key], call) for call in paid),
     )
+
+
+def _by_judge(paid: Iterable[tuple[str, Call]]) -> dict[str, Cost]:
+    """What was paid to each judge, by its id."""
+    sums: dict[str, Cost] = {}
+    for judge, call in paid:
+        sums[judge] = sums.get(judge, Cost()) + Cost(requests=1, tokens=call.reply.usage.total, usd=call.reply.usd)
+    return sums
 
 
 def _votes(items: Sequence[Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:

@@ -52,13 +52,15 @@ class Outcomes:
 class Waiting:
     """The replies that a step waits for.  An item is settled as soon as its last one is there.
 
-    `late` has the call keys that were given up at the deadline.
+    `late` has the call keys that were given up at the deadline.  `ask_another` may turn an item to another judge when its last reply is
+    there, and tells whether it has: the item then waits for that judge's.
     """
 
-    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None]) -> None:
+    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None], ask_another: Callable[[steps.Item], bool]) -> None:
         self.deadline = deadline
         self.late: list[bytes] = []
         self._settle = settle
+        self._ask_another = ask_another
         self._expected: dict[steps.Item, set[bytes]] = {}
         self._done = asyncio.Event()
 
@@ -103,7 +105,8 @@ class Waiting:
         self._expected[item].discard(key)
         if not self._expected[item]:
             del self._expected[item]
-            self._settle(item)
+            if not self._ask_another(item):
+                self._settle(item)
         self._check()
 
     @staticmethod

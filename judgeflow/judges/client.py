@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from judgeflow.config import JudgeConfig
+from judgeflow.config import JudgeConnection
 from judgeflow.errors import (
     GatewayFailed,
     JudgeBusy,
@@ -55,10 +55,20 @@ class HttpJudge:
     """A judge behind `base_url`/chat/completions.
 
     `cost` counts tokens and runs on any thread; everything else belongs to one event loop.  The API key is sent and never shown.
+    `section` is where errors say that its settings stand.
     """
 
-    def __init__(self, settings: JudgeConfig, template: Template, *, api_key: str | None = None, max_in_flight: int = 64) -> None:
+    def __init__(
+        self,
+        settings: JudgeConnection,
+        template: Template,
+        *,
+        api_key: str | None = None,
+        max_in_flight: int = 64,
+        section: str = "judge",
+    ) -> None:
         self._settings = settings
+        self._section = f"[{section}]"
         self._template = template
         self._api_key = api_key
         self._max_in_flight = max_in_flight
@@ -89,7 +99,7 @@ class HttpJudge:
         frame = self._frame_of_all()
         about = frame.count + sum(count.count for count in counts)
         if about > self._settings.max_prompt_tokens:
-            raise QuestionTooLong(f"about {about} tokens; [judge] max_prompt_tokens is {self._settings.max_prompt_tokens}")
+            raise QuestionTooLong(f"about {about} tokens; {self._section} max_prompt_tokens is {self._settings.max_prompt_tokens}")
         prompt = frame.bound + sum(count.bound for count in counts)
         usage = Usage(prompt=prompt, completion=self._settings.max_completion_tokens)
         return Cost(requests=1, tokens=usage.total, usd=self._prices.usd(usage))
@@ -162,11 +172,11 @@ class HttpJudge:
         """Tell apart what never left from what may have been served."""
         where = f"the judge at {self._settings.base_url}"
         if isinstance(error, aiohttp.InvalidURL):
-            return JudgeRefusesService(f"{where}: not a usable address; check [judge] base_url")
+            return JudgeRefusesService(f"{where}: not a usable address; check {self._section} base_url")
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return JudgeUnreachable(f"{where} cannot be reached ({error}); check [judge] base_url, and that the judge is running")
+            return JudgeUnreachable(f"{where} cannot be reached ({error}); check {self._section} base_url, and that the judge is running")
         if isinstance(error, TimeoutError):
-            return ReplyLost(f"{where} gave no reply within {self._settings.timeout_s:g} s ([judge] timeout_s)")
+            return ReplyLost(f"{where} gave no reply within {self._settings.timeout_s:g} s ({self._section} timeout_s)")
         return ReplyLost(f"{where} closed the connection before its reply was complete ({type(error).__name__})")
 
     async def _completion(self, payload: bytes, response: aiohttp.ClientResponse, asked_bytes: int, question: Question) -> Completion:
@@ -211,9 +221,9 @@ class HttpJudge:
 
     def _remedy(self, status: int) -> str:
         if status == 404:
-            return f"check [judge] model = {self._settings.model!r} and base_url"
+            return f"check {self._section} model = {self._settings.model!r} and base_url"
         if self._settings.api_key_env is None:
-            return "set [judge] api_key_env to the name of the variable that holds the API key"
+            return f"set {self._section} api_key_env to the name of the variable that holds the API key"
         return f"check the API key in {self._settings.api_key_env}"
 
 
@@ -233,18 +243,17 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)
 
 
-def identity_of(settings: JudgeConfig, template: Template) -> JudgeIdentity:
+def identity_of(settings: JudgeConnection, template: Template) -> JudgeIdentity:
     """Return what verdicts of this judge are keyed by: every parameter that can change an answer, and no other."""
-    name = settings.id or f"{settings.base_url} {settings.model}"
     parameters = {
-        "id": name,
+        "id": settings.name,
         "model": settings.model,
         "template": template.hash.hex(),
         "temperature": settings.temperature,
         "max_completion_tokens": settings.max_completion_tokens,
         "extra_body": settings.extra_body,
     }
-    return JudgeIdentity(id=name, model=settings.model, fingerprint=digest("judge/1", parameters), parameters=parameters)
+    return JudgeIdentity(id=settings.name, model=settings.model, fingerprint=digest("judge/1", parameters), parameters=parameters)
 
 
 def _error_of(payload: bytes) -> ErrorBody:

@@ -2,14 +2,20 @@
 
 Events and their fields (JSON lines carry `timestamp` and `level` too):
 
-    call            run, call, pair, order, outcome, attempt, latency_s, prompt_tokens, completion_tokens, reasoning_tokens, usd, error
-    step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, agreement, latency_s, remaining, seconds
-    budget_spent, judge_stopped, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
+    call            run, judge, call, pair, order, outcome, attempt, latency_s, error, and prompt_tokens, completion_tokens,
+                    reasoning_tokens, usd
+    step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, judges, agreement, latency_s, remaining, seconds
+    budget_spent, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
                     what the operator should know
     limits_tightened
                     the judge said that it admits less than is configured: the lower limits, or for how long it has nothing left
     in_flight_lowered, in_flight_recovered
                     the judge had too much to do: how many requests may now be under way, and when as many as configured may be again
+    judge_opened, judge_half_open, judge_closed, judge_stopped
+                    the judge is down and nothing is sent to it; one question was sent to see; it answers again, after so many `seconds`
+                    and `probes`; nobody waits for it any more
+
+Where there are several judges, what concerns one of them has its name as `judge`.
 """
 
 from __future__ import annotations
@@ -41,6 +47,7 @@ class LogObserver:
         """Log an attempt."""
         fields: dict[str, object] = {
             "run": event.run,
+            "judge": event.judge,
             "call": event.call_key.hex()[:KEY_DIGITS],
             "pair": event.pair_key.hex()[:KEY_DIGITS],
             "order": event.order,
@@ -67,6 +74,7 @@ class LogObserver:
             calls=statistics.calls,
             tokens=statistics.spent.tokens,
             usd=round(statistics.spent.usd, 8),
+            judges={name: paid.requests for name, paid in statistics.judges.items()},
             agreement=statistics.agreement,
             latency_s={name: round(value, 4) for name, value in statistics.latency_s.items()},
             remaining={name: value for name, value in statistics.remaining.items() if value is not None},

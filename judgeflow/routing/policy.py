@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Sequence
 
 from judgeflow.config import PolicyName
-from judgeflow.types import Preference, sigmoid
+from judgeflow.types import JudgeIdentity, Preference, sigmoid
 
 UNRANKED = 0.0
 
@@ -28,6 +30,19 @@ def acquisition(policy: PolicyName, preference: Preference | None, pair_key: byt
     if policy == "margin":
         return -abs(preference.logit * (preference.uncertainty or 1.0))
     return preference.uncertainty
+
+
+def own_judge(seed: int, pair_key: bytes, judges: Sequence[JudgeIdentity], weights: Sequence[float]) -> int:
+    """Return the index of the judge that a pair belongs to: with probability weight / sum of weights, and the same whenever it is drawn.
+
+    Each judge's draw depends on the pair, the seed and the judge alone, so a judge that comes or goes moves no pair between the others.
+    (Weighted rendezvous hashing: Schindelhauer and Schomaker, 2005.)
+    """
+    prints = [judge.fingerprint for judge in judges]
+    # One judge may be reached through two accounts: the second of them draws for itself.
+    names = [pair_key + name + prints[:index].count(name).to_bytes(4, "little") for index, name in enumerate(prints)]
+    draws = [uniform(seed, hashlib.blake2b(name, digest_size=32, person=b"jf-judge-1").digest()) for name in names]
+    return min(range(len(judges)), key=lambda index: -math.log1p(-draws[index]) / weights[index])
 
 
 def uniform(seed: int, pair_key: bytes) -> float:

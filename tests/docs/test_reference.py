@@ -13,8 +13,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import pytest
 
 from judgeflow import errors
-from judgeflow.cli.summary import UNASKED, Share, Summary, summary_rows
-from judgeflow.config import Config, section_type
+from judgeflow.cli.summary import UNASKED, JudgeShare, Share, Summary, summary_rows
+from judgeflow.config import Config, LimitsConfig, load_config, section_type
 from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, Vote, tally
 from judgeflow.types import Outcome, Pair, ReadingStatus
@@ -33,13 +33,14 @@ def accepted(annotation) -> str:
         return ", ".join(accepted(each) for each in get_args(annotation) if each is not NoneType)
     if get_origin(annotation) is Annotated:
         return accepted(get_args(annotation)[0])
-    kinds = {str: "text", int: "integer", float: "number", bool: "`true`, `false`", dict: "table"}
+    kinds = {LimitsConfig: "section", str: "text", int: "integer", float: "number", bool: "`true`, `false`", dict: "table"}
     return kinds[get_origin(annotation) or annotation]
 
 
 @pytest.mark.parametrize("section", Config.model_fields)
 def test_every_setting_is_documented_with_what_it_accepts_and_means(section):
-    text = CONFIGURATION.partition(f"## [{section}]")[2].partition("## ")[0]
+    title = "judges.NAME" if section == "judges" else section
+    text = CONFIGURATION.partition(f"## [{title}]")[2].partition("## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", text, re.MULTILINE)
     fields = section_type(section).model_fields
     assert {name: (values, meaning) for name, _, values, meaning in rows} == {
@@ -48,8 +49,15 @@ def test_every_setting_is_documented_with_what_it_accepts_and_means(section):
 
 
 def test_the_template_of_the_page_is_a_valid_template():
-    (block,) = re.findall(r"^```toml\n(.*?)^```$", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    block, _ = re.findall(r"^```toml\n(.*?)^```$", CONFIGURATION, re.MULTILINE | re.DOTALL)
     assert set(parse_template(block, "page").verdicts) == set(tomllib.loads(block)["verdicts"])
+
+
+def test_the_judges_of_the_page_are_a_valid_configuration(tmp_path):
+    _, block = re.findall(r"^```toml\n(.*?)^```$", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    (tmp_path / "judgeflow.toml").write_text(block)
+    config = load_config(tmp_path / "judgeflow.toml", {"routing.policy": "always"}, {})
+    assert (list(config.judges), config.judges["local"].limits.max_in_flight) == (["local"], 16)
 
 
 def test_every_field_of_an_outcome_is_documented():
@@ -72,6 +80,7 @@ def test_every_line_of_the_summary_is_documented():
     summary.agreement.add(1)
     summary.audited = tally([Vote(prompt=bytes([n]), propensity=0.1, agree=1.0) for n in range(ENOUGH)])
     summary.accuracy = {name: Share(1, 1) for name in ("choice_ab", "choice_ba", "choice", "logit")}
+    summary.judges = {"one": JudgeShare(), "two": JudgeShare()}
     one_order = dataclasses.replace(summary, orders="first")
     rows = re.findall(r"^\| `(.*?)` \|", OUTCOMES.partition("## The summary")[2], re.MULTILINE)
     assert set(rows) == {name for each in (summary, one_order) for name, _ in summary_rows(each)}

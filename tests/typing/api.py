@@ -13,13 +13,16 @@ from judgeflow import (
     Pair,
     Preference,
     RecordError,
+    Scheduler,
+    Seat,
     StepResult,
     StepStatistics,
     Verdict,
     load_config,
     read_pairs,
 )
-from judgeflow.types import Choice, Label, Prompt, Source
+from judgeflow.ports import Gate, Judge, Store
+from judgeflow.types import Choice, Cost, Label, Prompt, Source
 
 # Pairs and groups: prompts as text or as messages.
 
@@ -72,6 +75,15 @@ def explain(error: JudgeflowError) -> str:
     return str(error)
 
 
+# Judges: one, or several with limits of their own.
+
+
+def judged_by(one: Judge, other: Judge, gate: Gate, store: Store) -> None:
+    Scheduler(store=store, judge=one, gate=gate, max_in_flight=8)
+    Scheduler(store=store, judges=[one, Seat(judge=other, gate=gate, weight=2.0)])
+    Scheduler(store=store, judges=[Seat(one)])  # type: ignore[call-arg]
+
+
 # What a step gives back.
 
 
@@ -116,3 +128,4 @@ def account(statistics: StepStatistics) -> None:
     assert_type(statistics.agreement, float | None)
     assert_type(statistics.latency_s, Mapping[str, float])
     assert_type(statistics.remaining, Mapping[str, float | None])
+    assert_type(statistics.judges, Mapping[str, Cost])

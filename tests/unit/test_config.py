@@ -201,7 +201,7 @@ def test_the_window_kept_is_the_judges_plus_the_margin(load, limits, period):
         (f"{MINIMAL}[limits]\nrpm = 60", "judgeflow.toml:7: [limits] rpm: unknown key. Accepted: requests_per_minute,"),
         (
             f"{MINIMAL}[rooting]\nx = 1",
-            "judgeflow.toml:6: [rooting]: unknown section; did you mean routing? Accepted: run, scorer, judge, limits,",
+            "judgeflow.toml:6: [rooting]: unknown section; did you mean routing? Accepted: run, scorer, judge, judges, limits,",
         ),
         (f"{MINIMAL}[scorer]\ndevice = 'cpu'", "judgeflow.toml:6: [scorer] path: is required"),
         (
@@ -420,6 +420,111 @@ def test_what_is_no_address_is_refused(complaint, address):
     assert "[judge] base_url: " in complaint(overrides={"judge.base_url": address})
 
 
+# Several judges
+
+TWO = f'{MINIMAL}[judges.backup]\nmodel = "b"\n[judges.backup.limits]\nrequests_per_minute = 30\n'
+
+
+def test_a_further_judge_has_everything_of_its_own(load):
+    config = load(f'{TWO}[judges.third]\nmodel = "c"\nlimits = {{max_in_flight = 2}}\n')
+    assert list(config.judges) == ["backup", "third"]
+    assert (config.judges["backup"].model, config.judges["backup"].limits.requests_per_minute) == ("b", 30)
+    assert (config.judges["third"].limits.max_in_flight, config.limits.max_in_flight) == (2, 64)
+
+
+def test_a_further_judge_may_be_set_and_changed_from_outside(load):
+    environ = {"JUDGEFLOW_JUDGES__BACKUP__MODEL": "4", "JUDGEFLOW_JUDGES__BACKUP__LIMITS__REQUESTS_PER_MINUTE": "7"}
+    config = load(TWO, environ=environ, overrides={"judges.third.model": "c", "judges.backup.limits.max_in_flight": "3"})
+    assert (config.judges["backup"].model, config.judges["third"].model) == ("4", "c")
+    assert (config.judges["backup"].limits.requests_per_minute, config.judges["backup"].limits.max_in_flight) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            TWO.replace('"b"', '"b"\nmodle = 1'),
+            "judgeflow.toml:8: [judges.backup] modle: unknown key; did you mean model? Accepted: id, base",
+        ),
+        (TWO.replace('"b"', '"b"\norders = "first"'), "judgeflow.toml:8: [judges.backup] orders: unknown key"),
+        (TWO.replace('model = "b"', ""), "judgeflow.toml:6: [judges.backup] model: is required"),
+        (
+            TWO.replace("requests_per", "request_per"),
+            "judgeflow.toml:9: [judges.backup.limits] request_per_minute: unknown key; did you mean",
+        ),
+        (
+            TWO.replace("= 30", "= 0"),
+            "judgeflow.toml:9: [judges.backup.limits] requests_per_minute: 0 is not accepted; it should be greater",
+        ),
+        (
+            TWO.replace("[judges.backup.limits]\nrequests", "limits.requests").replace("= 30", "= 0"),
+            "judgeflow.toml:8: [judges.backup.limits]",
+        ),
+        (
+            TWO.replace("requests_per_minute", "tokens_per_minute"),
+            "judgeflow.toml:9: [judges.backup.limits] tokens_per_minute: 30 admits no question at all",
+        ),
+        (TWO.replace('"b"', '"b"\nbase_url = "example.org"'), "judgeflow.toml:8: [judges.backup] base_url: 'example.org' is not an http"),
+        (TWO.replace('"b"', '"b"\nweight = 2.0'), "judgeflow.toml:8: [judges.backup] weight: counts only where the judges share the pairs"),
+        (TWO.replace("backup", "judge"), "judgeflow.toml:6: [judges] judge: a judge is named with small letters"),
+        (TWO.replace("backup", '"Back up"'), "judgeflow.toml: [judges] Back up: a judge is named with small letters"),
+        (f'{MINIMAL}[judges]\nbackup = "b"\n', "judgeflow.toml:7: [judges.backup]: must be a section, written [judges.backup]"),
+        (
+            f'{MINIMAL}[[judges]]\nmodel = "b"\n',
+            "judgeflow.toml: [judges]: must hold one section each, written [judges.NAME]",
+        ),
+        (f'{MINIMAL}panel = "weights"\n', "judgeflow.toml:6: [routing] panel: 'weights' divides the pairs between several judges; add"),
+    ],
+)
+def test_a_mistake_about_a_further_judge_is_named_with_its_line(complaint, text, message):
+    assert complaint(text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("JUDGEFLOW_JUDGES__BACKUP__MODLE", "m", "[judges.backup] modle: unknown key; did you mean model?"),
+        ("JUDGEFLOW_JUDGES__BACKUP__LIMITS__RPM", "1", "[judges.backup.limits] rpm: unknown key"),
+        ("JUDGEFLOW_JUDGES__OTHER__TIMEOUT_S", "1", "[judges.other] model: is required"),
+        ("JUDGEFLOW_JUDGES__MODEL", "m", "expected JUDGEFLOW_JUDGES__NAME__KEY or JUDGEFLOW_JUDGES__NAME__LIMITS__KEY"),
+    ],
+)
+def test_a_mistake_about_a_further_judge_in_the_environment_names_the_variable(complaint, name, value, message):
+    assert complaint(TWO, environ={name: value}).startswith(f"environment variable {name}: {message}")
+
+
+@pytest.mark.parametrize("name", ["judges.model", "judges.backup.limits", "judges.a.b.c"])
+def test_a_flag_about_a_further_judge_that_names_no_key_is_told_what_is_expected(complaint, name):
+    message = complaint(TWO, overrides={name: "1"})
+    assert message == f"--set {name}: expected judges.NAME.KEY or judges.NAME.limits.KEY"
+
+
+def test_a_key_of_a_further_judge_is_never_repeated(complaint):
+    message = complaint(TWO.replace('"b"', f'"b"\napi_key_env = "{SECRET}"'))
+    assert message.startswith("judgeflow.toml:8: [judges.backup] api_key_env: the NAME of an environment variable is expected")
+    assert "secret" not in message
+
+
+def test_weights_are_accepted_where_they_count(load):
+    config = load(TWO.replace('"b"', '"b"\nweight = 2.0'), overrides={"routing.panel": "weights", "judge.weight": "0.5"})
+    assert (config.judge.weight, config.judges["backup"].weight) == (0.5, 2.0)
+
+
+def test_a_budget_in_dollars_is_charged_by_any_judge_that_has_prices(load, complaint):
+    assert "limits nothing" in complaint(TWO, overrides={"budget.usd": "1"})
+    assert load(TWO, overrides={"budget.usd": "1", "judges.backup.prompt_usd_per_mtok": "2"}).budget.usd == 1
+
+
+def test_further_judges_make_another_run_and_their_limits_do_not(load):
+    base = run_fingerprint_fields(load(TWO))
+    assert base != run_fingerprint_fields(load())
+    assert base == run_fingerprint_fields(
+        load(TWO, overrides={"judges.backup.limits.requests_per_minute": "5", "judges.backup.timeout_s": "3"})
+    )
+    assert base != run_fingerprint_fields(load(TWO, overrides={"judges.backup.model": "other"}))
+    assert base != run_fingerprint_fields(load(TWO, overrides={"routing.panel": "weights"}))
+
+
 # Secrets
 
 
@@ -476,7 +581,7 @@ def test_a_long_value_is_cut_short_in_the_message(complaint):
 
 
 def test_sections_and_their_keys_can_be_listed():
-    assert sections() == ["run", "scorer", "judge", "limits", "budget", "routing", "store", "log"]
+    assert sections() == ["run", "scorer", "judge", "judges", "limits", "budget", "routing", "store", "log"]
     assert keys_of("store") == list(StoreConfig.model_fields) == ["url"]
     assert keys_of("nonsense") == []
 

@@ -143,3 +143,13 @@ def test_the_summary_as_json_has_both_slices_and_the_judged_share_by_length():
         "high": pytest.approx(0.95, abs=0.02),
     }
     assert record["audit"]["routed"] == {"asked": 0, "compared": 0, "agreement": None, "low": None, "high": None}
+
+
+def test_where_there_are_several_judges_each_has_its_pairs_and_its_bill():
+    summary = Summary(out="o.jsonl")
+    other = replace(JUDGED, source="store", verdict=replace(JUDGED.verdict, judge=replace(JUDGE, id="other")))
+    summary.add(result(JUDGED, JUDGED, judges={"judge": Cost(requests=4, tokens=90, usd=0.5)}))
+    assert "of each judge" not in dict(summary_rows(summary))
+    summary.add(result(JUDGED, other, judges={"judge": Cost(requests=2, tokens=10, usd=0.25)}))
+    assert dict(summary_rows(summary))["of each judge"] == "judge: 3 pairs, 6 calls, 0.7500 USD; other: 1 pairs, 0 calls"
+    assert summary.as_record()["judges"]["judge"] == {"pairs": 3, "calls": 6, "tokens": 100, "usd": 0.75}

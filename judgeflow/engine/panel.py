@@ -1,0 +1,196 @@
+"""The judges of a scheduler as one: the session asks the panel, which has a dispatcher for each judge.
+
+All judges share the run's budget and the store; limits, experience and the circuit breaker are each judge's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from judgeflow.engine.accounts import Purse
+from judgeflow.engine.dispatcher import Dispatcher
+from judgeflow.engine.events import Observers
+from judgeflow.engine.inflight import Arrival
+from judgeflow.engine.jobs import Order
+from judgeflow.engine.seat import PanelMode, Seat
+from judgeflow.errors import JudgeflowError
+from judgeflow.ports import Clock, Judge, Store
+from judgeflow.routing.budget import Budget
+from judgeflow.routing.threshold import PROBE_REQUESTS, in_time
+from judgeflow.types import Cost, RunState, Stock
+
+PROBE = 2.0
+"""Questions that a judge is given which may be probed: one pair, in both orders."""
+
+
+class Panel:
+    """One dispatcher for each seat, in the order of preference; a judge's place is its index.
+
+    With one judge it is that judge's dispatcher and no more.  It has no state of its own.
+    """
+
+    def __init__(
+        self,
+        seats: Sequence[Seat],
+        mode: PanelMode,
+        *,
+        store: Store,
+        budget: Budget,
+        run: str,
+        clock: Clock,
+        observers: Observers,
+    ) -> None:
+        self.judges: tuple[Judge, ...] = tuple(seat.judge for seat in seats)
+        self._weights = tuple(seat.weight for seat in seats) if mode == "weights" else ()
+        self._purse = Purse()
+        several = len(seats) > 1
+        self._dispatchers = tuple(
+            Dispatcher(
+                seat=seat,
+                store=store,
+                budget=budget,
+                purse=self._purse,
+                run=run,
+                clock=clock,
+                observers=observers,
+                label=seat.label if several else None,
+                has_stand_in=mode == "fallback" and place < len(seats),
+            )
+            for place, seat in enumerate(seats, start=1)
+        )
+
+    def start(self) -> None:
+        """Begin to let questions out."""
+        for dispatcher in self._dispatchers:
+            dispatcher.start()
+
+    def submit(self, order: Order) -> asyncio.Future[Arrival]:
+        """Queue a question to the judge that it is for; see `Dispatcher.submit`."""
+        return self._dispatchers[order.place].submit(order)
+
+    def join(self, call_key: bytes, deadline: float | None) -> None:
+        """Somebody else waits for this question too, whoever is asked."""
+        for dispatcher in self._dispatchers:
+            dispatcher.join(call_key, deadline)
+
+    def leave(self, call_key: bytes, reason: JudgeflowError) -> None:
+        """Somebody does not wait any more."""
+        for dispatcher in self._dispatchers:
+            dispatcher.leave(call_key, reason)
+
+    def halt(self, reason: JudgeflowError) -> None:
+        """Send nothing more, ever; what is under way may come back."""
+        for dispatcher in self._dispatchers:
+            dispatcher.halt(reason)
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way and everything is written.  Call `halt` first."""
+        for dispatcher in self._dispatchers:
+            await dispatcher.drain()
+
+    async def released(self) -> None:
+        """Wait until budget of questions that are not sent after all is given back."""
+        for dispatcher in self._dispatchers:
+            await dispatcher.released()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way."""
+        return sum(dispatcher.in_flight for dispatcher in self._dispatchers)
+
+    @property
+    def open(self) -> int:
+        """Reservations of this process that are not closed yet."""
+        return self._purse.open
+
+    @property
+    def refusal(self) -> JudgeflowError | None:
+        """Why no judge is asked at the moment; None as long as one is."""
+        refusals = [dispatcher.refusal for dispatcher in self._dispatchers]
+        return refusals[0] if all(refusals) else None
+
+    # What a plan needs to know
+
+    def plan(self, place: int, cost: Cost) -> None:
+        """Count a question that the judge at `place` will be asked."""
+        self._dispatchers[place].plan(cost)
+
+    def unplan(self, place: int, cost: Cost) -> None:
+        """The question is not asked of that judge after all."""
+        self._dispatchers[place].unplan(cost)
+
+    def expected(self, place: int, worst: Cost) -> Cost:
+        """Return what a worst case will probably come to with that judge."""
+        return self._dispatchers[place].experience.expected(worst)
+
+    def has_company(self, state: RunState) -> bool:
+        """Whether another process has questions of this run under way, or has left some behind."""
+        return state.reserved.requests > self._purse.open + sum(dispatcher.accounts.pending for dispatcher in self._dispatchers)
+
+    def as_expected(self, state: RunState) -> RunState:
+        """Return the run's state, with what this process has put aside counted at what it will probably come to."""
+        reserved = state.reserved
+        for dispatcher in self._dispatchers:
+            ours = dispatcher.accounts.reserved
+            reserved = reserved - ours + dispatcher.experience.expected(ours)
+        return replace(state, reserved=reserved)
+
+    @property
+    def up(self) -> list[int]:
+        """The places of the judges that are not down."""
+        return [place for place, dispatcher in enumerate(self._dispatchers) if dispatcher.health.breaker.state == "closed"]
+
+    def in_time(self, left_s: float, deadline_s: float) -> Stock:
+        """Return what can be asked of all judges so that the replies are there in `left_s` seconds.
+
+        A judge that is down counts for nothing, unless all are.  By weights, as much as leaves no judge with more than it can bear.
+        """
+        bounds = [_in_time(dispatcher, left_s, deadline_s) for dispatcher in self._dispatchers]
+        shares = self._weights or (1.0,) * len(bounds)
+        counted = [(bounds[place], shares[place]) for place in self.up or range(len(bounds))]
+        return Stock(
+            requests=self._together([(bound.requests, share) for bound, share in counted]),
+            tokens=self._together([(bound.tokens, share) for bound, share in counted]),
+        )
+
+    def _together(self, bounds: Sequence[tuple[int | None, float]]) -> int | None:
+        limits = [(limit, share) for limit, share in bounds if limit is not None]
+        if self._weights:
+            total = sum(share for _, share in bounds)
+            return min((int(limit * total / share) for limit, share in limits), default=None)
+        return sum(limit for limit, _ in limits) if len(limits) == len(bounds) else None
+
+    def rooms(self, left_s: float | None, deadline_s: float | None) -> list[float]:
+        """Return how many questions each judge can be asked now: none if it is down, one pair if it may be probed."""
+        return [self._room(dispatcher, left_s, deadline_s) for dispatcher in self._dispatchers]
+
+    @staticmethod
+    def _room(dispatcher: Dispatcher, left_s: float | None, deadline_s: float | None) -> float:
+        if dispatcher.halted:
+            return 0.0
+        if dispatcher.health.breaker.state != "closed":
+            return PROBE if dispatcher.health.wait_s == 0 else 0.0
+        if left_s is None or deadline_s is None:
+            return math.inf
+        requests = _in_time(dispatcher, left_s, deadline_s).requests
+        return math.inf if requests is None else requests
+
+
+def _in_time(dispatcher: Dispatcher, left_s: float, deadline_s: float) -> Stock:
+    """What can be asked of one judge so that its replies are there in `left_s` seconds of a step's `deadline_s`."""
+    experience, now = dispatcher.experience, dispatcher.clock.now()
+    latency_s = experience.latency_s(dispatcher.seat.timeout_s, deadline_s, now)
+    if latency_s >= left_s and experience.is_old(now):
+        return Stock(requests=PROBE_REQUESTS)
+    return in_time(
+        dispatcher.gate.capacity(now + left_s - latency_s),
+        dispatcher.planned + experience.expected(dispatcher.queued),
+        under_way=dispatcher.in_flight,
+        max_in_flight=dispatcher.concurrency.limit,
+        seconds=left_s,
+        latency_s=latency_s,
+        token_share=experience.token_share,
+    )
