@@ -46,7 +46,7 @@ def build_scheduler(
         store=functools.partial(SqlStore.open, store_url(settings)),
         judge=judge,
         scorer=scorer,
-        gate=ThrottleGate(settings.limits, clock),
+        gate=ThrottleGate(settings.limits, clock, longest_reply=settings.judge.max_completion_tokens),
         routing=settings.routing,
         budget=settings.budget,
         run=run_name(settings, run_input, scorer),

@@ -34,14 +34,14 @@ class _Unsaved:
 
 
 class Accounts:
-    """Puts budget aside, settles it, and keeps what could not be written.
+    """Puts budget aside for one judge (its fingerprint), settles it, and keeps what could not be written.
 
     `open` and `reserved` tell how many reservations of this process are open and what they put aside, `pending` how many the store is
     deciding about, `closed` how many were closed.  They change in `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all
     on one loop.
     """
 
-    def __init__(self, store: Store, run: str, observers: Observers, on_close: Callable[[], None]) -> None:
+    def __init__(self, store: Store, run: str, judge: bytes, observers: Observers, on_close: Callable[[], None]) -> None:
         self.open = 0
         self.pending = 0
         self.closed = 0
@@ -50,6 +50,7 @@ class Accounts:
         self._numbers = itertools.count()
         self._store = store
         self._run = run
+        self._judge = judge
         self._observers = observers
         self._on_close = on_close
         self._unsaved: deque[_Unsaved] = deque()
@@ -61,7 +62,8 @@ class Accounts:
 
         Raises `StoreError`, whatever the store raises.
         """
-        reservation = Reservation(id=f"{self._prefix}{next(self._numbers):08x}", call_key=question.call_key, cost=cost)
+        number = next(self._numbers)
+        reservation = Reservation(id=f"{self._prefix}{number:08x}", call_key=question.call_key, cost=cost, judge=self._judge)
         self.pending += 1
         try:
             granted = await self._store.reserve(self._run, reservation, stock)

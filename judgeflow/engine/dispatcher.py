@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from judgeflow.engine.accounts import Accounts
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival
-from judgeflow.engine.jobs import Job, NotAsked, Order
+from judgeflow.engine.jobs import Attempt, Job, NotAsked, Order
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import (
     JudgeBusy,
@@ -32,9 +33,10 @@ from judgeflow.errors import (
     StoreError,
     StoreUnavailable,
 )
-from judgeflow.ports import Clock, Gate, Judge, Settle, Store
+from judgeflow.ports import DEPARTURE, Clock, Gate, Judge, Permit, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
+from judgeflow.routing.learned import LONGEST_HOLD_S
 from judgeflow.routing.threshold import Experience
 from judgeflow.types import Call, CallEvent, Cost, Question, RateHeaders, Reading, ReadingStatus, Reply, Reservation, Usage
 
@@ -78,7 +80,7 @@ class Dispatcher:
         self.observers = observers
         self.concurrency = Concurrency(max_in_flight)
         self.experience = Experience()
-        self.accounts = Accounts(store, run, observers, self._stir)
+        self.accounts = Accounts(store, run, judge.identity.fingerprint, observers, self._stir)
         self.refusal: JudgeflowError | None = None
         self.answered = False
         self._jobs: dict[bytes, Job] = {}
@@ -90,6 +92,7 @@ class Dispatcher:
         self._in_flight = 0
         self._sent = 0
         self._sent_at_refusal = 0
+        self._resting_until = -math.inf  # by the judge's own word
         self._unstorable = 0
         self._told_stricter: set[str] = set()
         self._short_since: int | None = None  # reservations closed before the first in the queue did not fit; None: it may fit
@@ -117,8 +120,9 @@ class Dispatcher:
         """
         future: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         job = Job(order=order, deadline=order.deadline, future=future)
-        if self._halted is not None:
-            self._drop(job, self._halted)
+        reason = self._halted or (self.refusal if self.clock.now() < self._resting_until else None)
+        if reason is not None:
+            self._drop(job, reason)
         else:
             self._jobs[order.question.call_key] = job
             future.add_done_callback(lambda _: self._forget(job))
@@ -289,7 +293,7 @@ class Dispatcher:
 
     async def _pass_gate(self, job: Job) -> None:
         try:
-            settle_tokens = await self.gate.admit(job.order.cost.tokens)
+            permit = await self.gate.admit(job.order.cost.tokens)
         except ValueError:
             self._drop(job, NotAsked("too_long"))
             return
@@ -300,9 +304,9 @@ class Dispatcher:
             self._in_flight += 1
             self._sent += 1
             job.under_way, job.sent = True, self._sent
-            self._spawn(self._attempt(job, settle_tokens))
+            self._spawn(self._attempt(job, permit))
         else:
-            settle_tokens(0)
+            permit.cancel()
 
     def _still_wanted(self, job: Job) -> bool:
         """Whether to go on with a job; one that is not wanted any more is dropped."""
@@ -314,23 +318,31 @@ class Dispatcher:
 
     # One attempt
 
-    async def _attempt(self, job: Job, settle_tokens: Settle) -> None:
+    async def _attempt(self, job: Job, permit: Permit) -> None:
+        attempt = Attempt(permit, self.clock)
         try:
-            await self._ask(job, settle_tokens)
+            await self._ask(job, attempt)
         except Exception as error:  # only a store's: without a working store nothing may be paid for
             self._store_failed(job, error)
+        except BaseException:  # the loop ends: what is under way stays reserved, as after a crash
+            job.reservation = None
+            raise
         finally:
+            attempt.ended()
             job.under_way = False
             self._stir()
 
-    async def _ask(self, job: Job, settle_tokens: Settle) -> None:
+    async def _ask(self, job: Job, attempt: Attempt) -> None:
         started = self.clock.now()
         job.first_attempt_at = started if job.first_attempt_at is None else job.first_attempt_at
+        DEPARTURE.set(attempt)  # this task asks nothing else
+        attempt.sent()
         try:
             reply = await self._answer(job.question)
         except JudgeError as error:
             self._tell(job, error.status, self.clock.now() - started, error=error)
-            self._heed(error.rates)
+            self._note(job, attempt, error)
+            self._heed(error.rates, attempt)
             if isinstance(error, JudgeBusy):
                 self._slow_down(job, error)
             await self._failed(job, error)
@@ -338,10 +350,12 @@ class Dispatcher:
             surprise = PermanentJudgeError(f"the judge raised {error!r}")
             surprise.maybe_paid = True
             self._tell(job, surprise.status, self.clock.now() - started, error=surprise)
+            self._note(job, attempt, surprise)
             await self._failed(job, surprise)
         else:
-            settle_tokens(reply.usage.total)
-            self._heed(reply.rates)
+            self._note(job, attempt)
+            attempt.answered(reply.usage)
+            self._heed(reply.rates, attempt)
             self._speed_up(job)
             await self._succeeded(job, reply)
 
@@ -354,9 +368,16 @@ class Dispatcher:
         _require_reply(reply)
         return reply
 
-    def _heed(self, rates: RateHeaders | None) -> None:
+    def _note(self, job: Job, attempt: Attempt, error: JudgeError | None = None) -> None:
+        """Note when the question was sent, if it was: limits are kept across restarts."""
+        if job.reservation is not None and not isinstance(error, JudgeUnreachable):
+            job.reservation = attempt.noted(job.reservation)
+        if error is not None:
+            attempt.failed(error)
+
+    def _heed(self, rates: RateHeaders | None, attempt: Attempt) -> None:
         """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
-        stricter = self.gate.heed(rates) if rates is not None else {}
+        stricter = self.gate.heed(rates, attempt.permit) if rates is not None else {}
         news = {name: value for name, value in stricter.items() if name not in self._told_stricter}
         if news:
             self._told_stricter |= news.keys()
@@ -418,10 +439,19 @@ class Dispatcher:
         delay = self.retry.delay_s(error, failures=job.failures, limited=job.limited, elapsed_s=elapsed, jitter=self._random.random())
         if delay is None or self._halted is not None or job.waiters <= 0:
             self._drop(job, self._halted or error)
+            if isinstance(error, JudgeOverloaded) and (error.retry_after_s or 0.0) > self.retry.for_s:
+                self._let_rest(error)
             return
         if isinstance(error, JudgeOverloaded) and (error.retry_after_s is not None or isinstance(error, RateLimited)):
             self.gate.pause(delay)
         self._resting[job] = asyncio.get_running_loop().call_later(delay, self._requeue, job)
+
+    def _let_rest(self, error: JudgeOverloaded) -> None:
+        """The judge wants to be left alone for longer than any question waits: decline them all, and ask none meanwhile."""
+        seconds = error.retry_after_s or 0.0
+        self._resting_until = self.clock.now() + min(seconds, LONGEST_HOLD_S)
+        longer = f"it wants to be left alone for {seconds:g} s, and a question is tried for {self.retry.for_s:g} s at most"
+        self._refuse(type(error)(f"{error}; {longer}", retry_after_s=seconds), "judge_stopped")
 
     def _is_absent(self, job: Job, error: JudgeError) -> bool:
         never_there = isinstance(error, JudgeUnreachable) and not self.answered and job.failures >= UNREACHABLE_ATTEMPTS

@@ -18,9 +18,9 @@ from judgeflow.engine.session import Session
 from judgeflow.engine.step import Orders, Rules
 from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
-from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Settle, Store
+from judgeflow.ports import Clock, Gate, Judge, Observer, Permit, Scorer, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Group, Outcome, Pair, RateHeaders, StepResult, Stock
+from judgeflow.types import Dispatch, Group, Outcome, Pair, RateHeaders, StepResult, Stock, Usage
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -126,6 +126,7 @@ class Scheduler:
         budget = Budget(self._budget.stock, self._budget.steps)
         dispatcher = self._new_dispatcher(self._judge, store, budget) if self._judge else None
         if dispatcher is not None:
+            await self._remember(dispatcher.judge, store)
             dispatcher.start()
         session = Session(
             run=self.run,
@@ -144,6 +145,12 @@ class Scheduler:
         if self._stopped:
             session.stop()
         return session
+
+    async def _remember(self, judge: Judge, store: Store) -> None:
+        """Let the gate know what earlier processes sent within the last window."""
+        if self._gate.period_s > 0:
+            wall = self._clock.wall()
+            self._gate.remember(await store.dispatches(judge.identity, wall - self._gate.period_s), wall)
 
     def _new_dispatcher(self, judge: Judge, store: Store, budget: Budget) -> Dispatcher:
         return Dispatcher(
@@ -259,20 +266,43 @@ class Scheduler:
 class _OpenGate:
     """The gate of a judge without rate limits."""
 
-    async def admit(self, tokens: int) -> Settle:
+    period_s = 0.0
+    keeps_reserved = False
+
+    async def admit(self, tokens: int) -> Permit:
         del tokens
-        return lambda _: None
+        return _FREE
+
+    def remember(self, dispatches: Sequence[Dispatch], wall: float) -> None:
+        """Without a limit nothing counts."""
 
     def pause(self, seconds: float) -> None:
         """Without a limit there is nothing to hold back."""
 
-    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
-        del rates
+    def heed(self, rates: RateHeaders, permit: Permit | None = None) -> Mapping[str, float]:
+        del rates, permit
         return {}
 
     def capacity(self, until: float) -> Stock:
         del until
         return Stock()
+
+
+class _FreePermit:
+    """A permit that counts for nothing."""
+
+    def sent(self) -> None: ...
+
+    def hold(self) -> None: ...
+
+    def settle(self, usage: Usage) -> None: ...
+
+    def lost(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+_FREE = _FreePermit()
 
 
 def _check_parts(routing: RoutingConfig, budget: BudgetConfig, judge: Judge | None, scorer: Scorer | None) -> None:

@@ -286,6 +286,7 @@ class Session:
             seconds=left,
             latency_s=latency_s,
             token_share=experience.token_share,
+            keeps_reserved=self._gate.keeps_reserved,
         )
         return Means(allowance=allowance, in_time=admitted)
 
