@@ -96,7 +96,7 @@ def _seat(settings: Config, judge: JudgeConnection, limits: LimitsConfig, sectio
     key, template = _key_of(judge, section), load_template(judge.template, settings.path("."))
     return Seat(
         judge=HttpJudge(judge, template, api_key=key, max_in_flight=limits.max_in_flight, section=section),
-        gate=ThrottleGate(limits, clock),
+        gate=ThrottleGate(limits, clock, longest_reply=judge.max_completion_tokens),
         retry=RetryPolicy(attempts=judge.retry_attempts, for_s=judge.retry_for_s),
         max_in_flight=limits.max_in_flight,
         timeout_s=judge.timeout_s,

@@ -150,6 +150,9 @@ class LimitsConfig(_Section):
     window_s: float = Field(60.0, gt=0, description="length of the sliding window in seconds")
     start: Literal["burst", "paced"] = Field("burst", description="spend a fresh window at once, or evenly")
     margin_s: float | None = Field(None, ge=0, description="added to the window against network jitter; default window_s / 120")
+    charge: Literal["reserved", "actual"] = Field(
+        "reserved", description="what the judge counts as tokens: prompt and longest reply when a question arrives, or what is really used"
+    )
 
     @property
     def period_s(self) -> float:

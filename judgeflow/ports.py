@@ -5,7 +5,8 @@ Threads: every async method runs on the loop that opened the scheduler.  `Scorer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 from judgeflow.types import (
@@ -13,6 +14,7 @@ from judgeflow.types import (
     CallEvent,
     Cost,
     Decision,
+    Dispatch,
     JudgeIdentity,
     Pair,
     Preference,
@@ -24,6 +26,7 @@ from judgeflow.types import (
     RunState,
     StepStatistics,
     Stock,
+    Usage,
 )
 
 
@@ -78,6 +81,28 @@ class Judge(Protocol):
     async def aclose(self) -> None:
         """Release connections.  Idempotent."""
         ...
+
+
+class Departure(Protocol):
+    """How a judge tells when a question is on its way: limits hold at the judge, and connecting to it may take a while.
+
+    A judge may leave it alone: a question then counts as sent when `Judge.ask` is called.
+    """
+
+    def hold(self) -> None:
+        """The question is not sent yet."""
+        ...
+
+    def sent(self) -> None:
+        """All of it has been handed to the network now."""
+        ...
+
+
+DEPARTURE: ContextVar[Departure | None] = ContextVar("judgeflow_departure", default=None)
+"""The departure of the question that this task asks; set by the dispatcher around `Judge.ask`."""
+
+OPEN_FOR_S = 1800.0
+"""A reservation that has been open for longer was left behind by a process that is gone: nobody waits for the gate, or rests, so long."""
 
 
 @runtime_checkable
@@ -139,13 +164,45 @@ class Store(Protocol):
         """Return what the run has spent and put aside, all processes together."""
         ...
 
+    async def dispatches(self, judge: JudgeIdentity, since: float) -> Sequence[Dispatch]:
+        """Return what all runs and processes have sent, since `since` (Unix time in seconds), to judges with this judge's id.
+
+        Nobody knows what became of a reservation that is open: it may be sent at this very moment, unless it was made more than
+        `OPEN_FOR_S` before `since`.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Finish every accepted write, then release the database.  Idempotent."""
         ...
 
 
-Settle = Callable[[int], None]
-"""Tells the gate how many tokens an admitted request really took."""
+@runtime_checkable
+class Permit(Protocol):
+    """Leave to send one request.  Whoever has it says what becomes of it: `sent`, then one of `settle`, `lost` and `cancel`.
+
+    It counts as sent later than now until `sent` is called.
+    """
+
+    def sent(self) -> None:
+        """The request is sent now.  Where it is sent again, or sending took longer, the last time counts."""
+        ...
+
+    def hold(self) -> None:
+        """It is not sent yet after all: it counts until one window after the next `sent`."""
+        ...
+
+    def settle(self, usage: Usage) -> None:
+        """The judge took these tokens for it; `Usage()` for a request that was turned away."""
+        ...
+
+    def lost(self) -> None:
+        """What the judge took for it will never be known."""
+        ...
+
+    def cancel(self) -> None:
+        """It was never sent and does not count."""
+        ...
 
 
 @runtime_checkable
@@ -155,10 +212,27 @@ class Gate(Protocol):
     `admit` is awaited by one coroutine at a time (the dispatcher), in FIFO order.
     """
 
-    async def admit(self, tokens: int) -> Settle:
-        """Wait until one more request of `tokens` fits into every window, count it, and return how to correct its tokens.
+    @property
+    def period_s(self) -> float:
+        """How long a request counts after it was sent, in seconds; 0 where nothing is limited."""
+        ...
+
+    @property
+    def keeps_reserved(self) -> bool:
+        """Whether a reply that is shorter than the longest possible one gives no tokens back to the window."""
+        ...
+
+    async def admit(self, tokens: int) -> Permit:
+        """Wait until one more request of at most `tokens` fits into every window, and count it.
 
         Raises `ValueError` for a request that can never fit.
+        """
+        ...
+
+    def remember(self, dispatches: Sequence[Dispatch], wall: float) -> None:
+        """Count what an earlier process sent; `wall` is Unix time now, in seconds.
+
+        A gate that has admitted something already remembers what was sent in this process, and ignores the call.
         """
         ...
 
@@ -166,11 +240,12 @@ class Gate(Protocol):
         """Admit nothing for `seconds` from now (a judge's retry-after).  The longest pause counts."""
         ...
 
-    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
+    def heed(self, rates: RateHeaders, permit: Permit | None = None) -> Mapping[str, float]:
         """Take in what the judge says about its limits, for a while and only to be stricter.  Called where it says something.
 
-        Returns what is stricter now: `requests_per_minute` and `tokens_per_minute` where they are lower than configured, `held_s`
-        where nothing is admitted for so many seconds.
+        `permit` is that of the request it answers.  Returns what is stricter now: `requests_per_minute` and `tokens_per_minute`
+        where they are lower than configured, `requests_left_by_others` and `tokens_left_by_others` where others use the account
+        too, `held_s` where nothing is admitted for so many seconds.
         """
         ...
 

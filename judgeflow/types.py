@@ -357,11 +357,31 @@ class Stock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Budget put aside before a question is sent; settled with its reply, released if nothing was served."""
+    """Budget put aside before a question is sent; settled with its reply, released if nothing was served.
+
+    `judge` is the fingerprint of whom it is for.  What the store is handed at its end says how often it was sent, and when last
+    (Unix time in seconds).
+    """
 
     id: str
     call_key: bytes
     cost: Cost
+    judge: bytes | None = None
+    sends: int = 0
+    sent_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatch:
+    """One question as an earlier process sent it: `requests` times, the last time at `at` (Unix time in seconds).
+
+    `at` is None where nobody can tell: now at the latest.  `tokens` is what its reply took, or the worst case without a reply.
+    """
+
+    at: float | None
+    requests: int
+    tokens: int
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ class Accounts:
     `reserve` and `_close`, `_unsaved` in `_keep` and `save_again`; all on one loop.
     """
 
-    def __init__(self, store: Store, run: str, observers: Observers, purse: Purse) -> None:
+    def __init__(self, store: Store, run: str, judge: bytes, observers: Observers, purse: Purse) -> None:
         self.pending = 0
         self.reserved = Cost()
         self._prefix = uuid.uuid4().hex[:24]
@@ -68,6 +68,7 @@ class Accounts:
         self._purse = purse
         self._store = store
         self._run = run
+        self._judge = judge
         self._observers = observers
         self._unsaved: deque[_Unsaved] = deque()
         self._saving = asyncio.Lock()
@@ -78,7 +79,8 @@ class Accounts:
 
         Raises `StoreError`, whatever the store raises.
         """
-        reservation = Reservation(id=f"{self._prefix}{next(self._numbers):08x}", call_key=question.call_key, cost=cost)
+        number = next(self._numbers)
+        reservation = Reservation(id=f"{self._prefix}{number:08x}", call_key=question.call_key, cost=cost, judge=self._judge)
         self.pending += 1
         try:
             granted = await self._store.reserve(self._run, reservation, stock)

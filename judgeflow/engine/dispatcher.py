@@ -20,12 +20,13 @@ from judgeflow.engine.asking import Asker
 from judgeflow.engine.events import Observers
 from judgeflow.engine.health import Health
 from judgeflow.engine.inflight import Arrival
-from judgeflow.engine.jobs import Job, NotAsked, Order
+from judgeflow.engine.jobs import Attempt, Job, NotAsked, Order
 from judgeflow.engine.seat import Seat
-from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, RateLimited, StoreError, StoreUnavailable
-from judgeflow.ports import Clock, Settle, Store
+from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, JudgeUnreachable, RateLimited, StoreError, StoreUnavailable
+from judgeflow.ports import DEPARTURE, Clock, Permit, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
+from judgeflow.routing.learned import LONGEST_HOLD_S
 from judgeflow.routing.threshold import Experience
 from judgeflow.types import Call, Cost, Reply, Reservation
 
@@ -68,7 +69,7 @@ class Dispatcher:
         self.retry = seat.retry
         self.concurrency = Concurrency(seat.max_in_flight)
         self.experience = Experience()
-        self.accounts = Accounts(store, run, observers, purse)
+        self.accounts = Accounts(store, run, seat.judge.identity.fingerprint, observers, purse)
         self.planned = Cost()
         patience = 0 if has_stand_in else seat.retry.attempts
         self._notice = observers.naming(label)
@@ -86,6 +87,8 @@ class Dispatcher:
         self._in_flight = 0
         self._sent = 0
         self._sent_at_failure = 0
+        self._left_alone_until = -math.inf  # by the judge's own word
+        self._left_alone_by: JudgeflowError | None = None
         self._unstorable = 0
         self._short_since: int | None = None  # reservations closed before the first in the queue did not fit; None: it may fit
         self._halted: JudgeflowError | None = None
@@ -112,8 +115,9 @@ class Dispatcher:
         """
         future: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         job = Job(order=order, deadline=order.deadline, future=future)
-        if self._halted is not None:
-            self._drop(job, self._halted)
+        reason = self._halted or self.left_alone
+        if reason is not None:
+            self._drop(job, reason)
         elif self._turned_down(job):
             self._drop(job, self.health.error or JudgeError())
         else:
@@ -165,7 +169,12 @@ class Dispatcher:
     @property
     def refusal(self) -> JudgeflowError | None:
         """Why nothing is asked of this judge at the moment; None while it answers, or is expected to."""
-        return self._failure or self.health.refusal
+        return self._failure or self.left_alone or self.health.refusal
+
+    @property
+    def left_alone(self) -> JudgeflowError | None:
+        """What the judge said when it wanted to be left alone, until that time is over."""
+        return self._left_alone_by if self.clock.now() < self._left_alone_until else None
 
     @property
     def halted(self) -> bool:
@@ -316,7 +325,7 @@ class Dispatcher:
 
     async def _pass_gate(self, job: Job) -> None:
         try:
-            settle_tokens = await self.gate.admit(job.order.cost.tokens)
+            permit = await self.gate.admit(job.order.cost.tokens)
         except ValueError:
             self._drop(job, NotAsked("too_long"))
             return
@@ -324,16 +333,16 @@ class Dispatcher:
             self._drop(job, self._halted or JudgeError("the gate failed"))
             raise
         if not self._still_wanted(job):
-            settle_tokens(0)
+            permit.cancel()
         elif self.health.wait_s > 0:  # the judge went down meanwhile
-            settle_tokens(0)
+            permit.cancel()
             self._ready.appendleft(job)
         else:
             self._in_flight += 1
             self._sent += 1
             job.under_way, job.sent = True, self._sent
             self.health.sent(self._sent)
-            self._spawn(self._attempt(job, settle_tokens))
+            self._spawn(self._attempt(job, permit))
 
     def _still_wanted(self, job: Job) -> bool:
         """Whether to go on with a job; one that is not wanted any more is dropped."""
@@ -345,25 +354,34 @@ class Dispatcher:
 
     # One attempt
 
-    async def _attempt(self, job: Job, settle_tokens: Settle) -> None:
+    async def _attempt(self, job: Job, permit: Permit) -> None:
+        attempt = Attempt(permit, self.clock)
         try:
-            await self._ask(job, settle_tokens)
+            await self._ask(job, attempt)
         except Exception as error:  # only a store's: without a working store nothing may be paid for
             self._store_failed(job, error)
+        except BaseException:  # the loop ends: what is under way stays reserved, as after a crash
+            job.reservation = None
+            raise
         finally:
+            attempt.ended()
             job.under_way = False
             self._stir()
 
-    async def _ask(self, job: Job, settle_tokens: Settle) -> None:
+    async def _ask(self, job: Job, attempt: Attempt) -> None:
         job.first_attempt_at = self.clock.now() if job.first_attempt_at is None else job.first_attempt_at
+        DEPARTURE.set(attempt)  # this task asks nothing else
+        attempt.sent()
         try:
             reply = await self._answer(job)
         except JudgeError as error:
-            self._hear(job, error)
+            self._note(job, attempt, error)
+            self._hear(job, attempt, error)
             await self._failed(job, error)
         else:
-            settle_tokens(reply.usage.total)
-            self.health.answered(job, reply.rates, under_way=self._in_flight + 1)
+            self._note(job, attempt)
+            attempt.answered(reply.usage)
+            self.health.answered(job, reply.rates, attempt.permit, under_way=self._in_flight + 1)
             await self._succeeded(job, reply)
 
     async def _answer(self, job: Job) -> Reply:
@@ -373,11 +391,18 @@ class Dispatcher:
             self._in_flight -= 1
             self._stir()
 
-    def _hear(self, job: Job, error: JudgeError) -> None:
+    def _note(self, job: Job, attempt: Attempt, error: JudgeError | None = None) -> None:
+        """Note when the question was sent, if it was: limits are kept across restarts."""
+        if job.reservation is not None and not isinstance(error, JudgeUnreachable):
+            job.reservation = attempt.noted(job.reservation)
+        if error is not None:
+            attempt.failed(error)
+
+    def _hear(self, job: Job, attempt: Attempt, error: JudgeError) -> None:
         """Take note of a failed attempt.  Where the judge is down, answer whoever does not wait for the next probe."""
         job.limited += isinstance(error, RateLimited)
         job.failures += not isinstance(error, RateLimited)
-        if not self.health.failed(job, error, sent=self._sent):
+        if not self.health.failed(job, error, attempt.permit, sent=self._sent):
             return
         if self.health.breaker.gave_up:
             self._drop_waiting(error)
@@ -414,10 +439,22 @@ class Dispatcher:
         is_down = self.health.breaker.gave_up or self._turned_down(job)
         if delay is None or is_down or self._halted is not None or job.waiters <= 0:
             self._drop(job, self._halted or error)
+            if isinstance(error, JudgeOverloaded) and (error.retry_after_s or 0.0) > self.retry.for_s:
+                self._let_rest(error)
             return
         if isinstance(error, JudgeOverloaded) and (error.retry_after_s is not None or isinstance(error, RateLimited)):
             self.gate.pause(delay)
         self._resting[job] = asyncio.get_running_loop().call_later(delay, self._requeue, job)
+
+    def _let_rest(self, error: JudgeOverloaded) -> None:
+        """The judge wants to be left alone for longer than any question waits: decline them all, and ask none meanwhile."""
+        seconds = error.retry_after_s or 0.0
+        longer = f"it wants to be left alone for {seconds:g} s, and a question is tried for {self.retry.for_s:g} s at most"
+        reason = type(error)(f"{error}; {longer}", retry_after_s=seconds)
+        if self.left_alone is None:
+            self._notice("judge_stopped", error=str(reason))
+        self._left_alone_by, self._left_alone_until = reason, self.clock.now() + min(seconds, LONGEST_HOLD_S)
+        self._drop_waiting(reason)
 
     def _requeue(self, job: Job) -> None:
         """A job that failed and has rested goes first: it is older than everything that waits."""

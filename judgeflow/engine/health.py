@@ -16,7 +16,7 @@ from judgeflow.errors import (
     RateLimited,
     TransientJudgeError,
 )
-from judgeflow.ports import Clock
+from judgeflow.ports import Clock, Permit
 from judgeflow.routing.breaker import Breaker
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.types import RateHeaders
@@ -58,17 +58,17 @@ class Health:
         if self.breaker.sent(number) and self.breaker.probes == 1:
             self._notice("judge_half_open")
 
-    def answered(self, job: Job, rates: RateHeaders | None, *, under_way: int) -> None:
+    def answered(self, job: Job, rates: RateHeaders | None, permit: Permit, *, under_way: int) -> None:
         """A reply came; `under_way` requests were until now, its own included."""
-        self._heed(rates)
+        self._heed(rates, permit)
         low_for_s = self._concurrency.answered(self._clock.now(), number=job.sent, under_way=under_way)
         if low_for_s is not None:
             self._notice("in_flight_recovered", max_in_flight=self._concurrency.most, seconds=round(low_for_s, 1))
         self._is_there(job)
 
-    def failed(self, job: Job, error: JudgeError, *, sent: int) -> bool:
+    def failed(self, job: Job, error: JudgeError, permit: Permit, *, sent: int) -> bool:
         """An attempt failed, of `sent` so far.  Returns whether this has opened the breaker, or kept it open."""
-        self._heed(error.rates)
+        self._heed(error.rates, permit)
         if isinstance(error, JudgeBusy) and self._concurrency.turned_away(self._clock.now(), number=job.sent, sent=sent):
             limit, most = self._concurrency.limit, self._concurrency.most
             self._notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
@@ -104,9 +104,9 @@ class Health:
             self._notice("judge_stopped", error=str(error))
         return True
 
-    def _heed(self, rates: RateHeaders | None) -> None:
+    def _heed(self, rates: RateHeaders | None, permit: Permit) -> None:
         """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
-        stricter = self._gate.heed(rates) if rates is not None else {}
+        stricter = self._gate.heed(rates, permit) if rates is not None else {}
         news = {name: value for name, value in stricter.items() if name not in self._told_stricter}
         if news:
             self._told_stricter |= news.keys()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from judgeflow.engine.inflight import Arrival
-from judgeflow.errors import JudgeflowError
-from judgeflow.types import Cost, Question, Reservation, Stock
+from judgeflow.errors import JudgeError, JudgeflowError, JudgeUnreachable, PermanentJudgeError, RateLimited
+from judgeflow.ports import Clock, Permit
+from judgeflow.types import Cost, Question, Reservation, Stock, Usage
 
 
 class NotAsked(JudgeflowError):
@@ -64,3 +65,53 @@ class Job:
     def attempts(self) -> int:
         """Attempts that failed so far."""
         return self.failures + self.limited
+
+
+class Attempt:
+    """When one attempt was sent, for the gate and for the store; a `Departure`.  `permit` is what the gate gave for it."""
+
+    def __init__(self, permit: Permit, clock: Clock) -> None:
+        self.permit = permit
+        self._clock = clock
+        self._at: float | None = None
+        self._closed = False
+
+    def hold(self) -> None:
+        """See `Departure.hold`."""
+        self._at = None
+        self.permit.hold()
+
+    def sent(self) -> None:
+        """See `Departure.sent`."""
+        self._at = self._clock.now()
+        self.permit.sent()
+
+    def noted(self, reservation: Reservation) -> Reservation:
+        """Return the reservation with this attempt among its sends; a judge that did not tell when has sent it by now."""
+        if self._at is None:
+            self.sent()
+        ago = self._clock.now() - (self._at or 0.0)
+        return replace(reservation, sends=reservation.sends + 1, sent_at=self._clock.wall() - ago)
+
+    def answered(self, usage: Usage) -> None:
+        """A reply has come."""
+        self._closed = True
+        self.permit.settle(usage)
+
+    def failed(self, error: JudgeError) -> None:
+        """No reply has come.  What was turned away took no tokens; what was never sent did not count at all."""
+        self._closed = True
+        if isinstance(error, JudgeUnreachable):
+            self.permit.cancel()
+        elif isinstance(error, RateLimited | PermanentJudgeError) and not error.maybe_paid:
+            self.permit.settle(Usage())
+        else:
+            self.permit.lost()
+
+    def ended(self) -> None:
+        """However it ended: nothing counts as on its way for ever."""
+        if not self._closed:
+            self._closed = True
+            if self._at is None:
+                self.sent()
+            self.permit.lost()

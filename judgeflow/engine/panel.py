@@ -141,7 +141,11 @@ class Panel:
     @property
     def up(self) -> list[int]:
         """The places of the judges that are not down."""
-        return [place for place, dispatcher in enumerate(self._dispatchers) if dispatcher.health.breaker.state == "closed"]
+        return [
+            place
+            for place, dispatcher in enumerate(self._dispatchers)
+            if dispatcher.health.breaker.state == "closed" and dispatcher.left_alone is None
+        ]
 
     def in_time(self, left_s: float, deadline_s: float) -> Stock:
         """Return what can be asked of all judges so that the replies are there in `left_s` seconds.
@@ -169,7 +173,7 @@ class Panel:
 
     @staticmethod
     def _room(dispatcher: Dispatcher, left_s: float | None, deadline_s: float | None) -> float:
-        if dispatcher.halted:
+        if dispatcher.halted or dispatcher.left_alone is not None:
             return 0.0
         if dispatcher.health.breaker.state != "closed":
             return PROBE if dispatcher.health.wait_s == 0 else 0.0
@@ -193,4 +197,5 @@ def _in_time(dispatcher: Dispatcher, left_s: float, deadline_s: float) -> Stock:
         seconds=left_s,
         latency_s=latency_s,
         token_share=experience.token_share,
+        keeps_reserved=dispatcher.gate.keeps_reserved,
     )

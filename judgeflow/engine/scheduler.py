@@ -129,6 +129,8 @@ class Scheduler:
         for identity in self._rules.judges[1:]:
             await store.open_run(self.run, self._settings, identity)
         budget = Budget(self._budget.stock, self._budget.steps)
+        for seat in self._seats:
+            await self._remember(seat, store)
         panel = self._new_panel(store, budget) if self._seats else None
         if panel is not None:
             panel.start()
@@ -146,6 +148,12 @@ class Scheduler:
         if self._stopped:
             session.stop()
         return session
+
+    async def _remember(self, seat: Seat, store: Store) -> None:
+        """Let the gate of a judge know what earlier processes sent within the last window."""
+        if seat.gate.period_s > 0:
+            wall = self._clock.wall()
+            seat.gate.remember(await store.dispatches(seat.judge.identity, wall - seat.gate.period_s), wall)
 
     def _new_panel(self, store: Store, budget: Budget) -> Panel:
         return Panel(

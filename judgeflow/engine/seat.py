@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from judgeflow.engine.retry import RetryPolicy
-from judgeflow.ports import Gate, Judge, Settle
-from judgeflow.types import RateHeaders, Stock
+from judgeflow.ports import Gate, Judge, Permit
+from judgeflow.types import Dispatch, RateHeaders, Stock, Usage
 
 PanelMode = Literal["fallback", "weights"]
 
@@ -16,23 +16,46 @@ PanelMode = Literal["fallback", "weights"]
 class OpenGate:
     """The gate of a judge without rate limits."""
 
-    async def admit(self, tokens: int) -> Settle:
+    period_s = 0.0
+    keeps_reserved = False
+
+    async def admit(self, tokens: int) -> Permit:
         """Admit everything at once."""
         del tokens
-        return lambda _: None
+        return _FREE
+
+    def remember(self, dispatches: Sequence[Dispatch], wall: float) -> None:
+        """Without a limit nothing counts."""
 
     def pause(self, seconds: float) -> None:
         """Without a limit there is nothing to hold back."""
 
-    def heed(self, rates: RateHeaders) -> Mapping[str, float]:
+    def heed(self, rates: RateHeaders, permit: Permit | None = None) -> Mapping[str, float]:
         """Learn nothing."""
-        del rates
+        del rates, permit
         return {}
 
     def capacity(self, until: float) -> Stock:
         """Return no limit."""
         del until
         return Stock()
+
+
+class _FreePermit:
+    """A permit that counts for nothing."""
+
+    def sent(self) -> None: ...
+
+    def hold(self) -> None: ...
+
+    def settle(self, usage: Usage) -> None: ...
+
+    def lost(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+_FREE = _FreePermit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

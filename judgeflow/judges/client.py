@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.abc import AbstractStreamWriter
 
 from judgeflow.config import JudgeConnection
 from judgeflow.errors import (
@@ -33,6 +34,7 @@ from judgeflow.judges.pricing import Prices
 from judgeflow.judges.quoting import quotable
 from judgeflow.judges.rates import read_rates, retry_after_s
 from judgeflow.keys import digest
+from judgeflow.ports import DEPARTURE, Departure
 from judgeflow.tokens import TokenCount, TokenCounter
 from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
@@ -121,10 +123,13 @@ class HttpJudge:
 
     async def ask(self, question: Question) -> Reply:
         """Ask once.  Raises a `JudgeError` subclass for everything but a complete reply."""
+        departure = DEPARTURE.get()
+        if departure is not None:
+            departure.hold()
         body = self._body(question)
         started = time.perf_counter()
         try:
-            async with self._open_session().post(self._address, data=_payload(body)) as response:
+            async with self._open_session().post(self._address, data=_payload(body, departure)) as response:
                 payload = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._transport_error(error) from None
@@ -238,9 +243,29 @@ def _transient(status: int) -> type[JudgeOverloaded] | None:
     return JudgeOverloaded if status >= 500 or status in _TRANSIENT_4XX else None
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """Hand large bodies over as a stream, as aiohttp demands: it would warn that one write of them blocks the loop."""
-    return body if len(body) < LARGE_BODY_BYTES else io.BytesIO(body)
+class _Told(aiohttp.payload.Payload):
+    """A body that tells when it has been written: by then the connection stands, and everything is with the network."""
+
+    departure: Departure | None = None
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await super().write_with_length(writer, content_length)
+        if self.departure is not None:
+            self.departure.sent()
+
+
+class _Body(_Told, aiohttp.BytesPayload):
+    """A body that is written at once."""
+
+
+class _LargeBody(_Told, aiohttp.BytesIOPayload):
+    """A body that is written in pieces, as aiohttp demands: it would warn that one write of it blocks the loop."""
+
+
+def _payload(body: bytes, departure: Departure | None) -> aiohttp.payload.Payload:
+    payload = _Body(body) if len(body) < LARGE_BODY_BYTES else _LargeBody(io.BytesIO(body))
+    payload.departure = departure
+    return payload
 
 
 def identity_of(settings: JudgeConnection, template: Template) -> JudgeIdentity:

@@ -1,4 +1,10 @@
-"""What a judge's replies say about its limits, used to be stricter than the settings, never laxer."""
+"""What a judge's replies say about its limits, used to be stricter than the settings, never laxer.
+
+What is left of a limit tells what others take of the same account: with S the limit as it is said, R what is left, and U what our own
+window held when the question was sent or, if that is more, holds now (judges count at either moment),
+
+    others = S - R - U        leaves us S - others, for one period, or until a younger question hears something else
+"""
 
 from __future__ import annotations
 
@@ -15,6 +21,10 @@ OUR_DOING = 0.95
 """A judge has nothing left because of us if our own window holds at least this share of the limit; the rest is jitter."""
 
 
+OTHERS_DOING = 0.05
+"""Others use the account if the judge counts by this share of the limit more than our own window holds; less is jitter."""
+
+
 class Learned:
     """One limit as the replies tell it, beside the configured one (None: none), both for the gate's `window` of what was sent.
 
@@ -27,13 +37,32 @@ class Learned:
         self._configured = configured
         self._limit = 0
         self._until = -math.inf
+        self._share = 0  # what others leave us
+        self._shared_until = -math.inf
+        self._asked_at = -math.inf  # when the question was sent that told
 
     def hear(self, now: float, standing: Standing) -> int | None:
-        """Take in what a reply says.  Returns the limit that holds from now on, if it is lower than the configured one."""
+        """Take in the limit that a reply tells.  Returns the limit that holds from now on, if it is lower than the configured one."""
         said = standing.limit
         if said is not None and (self._configured is None or said < self._configured) and (now >= self._until or said <= self._limit):
             self._limit, self._until = said, now + self._window.period_s
         return self._limit if now < self._until else None
+
+    def hear_others(self, now: float, standing: Standing, sent_at: float, held: int) -> int | None:
+        """Take in what a reply tells about others.  Its question was sent at `sent_at`, when our window held `held`.
+
+        Returns what they leave us, if that is less than the configured limit.
+        """
+        if standing.limit is None or standing.remaining is None or sent_at < self._asked_at:
+            return None
+        self._asked_at = sent_at
+        others = standing.limit - standing.remaining - max(held, self._window.used(now))
+        share = max(1, standing.limit - others)
+        if others <= OTHERS_DOING * standing.limit or (self._configured is not None and share >= self._configured):
+            self._shared_until = -math.inf
+            return None
+        self._share, self._shared_until = share, now + self._window.period_s
+        return share
 
     def hold_s(self, now: float, standing: Standing) -> float:
         """Return for how many seconds nothing may be sent, since nothing is left until the judge's reset; else 0.
@@ -48,17 +77,19 @@ class Learned:
         return 0.0 if ours and standing.reset_s <= self._window.period_s else min(standing.reset_s, LONGEST_HOLD_S)
 
     def wait_s(self, now: float, weight: int) -> float:
-        """Return the seconds until the learned limit admits `weight`, or is not heeded any more.
+        """Return the seconds until what was learned admits `weight`, or is not heeded any more.
 
         What is heavier than the whole limit passes alone: headers slow questions down and never refuse one.
         """
-        if now >= self._until:
-            return 0.0
-        return min(self._until - now, self._window.wait_s(now, min(weight, self._limit), self._limit))
+        waits = [min(until - now, self._window.wait_s(now, min(weight, limit), limit)) for limit, until in self._in_force(now)]
+        return max(waits, default=0.0)
 
     def at_most(self, admitted: int | None, now: float, start: float, until: float) -> int | None:
         """Return what passes between `start` and `until` of what the settings have `admitted` then (None: everything)."""
-        if now >= self._until:
-            return admitted
-        learned = self._window.capacity(start, until, self._limit)
-        return learned if admitted is None else min(admitted, learned)
+        learned = [self._window.capacity(start, until, limit) for limit, _ in self._in_force(now)]
+        return min([*learned, *([admitted] if admitted is not None else [])], default=None)
+
+    def _in_force(self, now: float) -> list[tuple[int, float]]:
+        """The limits that hold now, each with the moment when it ends."""
+        limits = (self._limit, self._until), (self._share, self._shared_until)
+        return [(limit, until) for limit, until in limits if now < until]

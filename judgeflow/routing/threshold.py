@@ -118,16 +118,26 @@ def _smaller(one: Bound, other: Bound) -> Bound:
 
 
 def in_time(
-    windows: Stock, queued: Cost, *, under_way: int, max_in_flight: int, seconds: float, latency_s: float, token_share: float = 1.0
+    windows: Stock,
+    queued: Cost,
+    *,
+    under_way: int,
+    max_in_flight: int,
+    seconds: float,
+    latency_s: float,
+    token_share: float = 1.0,
+    keeps_reserved: bool = False,
 ) -> Stock:
     """Return what can be asked so that its replies are there in `seconds`; tokens as they are expected, like `queued`.
 
     `windows` is what the rate limits admit until one latency before that, `queued` what waits to be sent already, `under_way` the
     number of requests in flight.  Requests pass in waves of `max_in_flight`, one latency each; those under way are the first wave's.
+    With `keeps_reserved` a request weighs its worst case in the token window also when its reply is there.
     """
     places = None if latency_s < INSTANT_S else max_in_flight * int(max(0.0, seconds) / latency_s) - under_way
     bounds = [bound - queued.requests for bound in (windows.requests, places) if bound is not None]
-    tokens = None if windows.tokens is None else int(windows.tokens * _window_use(token_share, latency_s, seconds - latency_s))
+    use = min(1.0, token_share) if keeps_reserved else _window_use(token_share, latency_s, seconds - latency_s)
+    tokens = None if windows.tokens is None else int(windows.tokens * use)
     return Stock(
         requests=max(0, min(bounds)) if bounds else None,
         tokens=None if tokens is None else max(0, tokens - queued.tokens),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from judgeflow.errors import StoreError
-from judgeflow.types import Cost, Reservation, Stock
+from judgeflow.types import Cost, Dispatch, Reservation, Stock
 
 USD_DECIMALS = 12
 
@@ -30,11 +30,14 @@ class ReservationState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One reservation: `cost` is what it counts for now."""
+    """One reservation: `cost` is what it counts for now; the last three are as in `Reservation`."""
 
     call_key: bytes
     cost: Cost
     state: ReservationState = ReservationState.OPEN
+    judge: bytes | None = None
+    sends: int = 0
+    sent_at: float | None = None
 
 
 class Ledger:
@@ -60,7 +63,7 @@ class Ledger:
         if not stock.admits(_exact(self.spent + self.reserved + reservation.cost)):
             return False
         self.reserved = _exact(self.reserved + reservation.cost)
-        self._write(reservation.id, Entry(call_key=reservation.call_key, cost=reservation.cost))
+        self._write(reservation, reservation.cost, ReservationState.OPEN)
         return True
 
     def close(self, reservation: Reservation, state: ReservationState, actual: Cost) -> None:
@@ -74,11 +77,25 @@ class Ledger:
         if entry is not None:
             self.reserved = _exact(self.reserved - entry.cost)
         self.spent = _exact(self.spent + actual)
-        self._write(reservation.id, Entry(call_key=reservation.call_key, cost=actual, state=state))
+        self._write(reservation, actual, state)
 
-    def _write(self, key: str, entry: Entry) -> None:
-        self.entries[key] = entry
-        self.changed.add(key)
+    def _write(self, reservation: Reservation, cost: Cost, state: ReservationState) -> None:
+        self.changed.add(reservation.id)
+        self.entries[reservation.id] = Entry(
+            call_key=reservation.call_key,
+            cost=cost,
+            state=state,
+            judge=reservation.judge,
+            sends=reservation.sends,
+            sent_at=reservation.sent_at,
+        )
+
+
+def dispatch(state: str, sent_at: float | None, sends: int, tokens: int) -> Dispatch:
+    """Return what a reservation says about its question; one that is open may be on its way at this moment."""
+    if state == ReservationState.OPEN:
+        return Dispatch(at=None, requests=max(1, sends), tokens=tokens, answered=False)
+    return Dispatch(at=sent_at, requests=sends, tokens=tokens, answered=state == ReservationState.SETTLED)
 
 
 def _exact(cost: Cost) -> Cost:

@@ -6,36 +6,43 @@ It keeps the same promises as the database as long as the process lives; texts o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from judgeflow.errors import StoreError, StoreUnavailable
-from judgeflow.store.ledger import Ledger, ReservationState
+from judgeflow.ports import OPEN_FOR_S
+from judgeflow.store.ledger import Entry, Ledger, ReservationState, dispatch
 from judgeflow.store.operations import actual_cost, storable
-from judgeflow.types import Call, Cost, Decision, JudgeIdentity, Question, Reservation, RunState, StepStatistics, Stock
+from judgeflow.types import Call, Cost, Decision, Dispatch, JudgeIdentity, Question, Reservation, RunState, StepStatistics, Stock
 
 
 @dataclass(slots=True)
 class _Contents:
     """Everything stored.  Changed by `MemoryStore`'s methods only, each without an await in between."""
 
-    judges: set[bytes] = field(default_factory=set)
+    judges: dict[bytes, str] = field(default_factory=dict)
     calls: dict[bytes, Call] = field(default_factory=dict)
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     decisions: dict[tuple[str, int], dict[bytes, Decision]] = field(default_factory=dict)
     steps: dict[str, list[StepStatistics]] = field(default_factory=dict)
+    made_at: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 class MemoryStore:
-    """A `Store` in memory.  `reopen()` gives another store on the same contents, as a second process would have."""
+    """A `Store` in memory.  `reopen()` gives another store on the same contents, as a second process would have.
 
-    def __init__(self) -> None:
+    `wall` returns Unix time in seconds.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._contents = _Contents()
+        self._wall = wall
         self._closed = False
 
     def reopen(self) -> MemoryStore:
         """Return an open store that shares this one's contents, whether this one is closed or not."""
-        other = MemoryStore()
+        other = MemoryStore(self._wall)
         other._contents = self._contents
         return other
 
@@ -43,7 +50,7 @@ class MemoryStore:
         """See `Store.open_run`."""
         contents = self._open()
         if judge is not None:
-            contents.judges.add(judge.fingerprint)
+            contents.judges[judge.fingerprint] = judge.id
         contents.ledgers.setdefault(name, Ledger())
         await _turn()
         return self._state(name)
@@ -84,6 +91,8 @@ class MemoryStore:
         """See `Store.reserve`.  Raises `StoreError` for an id that was used before."""
         known, ledger = self._open().calls.get(reservation.call_key), self._ledger(run)
         granted = known or ledger.reserve(reservation, stock)
+        if granted is True:
+            self._contents.made_at[run, reservation.id] = self._wall()
         await _turn()
         return granted
 
@@ -112,6 +121,19 @@ class MemoryStore:
         self._open()
         return self._state(run)
 
+    async def dispatches(self, judge: JudgeIdentity, since: float) -> Sequence[Dispatch]:
+        """See `Store.dispatches`."""
+        contents = self._open()
+        await _turn()
+        made = [
+            (entry, contents.made_at.get((run, key), 0.0))
+            for run, ledger in contents.ledgers.items()
+            for key, entry in ledger.entries.items()
+        ]
+        lately = [entry for entry, made_at in made if made_at >= since - OPEN_FOR_S and _counts(entry, since)]
+        of_judge = [entry for entry in lately if entry.judge is not None and contents.judges.get(entry.judge) == judge.id]
+        return [dispatch(entry.state, entry.sent_at, entry.sends, entry.cost.tokens) for entry in of_judge]
+
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         self._closed = True
@@ -135,6 +157,10 @@ class MemoryStore:
 async def _turn() -> None:
     """Let others run, after the change is made: nobody may come to rely on a store that never yields."""
     await asyncio.sleep(0)
+
+
+def _counts(entry: Entry, since: float) -> bool:
+    return entry.state is ReservationState.OPEN or (entry.sent_at is not None and entry.sent_at >= since)
 
 
 def _stored(call: Call) -> Call:

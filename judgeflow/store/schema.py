@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from judgeflow.keys import KEY_BYTES
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -161,6 +161,7 @@ decision = Table(
 )
 
 # The amounts are what the row counts for: the worst case while open or charged, the actual cost once settled, nothing if released.
+# `judge` is a fingerprint and refers to no row of `judge`; `sends` and `sent_at` are known once the reservation is closed.
 reservation = Table(
     "reservation",
     metadata,
@@ -172,4 +173,8 @@ reservation = Table(
     Column("usd", Double, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("judge", _key()),
+    Column("sends", Integer, nullable=False, server_default="0"),
+    Column("sent_at", Double),
+    Index("ix_reservation_created_at", "created_at"),
 )

@@ -18,12 +18,13 @@ from judgeflow.store.engines import file_of, normalise_url, reader_engine, write
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import Entry, ReservationState
 from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
-from judgeflow.store.transaction import Entries, Overtaken, apply, run_state, stored_calls, unknown_run
+from judgeflow.store.transaction import Entries, Overtaken, apply, dispatches, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
     Call,
     Cost,
     Decision,
+    Dispatch,
     JudgeIdentity,
     Question,
     Reservation,
@@ -132,6 +133,12 @@ class SqlStore:
         with store_errors(self._where):
             async with self._readable().connect() as connection:
                 return await connection.run_sync(run_state, run)
+
+    async def dispatches(self, judge: JudgeIdentity, since: float) -> Sequence[Dispatch]:
+        """See `Store.dispatches`."""
+        with store_errors(self._where):
+            async with self._readable().connect() as connection:
+                return await connection.run_sync(dispatches, judge.id, since)
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import Connection, RowMapping, Table, bindparam, func, select
 
 from judgeflow.errors import StoreError
+from judgeflow.ports import OPEN_FOR_S
 from judgeflow.store import bulk, schema
-from judgeflow.store.ledger import Entry, Ledger, ReservationState
+from judgeflow.store.ledger import Entry, Ledger, ReservationState, dispatch
 from judgeflow.store.operations import Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
-from judgeflow.types import Call, Cost, RunState
+from judgeflow.types import Call, Cost, Dispatch, RunState
 
 Accounting = Reserve | Settle | Close
 Entries = Mapping[str, Entry]
@@ -92,6 +93,17 @@ def run_state(connection: Connection, name: str) -> RunState:
     return RunState(name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"])
 
 
+def dispatches(connection: Connection, judge_id: str, since: float) -> list[Dispatch]:
+    """Return what was sent to judges with this id since `since`, and what is open: see `Store.dispatches`."""
+    row = schema.reservation.c
+    is_open, closed_lately = row.state == ReservationState.OPEN.value, row.sent_at >= since
+    of_judge = row.judge.in_(select(schema.judge.c.fingerprint).where(schema.judge.c.id == judge_id))
+    statement = select(row.state, row.sent_at, row.sends, row.tokens).where(
+        row.created_at >= since - OPEN_FOR_S, is_open | closed_lately, of_judge
+    )
+    return [dispatch(*item) for item in connection.execute(statement)]
+
+
 def unknown_run(name: str) -> StoreError:
     """Return the error about a run that was never opened."""
     return StoreError(f"run {name!r} is not in this database; call open_run first")
@@ -115,8 +127,13 @@ def _ledger(connection: Connection, run_id: int, operations: Sequence[Accounting
     unknown = [key for key in closing if key not in entries]
     if unknown:
         rows = connection.execute(_RESERVATIONS, {"run_id": run_id, "ids": unknown}).mappings().all()
-        entries |= {row["id"]: Entry(call_key=row["call_key"], cost=_cost(row, ""), state=ReservationState(row["state"])) for row in rows}
+        entries |= {row["id"]: _entry(row) for row in rows}
     return Ledger(_cost(counters, "spent_"), _cost(counters, "reserved_"), entries.items())
+
+
+def _entry(row: RowMapping) -> Entry:
+    as_it_is = {name: row[name] for name in _AS_IT_IS}
+    return Entry(cost=_cost(row, ""), state=ReservationState(row["state"]), **as_it_is)
 
 
 _COUNTERS = select(schema.run).where(schema.run.c.id == bindparam("run_id"))
@@ -150,7 +167,11 @@ def _totals(ledger: Ledger) -> tuple[tuple[str, Cost], tuple[str, Cost]]:
 
 def _entry_row(run_id: int, key: str, entry: Entry) -> Row:
     amounts = {"requests": entry.cost.requests, "tokens": entry.cost.tokens, "usd": entry.cost.usd}
-    return {"run_id": run_id, "id": key, "call_key": entry.call_key, "state": entry.state.value} | amounts
+    return {"run_id": run_id, "id": key, "state": entry.state.value} | amounts | {name: getattr(entry, name) for name in _AS_IT_IS}
+
+
+_AS_IT_IS = ("call_key", "judge", "sends", "sent_at")
+"""What of an entry stands in its row by the same name."""
 
 
 _STILL_OPEN = (("state", ReservationState.OPEN.value),)

@@ -127,12 +127,18 @@ class Desk:
         return Ruling(kind=kind, asked=asked, answer=answer, key=key, delay_s=self._delay(kind, asked), over=over, problem=problem)
 
     def report(self) -> dict[str, Any]:
-        """Return the statistics as JSON types, with the most that any window of each API key ever held."""
+        """Return the statistics as JSON types, with the most that each window of an API key ever held, and its average share."""
         report = self.statistics.as_dict()
         for key, meter in self._meters.items():
             for name, window in meter.windows.items():
-                report["keys"].setdefault(key, {})[f"peak_{name}"] = window.peak
+                report["keys"].setdefault(key, {}).update({f"peak_{name}": window.peak, f"share_{name}": round(window.share, 6)})
         return report
+
+    def change(self, limits: JudgeLimits) -> None:
+        """Admit by other limits from now on; windows keep what they hold.  Their length and what is limited cannot change."""
+        self._limits = limits
+        for meter in self._meters.values():
+            meter.change(limits)
 
     def meter(self, key: str) -> Meter:
         """Return the limits of one API key as they stand."""

@@ -146,6 +146,13 @@ class FakeJudge:
         """Return what GET /stats returns."""
         return self._desk.report()
 
+    def change_limits(self, limits: JudgeLimits) -> None:
+        """Admit by other limits from now on, as an account does whose tier changes; what was admitted still counts.
+
+        Raises `ConfigurationError` unless the same things are limited, in windows as long as before.
+        """
+        self._desk.change(limits)
+
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=_LARGEST_BODY)
         for prefix in ("", "/{base:.+}"):

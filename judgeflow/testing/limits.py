@@ -50,20 +50,34 @@ class OverLimit:
 
 
 class SlidingWindow:
-    """Amounts admitted during the last `window_s` seconds, at most `capacity` of them.  `peak` is the most there ever was."""
+    """Amounts admitted during the last `window_s` seconds, at most `capacity` of them.
+
+    `peak` is the most there ever was, `share` how full it was on average from the end of the first window to the latest admission
+    (0 before that).
+    """
 
     def __init__(self, capacity: int, window_s: float) -> None:
         self.capacity = capacity
         self.peak = 0
+        self.share = 0.0
         self._window_s = window_s
         self._admitted: deque[tuple[float, int]] = deque()
         self._used = 0
+        self._began = math.inf  # when the first window ended; from then on
+        self._integral = 0.0  # of the used share over time, until
+        self._seen = -math.inf
 
     def used(self, now: float) -> int:
         """Return what the window that ends now holds."""
         while self._admitted and self._admitted[0][0] + self._window_s <= now:
-            self._used -= self._admitted.popleft()[1]
+            moment, amount = self._admitted.popleft()
+            self._integrate(moment + self._window_s)
+            self._used -= amount
         return self._used
+
+    def _integrate(self, until: float) -> None:
+        self._integral += max(0.0, until - max(self._seen, self._began)) * self._used / self.capacity
+        self._seen = max(self._seen, until)
 
     def wait(self, amount: int, now: float) -> float:
         """Return the seconds until `amount` fits: 0 if it does now, infinity if it never will."""
@@ -78,6 +92,11 @@ class SlidingWindow:
 
     def add(self, amount: int, now: float) -> None:
         """Count an admitted amount."""
+        self.used(now)
+        self._integrate(now)
+        self._began = min(self._began, now + self._window_s)
+        if now > self._began:
+            self.share = self._integral / (now - self._began)
         self._admitted.append((now, amount))
         self._used += amount
         self.peak = max(self.peak, self.used(now))
@@ -109,6 +128,16 @@ class Meter:
             window.add(amounts[name], now)
         self.in_flight += 1
         return None
+
+    def change(self, limits: JudgeLimits) -> None:
+        """Admit by other limits from now on.  Raises `ConfigurationError` unless the same things are limited, in windows as long."""
+        sizes: dict[Over, int | None] = {"requests": limits.requests_per_minute, "tokens": limits.tokens_per_minute}
+        wanted = {name: size for name, size in sizes.items() if size is not None}
+        if wanted.keys() != self.windows.keys() or limits.window_s != self.limits.window_s:
+            raise ConfigurationError("limits that change while a judge runs must limit the same things in windows as long as before")
+        self.limits = limits
+        for name, size in wanted.items():
+            self.windows[name].capacity = size
 
     def leave(self) -> None:
         """Count one admitted request as finished."""

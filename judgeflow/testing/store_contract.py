@@ -14,6 +14,7 @@ The tests are plain functions that run a coroutine each, so no pytest plugin is 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -23,11 +24,12 @@ import pytest
 
 from judgeflow.errors import StoreError, StoreUnavailable
 from judgeflow.keys import pair_keys, questions
-from judgeflow.ports import Store
+from judgeflow.ports import OPEN_FOR_S, Store
 from judgeflow.types import (
     Call,
     Cost,
     Decision,
+    Dispatch,
     JudgeIdentity,
     Message,
     Pair,
@@ -270,6 +272,54 @@ class StoreContract:
 
         self.run(main())
 
+    def test_what_was_sent_to_a_judge_is_told_to_whoever_opens_the_store_next_whichever_run_sent_it(self) -> None:
+        async def main() -> None:
+            now = time.time()
+            async with self.opened() as store:
+                await store.open_run("other", {}, JUDGE)
+                question, usage = make_question(), Usage(prompt=70, completion=30)
+                settled, lost, unserved, _ = [await reserved(store, name) for name in ("settled", "lost", "unserved", "open")]
+                await store.settle(RUN, sent(settled, now - 20, 3), question, make_call(question, Reply(text="ok", usage=usage)))
+                await store.charge(RUN, sent(lost, now - 10, 1))
+                await store.release(RUN, sent(unserved, now - 5, 2))
+                await store.reserve("other", make_reservation("open"), PLENTY)
+            async with self.opened() as store:
+                found = await store.dispatches(JUDGE, now - 60)
+                assert sorted(found, key=lambda item: item.at or now) == [
+                    Dispatch(at=now - 20, requests=3, tokens=100, answered=True),
+                    Dispatch(at=now - 10, requests=1, tokens=WORST.tokens, answered=False),
+                    Dispatch(at=now - 5, requests=2, tokens=0, answered=False),
+                    *[Dispatch(at=None, requests=1, tokens=WORST.tokens, answered=False)] * 2,
+                ]
+                assert [item.at for item in await store.dispatches(JUDGE, now - 15)].count(now - 20) == 0
+
+        self.run(main())
+
+    def test_what_was_sent_to_another_judge_or_never_is_not_told_and_judges_with_one_id_are_one(self) -> None:
+        async def main() -> None:
+            now = time.time()
+            stranger = replace(JUDGE, id="stranger", fingerprint=b"!" * 32)
+            twin = replace(JUDGE, fingerprint=b"?" * 32)  # the same account, asked with another template
+            async with self.opened() as store:
+                await store.open_run(RUN, {}, stranger)
+                await store.open_run(RUN, {}, twin)
+                await store.release(RUN, await reserved(store, "never sent"))
+                await store.charge(RUN, sent(await reserved(store, "sent"), now, 1))
+                assert await store.dispatches(stranger, now - 60) == []
+                assert [item.at for item in await store.dispatches(twin, now - 60)] == [now]
+
+        self.run(main())
+
+    def test_what_has_been_open_for_long_is_not_taken_for_under_way(self) -> None:
+        async def main() -> None:
+            async with self.opened() as store:
+                await reserved(store, "orphan")
+                later = time.time() + OPEN_FOR_S
+                assert len(await store.dispatches(JUDGE, later - 60)) == 1
+                assert await store.dispatches(JUDGE, later + 60) == []
+
+        self.run(main())
+
     def test_a_reservation_id_is_used_once(self) -> None:
         async def main() -> None:
             async with self.opened() as store:
@@ -414,7 +464,12 @@ def make_call(question: Question, reply: Reply | None = None, status: ReadingSta
 
 def make_reservation(name: str) -> Reservation:
     """Return a reservation of one request, 1,000 tokens and a cent."""
-    return Reservation(id=name, call_key=b"k" * 32, cost=WORST)
+    return Reservation(id=name, call_key=b"k" * 32, cost=WORST, judge=JUDGE.fingerprint)
+
+
+def sent(reservation: Reservation, at: float, times: int) -> Reservation:
+    """Return the reservation of a question that was sent so often, the last time at `at` (Unix time in seconds)."""
+    return replace(reservation, sends=times, sent_at=at)
 
 
 def make_decision(number: int, *, logit: float = 0.0) -> Decision:

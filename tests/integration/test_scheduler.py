@@ -15,10 +15,9 @@ from judgeflow.config import BudgetConfig, JudgeConfig, LimitsConfig, RoutingCon
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import ConfigurationError, JudgeRefusesService, JudgeUnreachable
 from judgeflow.judges.client import HttpJudge
-from judgeflow.judges.gate import ThrottleGate
+from judgeflow.judges.gate import ThrottleGate, WindowGate
 from judgeflow.store import MemoryStore, SqlStore
 from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, arithmetic_pairs
-from judgeflow.types import Stock
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
@@ -526,23 +525,18 @@ async def test_a_reply_that_the_judges_reader_chokes_on_is_kept_and_not_asked_ag
     assert {event for event, _ in seen.notices} == {"reply_unreadable"}
 
 
-class _BrokenGate:
+class _BrokenGate(WindowGate):
     """Lets one request pass, then breaks."""
 
     def __init__(self):
+        super().__init__(LimitsConfig(), LoopClock())
         self.passed = 0
 
     async def admit(self, tokens):
         self.passed += 1
         if self.passed > 1:
             raise ZeroDivisionError
-        return lambda _: None
-
-    def pause(self, seconds):
-        pass
-
-    def capacity(self, until):
-        return Stock()
+        return await super().admit(tokens)
 
 
 async def test_a_gate_with_a_bug_ends_in_labelled_outcomes(database):

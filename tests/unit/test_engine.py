@@ -15,7 +15,6 @@ from judgeflow.judges.gate import WindowGate
 from judgeflow.keys import next_sample
 from judgeflow.store import MemoryStore
 from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, arithmetic_pairs
-from judgeflow.types import Stock
 
 ALWAYS = RoutingConfig(policy="always")
 TOKENS_A_REPLY = 1100  # at least what a reply of ScriptedJudge is reserved at: 1024 tokens and its prompt
@@ -251,10 +250,11 @@ def test_a_question_that_two_steps_wait_for_is_counted_by_the_one_that_asked_it(
     [
         (LimitsConfig(requests_per_minute=30), 64, 50, 60),
         (LimitsConfig(requests_per_minute=30, start="paced"), 64, 44, 50),
-        (LimitsConfig(tokens_per_minute=15_000), 64, 34, 44),
+        (LimitsConfig(tokens_per_minute=15_000, charge="actual"), 64, 34, 44),
+        (LimitsConfig(tokens_per_minute=15_000), 64, 18, 20),
         (LimitsConfig(), 8, 40, 48),
     ],
-    ids=["requests", "paced", "tokens", "in flight"],
+    ids=["requests", "paced", "tokens", "reserved tokens", "in flight"],
 )
 def test_an_adaptive_threshold_asks_what_comes_back_before_the_deadline_and_not_more(limits, in_flight, least, most):
     """A judge that takes 20 s, and 120 s: the first step does not know that yet.  How whole requests fill a token window is estimated."""
@@ -540,18 +540,12 @@ def test_a_judge_that_cannot_price_one_question_is_asked_about_the_others():
 
 
 def test_a_gate_that_is_cancelled_ends_in_labelled_outcomes_not_in_a_step_that_hangs():
-    class Cancelled:
+    class Cancelled(WindowGate):
         async def admit(self, tokens):
             raise asyncio.CancelledError
 
-        def pause(self, seconds):
-            pass
-
-        def capacity(self, until):
-            return Stock()
-
     async def main(clock):
-        async with scheduling(clock, ScriptedJudge(clock=clock), gate=Cancelled()) as scheduler:
+        async with scheduling(clock, ScriptedJudge(clock=clock), gate=Cancelled(LimitsConfig(), clock)) as scheduler:
             step = await asyncio.wait_for(scheduler.route(arithmetic_pairs(3)), 60.0)
             return step.statistics.statuses, str(scheduler.refusal)
 

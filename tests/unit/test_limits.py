@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judgeflow.routing.limits import SlidingWindow
+from judgeflow.routing.limits import Pace, SlidingWindow
 
 eighths = st.integers(0, 240).map(lambda n: n / 8)  # sums of these are exact
 arrivals = st.lists(st.tuples(eighths, st.integers(1, 5)), max_size=40)
@@ -97,3 +97,45 @@ def test_capacity_grows_with_time_and_looking_ahead_changes_nothing(gaps, limit,
 
 def test_capacity_before_now_is_nothing():
     assert SlidingWindow(4, 20.0).capacity(10.0, 5.0) == 0
+
+
+# Sending takes time
+
+
+def test_what_is_not_sent_yet_counts_however_long_that_takes():
+    window = SlidingWindow(1, 60.0)
+    entry = window.admit(0.0)
+    window.hold(entry)
+    assert window.wait_s(1000.0) > 0
+    window.stamp(entry, 1000.0)
+    assert window.wait_s(1000.0) == 60.0
+
+
+def test_what_is_sent_again_counts_from_the_last_time():
+    window = SlidingWindow(2, 60.0)
+    entry = window.admit(0.0)
+    for now in (10.0, 10.0, 50.0):
+        window.stamp(entry, now)
+    assert (window.used(109.0), window.used(110.0)) == (1, 0)
+    window.stamp(entry, 200.0)
+    assert (window.used(200.0), window.used(260.0)) == (1, 0)
+
+
+def test_a_request_that_is_sent_twice_at_the_same_moment_weighs_once():
+    window = SlidingWindow(5, 60.0)
+    entry = window.admit(0.0, 3)
+    window.stamp(entry, 0.0)
+    window.hold(entry)
+    window.stamp(entry, 0.0)
+    window.admit(30.0, 2)
+    assert window.wait_s(30.0, 4) == 60.0
+    assert window.capacity(30.0, 89.0) == 3
+
+
+def test_a_pace_spreads_requests_and_lets_a_late_one_catch_up():
+    pace, times, now = Pace(20, 200.0), [], 0.0
+    for late in (0.0, 4.0, 0.0, 35.0, 0.0, 0.0):
+        now += pace.wait_s(now) + late
+        pace.admit(now)
+        times.append(now)
+    assert times == [0.0, 14.0, 20.0, 65.0, 65.0, 75.0]

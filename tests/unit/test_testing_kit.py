@@ -15,7 +15,7 @@ from judgeflow.ports import Judge, Scorer
 from judgeflow.records import parse_pair
 from judgeflow.testing import FakeScorer, JudgeLimits, Opinions, ScriptedJudge, VirtualClock, arithmetic_pairs
 from judgeflow.testing.chance import chance, parse_latency
-from judgeflow.testing.limits import SlidingWindow, duration
+from judgeflow.testing.limits import Meter, SlidingWindow, duration
 from judgeflow.testing.pairs import pair_lines
 from judgeflow.types import Pair
 
@@ -234,6 +234,21 @@ class TestSmallParts:
         assert window.wait(11, now=30) == math.inf
         assert window.used(now=60) == 3
         assert window.peak == 9
+
+    def test_a_window_tells_how_full_it_was_from_the_end_of_the_first_one_to_the_latest_admission(self):
+        window = SlidingWindow(10, 60)
+        for now, amount in ((0, 10), (30, 0), (90, 5), (120, 2)):
+            window.add(amount, now)
+        assert window.share == pytest.approx((30 * 0.0 + 30 * 0.5) / 60)
+
+    def test_the_limits_of_a_judge_can_change_while_it_runs_and_what_was_admitted_still_counts(self):
+        meter = Meter(JudgeLimits(requests_per_minute=2))
+        assert [meter.admit(1, now) is None for now in (0.0, 1.0, 2.0)] == [True, True, False]
+        meter.change(JudgeLimits(requests_per_minute=3))
+        assert [meter.admit(1, now) is None for now in (3.0, 4.0)] == [True, False]
+        for other in (JudgeLimits(requests_per_minute=3, tokens_per_minute=5), JudgeLimits(requests_per_minute=3, window_s=1.0)):
+            with pytest.raises(ConfigurationError, match="windows as long as before"):
+                meter.change(other)
 
     def test_chances_are_uniform_and_depend_on_all_their_arguments(self):
         luck = [chance(seed, "x", index) for seed in range(2) for index in range(1000)]

@@ -1,0 +1,157 @@
+"""How much of a judge's rate limits a long run uses, and whether it ever passes them, counted by the judge in its own sliding windows.
+
+The judge runs in another process, is reached over HTTP, and turns away whatever does not fit the last minute by its own clock.  Whole
+`route()` calls ask it: plan, limits, dispatch, parse, commit.  `--size` is the length of a run in windows; all runs are under way at the
+same time, each with a judge of its own.
+
+Shares are the judge's window as it was filled on average, from the end of the first window to the last request.  What is kept on this
+side is the window and a margin of a 120th against network jitter, so 0.9917 is the most that a share can be.
+
+    requests    a limit on requests, with a paced start; so are the two on tokens
+    burst       the same limit, with whole windows at once: as far as this machine can send one at once
+    reserved    a limit on tokens; the judge charges prompt + max_completion_tokens on arrival
+    actual      a limit on tokens; the judge charges what is really used, and replies vary in length (lognormal, sigma 0.6)
+    hidden      the judge admits half of the configured requests at first and says so by bare 429s only; half way it admits them all
+    told        the same, but 429s and replies carry the usual headers
+
+`violations` counts what the judge turned away where the settings are right, `provoked_429` what it turned away for each hundred requests
+that it admitted while its limit was the hidden one; `recovery_windows` is how long after that limit was lifted a whole window was at
+least nine tenths full again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.runner import Finding, Goal, table
+from benchmarks.strict_judge import StrictJudge, strict_judge
+from judgeflow.build import build_scheduler
+from judgeflow.config import Config
+from judgeflow.testing import arithmetic_pairs
+
+SIZE = 10
+"""Windows in a run."""
+
+GOALS = {
+    "share_of_requests_used": Goal(">=", 0.99),
+    "share_of_tokens_used_reserved": Goal(">=", 0.99),
+    "share_of_tokens_used_actual": Goal(">=", 0.95),
+    "violations": Goal("<=", 0),
+}
+
+WINDOW_S = 60.0
+REQUESTS = 200
+TOKENS = 600_000
+LONGEST_REPLY = 512
+IN_FLIGHT = 512
+"""More than are ever under way: nothing but the limits shall hold questions back."""
+
+LATENCY = "uniform:0.5:2.5"
+POLL_S = WINDOW_S / 40
+RECOVERED = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run: our [limits], the judge's if they differ, how the judge's replies vary, and how many questions fill a window."""
+
+    limits: Mapping[str, Any]
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    words: float = 0.0
+    a_window: int = REQUESTS
+    lifted: bool = False
+
+
+RUNS = {
+    "requests": Run(limits={"requests_per_minute": REQUESTS, "start": "paced"}),
+    "burst": Run(limits={"requests_per_minute": REQUESTS}),
+    "reserved": Run(limits={"tokens_per_minute": TOKENS, "charge": "reserved", "start": "paced"}, words=60.0, a_window=840),
+    "actual": Run(limits={"tokens_per_minute": TOKENS // 2, "charge": "actual", "start": "paced"}, words=60.0, a_window=660),
+    "hidden": Run(limits={"requests_per_minute": REQUESTS}, judge={"requests_per_minute": REQUESTS // 2, "headers": False}, lifted=True),
+    "told": Run(limits={"requests_per_minute": REQUESTS}, judge={"requests_per_minute": REQUESTS // 2}, lifted=True),
+}
+
+
+def measure(size: int, seed: int) -> Finding:
+    """Return the figures; `size` is the number of windows (at least 4), the seed draws pairs, latencies and lengths."""
+    size = max(4, size)
+    with ProcessPoolExecutor(len(RUNS), mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = dict(zip(RUNS, pool.map(perform, RUNS, [size] * len(RUNS), [seed] * len(RUNS)), strict=True))
+    right = [facts for name, facts in found.items() if not RUNS[name].lifted]
+    figures = {
+        "share_of_requests_used": found["requests"]["share_requests"],
+        "share_of_tokens_used_reserved": found["reserved"]["share_tokens"],
+        "share_of_tokens_used_actual": found["actual"]["share_tokens"],
+        "share_of_requests_used_in_bursts": found["burst"]["share_requests"],
+        "violations": sum(facts["turned_away"] for facts in right),
+        "provoked_429": found["hidden"]["turned_away_per_hundred"],
+        "provoked_429_told": found["told"]["turned_away_per_hundred"],
+        "recovery_windows": found["hidden"]["recovery_windows"],
+        "recovery_windows_told": found["told"]["recovery_windows"],
+    }
+    rows = [[name, *(f"{facts[key]:.4g}" for key in _SHOWN)] for name, facts in found.items()]
+    return Finding(figures=figures, tables=table(["run", *_SHOWN], rows), details=found)
+
+
+_SHOWN = ("admitted", "turned_away", "share_requests", "share_tokens", "peak_requests", "peak_tokens")
+
+
+def perform(name: str, size: int, seed: int) -> dict[str, float]:
+    """Do one run of `size` windows and return what its judge has counted."""
+    run = RUNS[name]
+    limits = {key: value for key, value in run.limits.items() if key != "start"}
+    settings = {"limits": limits | dict(run.judge) | {"window_s": WINDOW_S}, "latency": LATENCY, "median_words": run.words}
+    with TemporaryDirectory() as folder, strict_judge(settings | {"spread": 0.6, "seed": seed}) as judge:
+        return asyncio.run(_drive(run, judge, Path(folder), size, seed))
+
+
+async def _drive(run: Run, judge: StrictJudge, folder: Path, size: int, seed: int) -> dict[str, float]:
+    config = Config.model_validate(
+        {
+            "judge": {"base_url": judge.base_url, "model": "fake-judge", "max_completion_tokens": LONGEST_REPLY},
+            "limits": dict(run.limits) | {"window_s": WINDOW_S, "max_in_flight": IN_FLIGHT},
+            "routing": {"policy": "always"},
+            "store": {"url": str(folder / "verdicts.db")},
+        }
+    )
+    pairs = arithmetic_pairs(size * run.a_window // 2, seed)
+    async with build_scheduler(config) as scheduler:
+        asking = asyncio.ensure_future(scheduler.route(pairs))
+        lifting = await _lift(judge, size) if run.lifted else {"turned_away_per_hundred": 0.0, "recovery_windows": 0.0}
+        await (asyncio.wait([asking], timeout=(size - size // 2) * WINDOW_S) if run.lifted else asking)
+        scheduler.stop()
+        await asking
+    return _counted(judge.stats()) | lifting
+
+
+async def _lift(judge: StrictJudge, size: int) -> dict[str, float]:
+    """Admit everything that is configured after half of the run; return what that half provoked, and when the window was full again."""
+    await asyncio.sleep(size // 2 * WINDOW_S)
+    before = _counted(judge.stats())
+    judge.change(requests_per_minute=REQUESTS)
+    waited, last = 0.0, before["admitted"]
+    admitted = [last]
+    while waited < (size - size // 2 - 1) * WINDOW_S:
+        await asyncio.sleep(POLL_S)
+        waited += POLL_S
+        admitted.append(_counted(judge.stats())["admitted"])
+        window = admitted[-1] - admitted[max(0, len(admitted) - 1 - round(WINDOW_S / POLL_S))]
+        if window >= RECOVERED * REQUESTS:
+            break
+    return {
+        "turned_away_per_hundred": 100 * before["turned_away"] / max(1.0, before["admitted"]),
+        "recovery_windows": waited / WINDOW_S,
+    }
+
+
+def _counted(stats: Mapping[str, Any]) -> dict[str, float]:
+    (key,) = stats["keys"].values() or [{}]
+    shown = {name: float(key.get(name, 0.0)) for name in _SHOWN}
+    return shown | {"admitted": float(stats["requests"] - stats["provoked_429"]), "turned_away": float(stats["provoked_429"])}
