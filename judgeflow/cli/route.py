@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from judgeflow.cli.outcomes_file import OutcomesFile
     from judgeflow.cli.summary import Summary
-    from judgeflow.config import Config
+    from judgeflow.config import Config, JudgeConnection, LimitsConfig
     from judgeflow.engine.scheduler import Scheduler
     from judgeflow.types import Pair
 
@@ -110,6 +110,14 @@ def _carry_out(run: _Run, *, as_json: bool) -> None:
         raise JudgeError(complaint)
 
 
+def _keys_of_length(section: str, judge: JudgeConnection, limits: LimitsConfig) -> str:
+    """The keys that decide how long a question to this judge may be, with their values."""
+    keys = f"[{section}] max_prompt_tokens = {judge.max_prompt_tokens}"
+    if limits.tokens_per_minute is None:
+        return keys
+    return f"{keys} and [{'limits' if section == 'judge' else f'{section}.limits'}] tokens_per_minute = {limits.tokens_per_minute}"
+
+
 class _Run:
     """One call of the verb, from pairs to a file of outcomes."""
 
@@ -193,10 +201,9 @@ class _Run:
         """What to say about pairs that were too long to be asked about: the first, and the keys that decide."""
         from judgeflow.cli.summary import TOO_LONG
 
-        judge, limits = self._config.judge, self._config.limits
-        keys = f"[judge] max_prompt_tokens = {judge.max_prompt_tokens}"
-        if limits.tokens_per_minute is not None:
-            keys += f" and [limits] tokens_per_minute = {limits.tokens_per_minute}"
+        config = self._config
+        named = [(f"judges.{name}", judge, judge.limits) for name, judge in config.judges.items()]
+        keys = " and ".join([_keys_of_length("judge", config.judge, config.limits), *(_keys_of_length(*each) for each in named)])
         return (
             f"not asked: {self.summary.statuses[TOO_LONG]:,} pairs are longer than {keys} admit, "
             f"the first is {self.summary.first_too_long} of {self._source}; shorten them, or raise the limit if the judge takes as much"

@@ -15,7 +15,8 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
                     the judge is down and nothing is sent to it; one question was sent to see; it answers again, after so many `seconds`
                     and `probes`; nobody waits for it any more
 
-Where there are several judges, what concerns one of them has its name as `judge`.
+Where there are several judges, what concerns one of them has its name as `judge`; `judges` of a step counts the calls paid to each, if more
+than one was.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class LogObserver:
             calls=statistics.calls,
             tokens=statistics.spent.tokens,
             usd=round(statistics.spent.usd, 8),
-            judges={name: paid.requests for name, paid in statistics.judges.items()},
+            judges={name: paid.requests for name, paid in statistics.judges.items()} if len(statistics.judges) > 1 else {},
             agreement=statistics.agreement,
             latency_s={name: round(value, 4) for name, value in statistics.latency_s.items()},
             remaining={name: value for name, value in statistics.remaining.items() if value is not None},
