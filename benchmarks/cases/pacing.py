@@ -1,20 +1,22 @@
 """One budget for 500 steps: how much of what the hindsight optimum judges does each way of dividing it judge?
 
 A run has 500 steps of 1,536 pairs, a budget for one pair in ten, and rate limits that let a step ask about 400 at most.  Pairs have
-acquisitions of 0 to 0.5 (`error`), whose level moves from step to step in one of six ways; the level is drawn, and so is every pair:
+acquisitions of 0 to 0.5 (`error`), whose level moves from step to step in one of these ways; the level is drawn, and so is every pair:
 
 - stationary: it stays;
-- bursty: now and then it is high for a few steps;
-- seasonal: a sine, with a period of 25 to 100 steps;
+- bursty: it is high in one step of six, two steps in a row on average;
+- seasonal: a sine, with a period of 20 to 60 steps;
 - drifting: it rises, or falls, all the way;
 - shifting: it jumps to another level two to four times;
-- walk: a random walk.
+- walk: a random walk;
+- long bursts, slow seasons: as above, but five steps in a row and one period of 100 to 250 steps, so that a run sees few of them and the
+  second half need not be like the first (a quarter as many runs, without a goal of their own).
 
 Captured is (acquisition mass judged - random's) / (hindsight optimum's - random's), the mean over `--size` runs of each kind.  Hindsight
-knows all steps: one price for the run, at most 400 pairs a step.  `adaptive` is `routing.pacing.decide`, the code that runs in the engine: its
-plans are made step by step and paid from one budget.  The others: `equal share` gives each step an equal part of what is left; `EMA`
-asks above a moving average of the prices at which the last steps would have taken their equal share; `fixed` learns its price in
-the first ten steps.  `overspend` is the most that any adaptive run has spent beyond its budget, in requests.
+knows all steps: one price for the run, at most 400 pairs a step.  `adaptive` is `routing.pacing.decide`, the code that runs in the
+engine: its plans are made step by step and paid from one budget.  The others: `equal share` gives each step an equal part of what
+is left; `EMA` asks above a moving average of the prices at which the last steps would have taken their equal share; `fixed` learns its
+price in the first ten steps.  `overspend` is the most that any adaptive run has spent beyond its budget, in requests.
 
 Constants of the pacer were chosen on runs with other seeds (1000 to 1007) than those reported here.
 """
@@ -53,14 +55,15 @@ PAIR_COST = Cost(requests=2)
 LEVEL = -1.5
 """Where the log-odds of a pair's error (times two) lie on average; their spread is 1."""
 
-KINDS = ("stationary", "bursty", "seasonal", "drifting", "shifting", "walk")
-PREDICTABLE = KINDS[:3]
+KINDS = ("stationary", "bursty", "seasonal", "drifting", "shifting", "walk", "long bursts", "slow seasons")
+PREDICTABLE, HARDER = KINDS[:3], KINDS[6:]
 CONTENDERS = ("adaptive", "equal share", "EMA", "fixed")
 
 
 def measure(size: int, seed: int) -> Finding:
     """Return the figures; `size` is the number of runs of each kind, the seed their first one's."""
-    runs = [(kind, number) for kind in KINDS for number in range(1000 * seed, 1000 * seed + size)]
+    first, few = 1_000_000 * seed, max(1, size // 4)
+    runs = [(kind, number) for kind in KINDS for number in range(first, first + (few if kind in HARDER else size))]
     with ProcessPoolExecutor(max_workers=min(len(runs), os.cpu_count() or 1)) as pool:
         results = list(pool.map(captured, *zip(*runs, strict=True)))
     by_kind = {kind: [result for result, (other, _) in zip(results, runs, strict=True) if other == kind] for kind in KINDS}
@@ -109,16 +112,16 @@ def acquisitions(kind: str, seed: int) -> Floats:
     return -np.sort(-q, axis=1)
 
 
-def _bursty(dice: np.random.Generator, steps: Any) -> Floats:
+def _bursts(dice: np.random.Generator, steps: Any, length: float) -> Floats:
     is_high, levels = False, []
     for _ in steps:
-        is_high = dice.random() < (0.8 if is_high else 0.05)
-        levels.append(1.35 if is_high else 0.0)
+        is_high = dice.random() < (1.0 - 1.0 / length if is_high else 0.2 / length)
+        levels.append(1.2 if is_high else 0.0)
     return np.array(levels)
 
 
-def _seasonal(dice: np.random.Generator, steps: Any) -> Floats:
-    wave: Floats = 0.85 * np.sin(2 * np.pi * (steps / dice.uniform(25, 100) + dice.random()))
+def _wave(dice: np.random.Generator, steps: Any, shortest: float, longest: float) -> Floats:
+    wave: Floats = 0.85 * np.sin(2 * np.pi * (steps / dice.uniform(shortest, longest) + dice.random()))
     return wave
 
 
@@ -141,11 +144,13 @@ def _walk(dice: np.random.Generator, steps: Any) -> Floats:
 
 _LEVELS: dict[str, Callable[[np.random.Generator, Any], Floats]] = {
     "stationary": lambda _, steps: np.zeros(len(steps)),
-    "bursty": _bursty,
-    "seasonal": _seasonal,
+    "bursty": lambda dice, steps: _bursts(dice, steps, 2.0),
+    "seasonal": lambda dice, steps: _wave(dice, steps, 20.0, 60.0),
     "drifting": _drifting,
     "shifting": _shifting,
     "walk": _walk,
+    "long bursts": lambda dice, steps: _bursts(dice, steps, 5.0),
+    "slow seasons": lambda dice, steps: _wave(dice, steps, 100.0, 250.0),
 }
 
 

@@ -1,8 +1,8 @@
 """How much a price would have asked about in the steps seen so far: a demand curve in a few dozen points, however many steps there were.
 
 A point stands for neighbouring pairs: their mean value, their number, and what asking about them takes of every limited kind.  Points are
-merged where together they hold at most one part in `POINTS` of the whole, as in a merging t-digest (Dunning and Ertl, 2019), here
-with parts of equal size: what is wanted of the curve lies in its middle.  Between two points the curve is a straight line.
+merged while together they hold at most `COARSENESS` of what lies above them, and of `TOP` of the whole: a merging t-digest (Dunning and
+Ertl, 2019) that is fine where few are asked about.  Between two points the curve is a straight line.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Point = tuple[float, ...]
 
 VALUE, PAIRS, FIRST_KIND = 0, 1, 2
 
-POINTS = 48
-"""Fewest points of a full curve; there are at most twice as many and one."""
+COARSENESS, TOP = 0.1, 0.002
+"""They bound a curve to about 2 ln(1 + 1 / TOP) / COARSENESS = 125 points."""
 
 DIGITS = 7
 """Significant digits that a point keeps, in memory as on disk: a curve that was read back is the same curve."""
@@ -95,11 +95,12 @@ _NOTHING: list[list[float]] = [[] for _ in range(8)]
 
 def compressed(points: Sequence[Point]) -> list[Point]:
     """Return few points for many, which stand in descending order of value."""
-    most = sum(point[PAIRS] for point in points) / POINTS
+    above = TOP * sum(point[PAIRS] for point in points)
     merged: list[list[float]] = []
     for point in points:
         last = merged[-1] if merged else None
-        if last is None or last[PAIRS] + point[PAIRS] > most:
+        if last is None or last[PAIRS] + point[PAIRS] > COARSENESS * above:
+            above += last[PAIRS] if last is not None else 0.0
             merged.append(list(point))
             continue
         together = last[PAIRS] + point[PAIRS]

@@ -27,7 +27,8 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import attrgetter
 from typing import Any
 
 from judgeflow.config import BudgetConfig, RoutingConfig
@@ -45,14 +46,16 @@ EQUAL_SHARE = (1.0, *(0.0 for _ in WINDOWS[1:]))
 SHARE_WINDOW = 2
 """Which of them has the price of `max_share`."""
 
-GREED = 600.0
-HANDICAP = 0.002
+GREED = 1000.0
+HANDICAP = 0.003
 """By how much, of the whole run's value, a window has to be better than the equal share before it counts for more."""
 PATIENCE = 0.0025
 BLOCK = 32
 SHARE_HORIZON = 256
 """Over how many pairs the places are asked about that `max_share` has left over."""
+KINDS = ("requests", "tokens", "usd")
 HAIR = 1e-5
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio (Knuth, 1998, 6.4): neighbouring keys lie far apart
 _ROUNDING = 1e-9
 
 
@@ -129,7 +132,7 @@ class Pacer:
     """
 
     def __init__(self, routing: RoutingConfig, budget: BudgetConfig, state: Mapping[str, Any] | None = None) -> None:
-        self._kinds = tuple(kind for kind in ("requests", "tokens", "usd") if getattr(budget.stock, kind) is not None)
+        self._kinds = tuple(kind for kind in KINDS if getattr(budget.stock, kind) is not None)
         self._steps = budget.steps
         self._share = routing.max_share
         self._adaptive = is_adaptive(routing) and routing.policy != "never"
@@ -139,11 +142,13 @@ class Pacer:
         self._restore(state if state is not None and state.get("signature") == self._signature else {})
 
     @property
-    def state(self) -> dict[str, Any]:
-        """What another `Pacer` of the same run continues from, as JSON can hold it: a few kilobytes.
+    def state(self) -> dict[str, Any] | None:
+        """What another `Pacer` of the same run continues from, as JSON can hold it: a few kilobytes; None where nothing is paced.
 
         A state of another policy or of other limited kinds is not taken up; one of another amount or number of steps is.
         """
+        if self._share is None and not self._paced:
+            return None
         pool = self._pool
         return {
             "signature": list(self._signature),
@@ -173,10 +178,10 @@ class Pacer:
         if self._share is None and not self._paced:
             return None
         wanted = _Wanted.of(contest)
-        sure, most = self._share_of(wanted)
+        sure, most, reach = self._share_of(wanted)
         if not self._adaptive:
             return len(contest.promised) + most
-        costs = contest.costs(contest.wanted[:most])
+        costs = contest.costs(contest.wanted[:reach])
         perishable = _borne(costs, wanted.promised, means.in_time)
         now = self._block(step, contest, perishable, wanted)
         left = [float(getattr(means.allowance, kind)) for kind in self._kinds] if self._paced else []
@@ -184,9 +189,10 @@ class Pacer:
         if wanted.new:
             self._seen = [self._seen[0] + len(contest.ranked), self._seen[1] + sum(contest.rank(index) for index in contest.ranked)]
             self._learn(now)
-        places = min(self._by_share(now, sure, most), _borne(costs[:perishable], wanted.promised, means.allowance))
+        places = min(perishable, self._by_share(now, sure, most))
         if self._paced:
             places = min(places, self._by_price(now, left))
+        places = _borne(costs[:places], wanted.promised, means.allowance)
         if wanted.new:
             self._account(now, places)
         return len(contest.promised) + places
@@ -200,23 +206,21 @@ class Pacer:
         self._credit += self._share * _Wanted.of(contest).new - asked
 
     def _block(self, step: int, contest: Contest, perishable: int, wanted: _Wanted) -> _Block:
-        points: list[Point] = []
-        for index in contest.wanted[:perishable]:
-            candidate = contest.candidates[index]
-            amounts = (float(getattr(candidate.cost, kind)) for kind in self._kinds)
-            points.append((_told_apart(contest.rank(index), candidate.pair_key), 1.0, *amounts))
-        points.sort(reverse=True)  # by as little as they were moved
+        within = contest.wanted[:perishable]
+        values = (_told_apart(contest.rank(index), contest.candidates[index].pair_key) for index in within)
+        amounts = (map(float, map(attrgetter(kind), contest.costs(within))) for kind in self._kinds)
+        points = sorted(zip(values, repeat(1.0, len(within)), *amounts, strict=True), reverse=True)  # anew: they were moved by a hair
         return _Block(max(1, (self._steps or 0) - step), points, 1, wanted.new + wanted.again)
 
     # The share
 
-    def _share_of(self, wanted: _Wanted) -> tuple[int, int]:
-        """Return how many places `max_share` gives by rank, and how many with the one that it may give by price."""
+    def _share_of(self, wanted: _Wanted) -> tuple[int, int, int]:
+        """Return how many places `max_share` gives by rank, how many with the one by price, and how many if that one is there."""
         if self._share is None:
-            return wanted.count, wanted.count
-        exact = self._share * wanted.new
-        most = min(math.floor(exact + self._credit + _ROUNDING), math.ceil(self._share * (wanted.new + wanted.again) - _ROUNDING))
-        return max(0, min(most, math.floor(exact + _ROUNDING))), max(0, most)
+            return wanted.count, wanted.count, wanted.count
+        exact, reach = self._share * wanted.new, math.ceil(self._share * (wanted.new + wanted.again) - _ROUNDING)
+        most = max(0, min(reach, math.floor(exact + self._credit + _ROUNDING)))
+        return min(most, math.floor(exact + _ROUNDING)), most, reach
 
     def _by_share(self, now: _Block, sure: int, most: int) -> int:
         """Return how many pairs the share admits: `sure` ones, and up to `most` above the price of the share."""
@@ -236,7 +240,7 @@ class Pacer:
 
     def _wish(self, number: int, now: _Block, left: Sequence[float]) -> int:
         """Return how many of a block's points one window would ask about, with that much left."""
-        if number == 0 and not now.is_small:
+        if now.steps_left == 1 or (number == 0 and not now.is_small):
             return _affordable(now.points, [amount * now.steps / now.steps_left for amount in left])
         demand = self._view(number, now)
         price = demand.price(demand.reach((FIRST_KIND + kind, amount / now.steps_left) for kind, amount in enumerate(left)))
@@ -256,7 +260,7 @@ class Pacer:
         """Show a block to every window; one that is small has to wait for others."""
         if not block.is_small:
             few = compressed(block.points)
-            for window in self._windows:
+            for window in self._windows if self._paced else self._windows[SHARE_WINDOW : SHARE_WINDOW + 1]:
                 window.learn(few, steps=block.steps, pairs=block.pairs)
 
     def _catch_up(self, left: Sequence[float]) -> None:
@@ -335,14 +339,16 @@ def _affordable(points: Sequence[Point], amounts: Sequence[float]) -> int:
 
 def _borne(costs: Sequence[Cost], promised: Cost, bound: Stock) -> int:
     """Return how many of the ranked costs a bound bears beside what was promised."""
-    total = promised
-    for count, cost in enumerate(costs):
-        total += cost
-        if not bound.admits(total):
-            return count
-    return len(costs)
+    count = len(costs)
+    for kind in KINDS:
+        limit, amount = getattr(bound, kind), attrgetter(kind)
+        if limit is not None:
+            sums = list(accumulate(map(amount, costs[:count]), initial=amount(promised)))
+            count = max(0, bisect_right(sums, limit) - 1)
+    return count
 
 
 def _told_apart(rank: float, key: bytes) -> float:
     """Return a rank moved by a hair that depends on the pair's key: a price can then divide pairs that are level."""
-    return rank + HAIR * (abs(rank) + HAIR) * (int.from_bytes(key[-4:], "big") * 2.0**-32 - 0.5)
+    mixed = int.from_bytes(key[-8:], "big") * _GOLDEN % 2**64
+    return rank + HAIR * (abs(rank) + HAIR) * (mixed * 2.0**-64 - 0.5)

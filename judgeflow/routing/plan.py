@@ -184,7 +184,7 @@ def survey(candidates: Sequence[Candidate], routing: RoutingConfig) -> Contest:
             promised.append(index)
         else:
             open_.append(index)
-    ranked = sorted(open_, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    ranked = [index for *_, index in sorted((-_rank(candidates[index], routing), candidates[index].pair_key, index) for index in open_)]
     allowed = [index for index in ranked if _allowed(candidates[index], routing)]
     wanted = [index for index in allowed if _above(candidates[index], routing)]
     return Contest(

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from judgeflow.keys import KEY_BYTES
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -100,7 +100,8 @@ call = Table(
     Column("created_at", Double, nullable=False),
 )
 
-# The counters equal the sums over the run's reservations; `judgeflow db check` proves it.
+# The counters equal the sums over the run's reservations; `judgeflow db check` proves it.  `pacing` is a few kilobytes, renewed with
+# every plan.
 run = Table(
     "run",
     metadata,
@@ -114,6 +115,7 @@ run = Table(
     Column("reserved_tokens", BigInteger, nullable=False),
     Column("reserved_usd", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("pacing", JSON(none_as_null=True)),
     UniqueConstraint("name"),
 )
 

@@ -89,7 +89,9 @@ def run_state(connection: Connection, name: str) -> RunState:
     row = (connection.execute(select(schema.run, last.label("last_step")).where(schema.run.c.name == name))).mappings().first()
     if row is None:
         raise unknown_run(name)
-    return RunState(name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"])
+    return RunState(
+        name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"], pacing=row["pacing"]
+    )
 
 
 def unknown_run(name: str) -> StoreError:
@@ -157,7 +159,7 @@ _STILL_OPEN = (("state", ReservationState.OPEN.value),)
 
 
 def _insert_rows(connection: Connection, rows: Rows) -> None:
-    """Insert parents before children; what is there already stays as it is."""
+    """Insert parents before children; what is there already stays as it is, but for a run's pacing."""
     tables: tuple[tuple[Table, Sequence[Row]], ...] = (
         (schema.text, list(rows.texts.values())),
         (schema.pair, list(rows.pairs.values())),
@@ -169,3 +171,5 @@ def _insert_rows(connection: Connection, rows: Rows) -> None:
     bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"))
     if rows.steps:
         connection.execute(schema.step.insert(), rows.steps)
+    for run_id, pacing in rows.pacing.items():
+        connection.execute(schema.run.update().where(schema.run.c.id == run_id).values(pacing=dict(pacing)))
