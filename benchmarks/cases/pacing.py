@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def measure(size: int, seed: int) -> Finding:
     """Return the figures; `size` is the number of runs of each kind, the seed their first one's."""
     first, few = 1_000_000 * seed, max(1, size // 4)
     runs = [(kind, number) for kind in KINDS for number in range(first, first + (few if kind in HARDER else size))]
-    with ProcessPoolExecutor(max_workers=min(len(runs), os.cpu_count() or 1)) as pool:
-        results = list(pool.map(captured, *zip(*runs, strict=True)))
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        results = list((pool.map if size > 1 else map)(captured, *zip(*runs, strict=True)))
     by_kind = {kind: [result for result, (other, _) in zip(results, runs, strict=True) if other == kind] for kind in KINDS}
     mean = {kind: {name: float(np.mean([result[name] for result in found])) for name in CONTENDERS} for kind, found in by_kind.items()}
     against = {kind: [result["adaptive"] / result["equal share"] for result in found] for kind, found in by_kind.items()}

@@ -103,8 +103,8 @@ Operation = OpenRun | Reserve | Close | Settle | Plan | Finish
 class Rows:
     """Rows to insert, by table.  Filled on one thread, then handed to the transaction; texts and pairs stand in once.
 
-    `hashes` remembers what was hashed: a response comes back in both orders and with every other of its group.  `pacing` is renewed in
-    the run's row, by its id; the last one counts.
+    `hashes` remembers what was hashed: a response comes back in both orders and with every other of its group.  `pacing` is by the
+    run's id; the last one counts, also over what is there.
     """
 
     hashes: dict[Prompt, bytes] = field(default_factory=dict)

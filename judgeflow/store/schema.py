@@ -100,8 +100,7 @@ call = Table(
     Column("created_at", Double, nullable=False),
 )
 
-# The counters equal the sums over the run's reservations; `judgeflow db check` proves it.  `pacing` is a few kilobytes, renewed with
-# every plan.
+# The counters equal the sums over the run's reservations; `judgeflow db check` proves it.
 run = Table(
     "run",
     metadata,
@@ -115,8 +114,15 @@ run = Table(
     Column("reserved_tokens", BigInteger, nullable=False),
     Column("reserved_usd", Double, nullable=False),
     Column("created_at", Double, nullable=False),
-    Column("pacing", JSON(none_as_null=True)),
     UniqueConstraint("name"),
+)
+
+# What a run's pacer has learnt: a few kilobytes, renewed with every plan.  The run's own row is written far more often.
+pacing = Table(
+    "pacing",
+    metadata,
+    Column("run_id", Integer, ForeignKey(run.c.id), primary_key=True, autoincrement=False),
+    Column("state", JSON, nullable=False),
 )
 
 # One row each time a step ends; a step that was interrupted and routed again has several.

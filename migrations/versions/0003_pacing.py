@@ -8,5 +8,10 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Give every run a place for it; runs that are there begin to learn with their next step."""
-    op.add_column("run", sa.Column("pacing", sa.JSON))
+    """Create the table; runs that are there begin to learn with their next step."""
+    op.create_table(
+        "pacing",
+        sa.Column("run_id", sa.Integer, sa.ForeignKey("run.id", name="fk_pacing_run_id"), nullable=False, autoincrement=False),
+        sa.Column("state", sa.JSON, nullable=False),
+        sa.PrimaryKeyConstraint("run_id", name="pk_pacing"),
+    )
