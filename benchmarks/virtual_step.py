@@ -142,9 +142,9 @@ class SlowStore(MemoryStore):
         await self._wait()
         return await super().read(call_keys)
 
-    async def record_plan(self, run: str, step: int, decisions: Any) -> None:
+    async def record_plan(self, run: str, step: int, decisions: Any, pacing: Any = None) -> None:
         await self._wait()
-        await super().record_plan(run, step, decisions)
+        await super().record_plan(run, step, decisions, pacing)
 
     async def record_step(self, statistics: StepStatistics, decisions: Any) -> None:
         await self._wait()

@@ -22,6 +22,7 @@ from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
+from judgeflow.routing.pacing import Pacer
 from judgeflow.types import Group, Outcome, Pair, StepResult
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Scheduler:
             panel=panel,
             scoring=ScoringThread(self._scorer) if self._scorer else None,
             budget=budget,
+            pacer=Pacer(self._routing, self._budget, state.pacing),
             clock=self._clock,
             observers=self._observers,
             last_step=state.last_step,

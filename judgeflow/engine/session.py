@@ -3,7 +3,7 @@
 1. keys       every pair is hashed, equal pairs become one item (on a worker thread)
 2. known      one store read: replies that are already paid for
 3. score      the scorer's preferences about what is not known yet
-4. plan       `routing.plan.plan`: who is asked about, within what may be spent; recorded before anything is asked
+4. plan       `routing.pacing.decide`: who is asked about, within what may be spent; recorded before anything is asked
 5. ask        every missing question goes to the dispatcher, unless it is under way already
 6. outcomes   when all replies are stored, or at the deadline, every pair gets its outcome
 
@@ -31,7 +31,8 @@ from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
-from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
+from judgeflow.routing.pacing import Pacer, decide
+from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive
 from judgeflow.routing.threshold import with_headroom
 from judgeflow.types import (
     Call,
@@ -73,6 +74,7 @@ class Session:
         panel: Panel | None,
         scoring: ScoringThread | None,
         budget: Budget,
+        pacer: Pacer,
         clock: Clock,
         observers: Observers,
         last_step: int | None,
@@ -84,6 +86,7 @@ class Session:
         self._rules = rules
         self._scoring = scoring
         self._budget = budget
+        self._pacer = pacer
         self._clock = clock
         self._observers = observers
         self._flights = SingleFlight()
@@ -223,7 +226,7 @@ class Session:
         ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
         candidates = [steps.candidate(item, self._rules) for item in items]
         means = self._means(self._allowance(items, state, step), started)
-        decided = plan(candidates, routing, means, lot_of(routing.seed, self._run, step))
+        decided = decide(candidates, routing, means, pacer=self._pacer, step=step, lot=lot_of(routing.seed, self._run, step))
         for item, action in zip(items, decided.actions, strict=True):
             item.action = action
         order = asking_order(candidates, decided, routing, seed)
@@ -248,15 +251,17 @@ class Session:
                 self._cheapest = _least([self._cheapest, *item.costs.values()])
 
     def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
+        """What the step may spend: an adaptive threshold's pacer divides what is left, a fixed rule has an equal part of it."""
         headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
-        return with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
+        left = self._budget.remaining(state)
+        return with_headroom(left if is_adaptive(self._rules.routing) else self._budget.allowance(state, step), left, headroom)
 
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
         asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
         for place, cost in asked:
             self._asking().plan(place, cost)
         try:
-            await self.store.record_plan(self._run, step, steps.decisions(items, decided))
+            await self.store.record_plan(self._run, step, steps.decisions(items, decided), self._pacer.state)
         except BaseException:
             for place, cost in asked:
                 self._asking().unplan(place, cost)

@@ -8,7 +8,8 @@
 4. the policy is `never`: accept;
 5. the rest is ranked by acquisition; ties break by pair key, so the input order does not matter;
 6. pairs at or below a fixed threshold are accepted, and so are pairs below the floor: one at the floor may be asked about;
-7. the ranking is cut at the first pair that max_share, the allowance or, before a deadline, the rate limits cannot bear.  Nobody
+7. the ranking is cut at the first pair that max_share, the pace of the run (`routing.pacing`: both in `Means.places`), the
+   allowance or, before a deadline, the rate limits cannot bear.  Nobody
    further down is asked instead, however cheap: costs decide what is feasible, never who is preferred.  Beyond the cut an
    adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.  A fixed rule is cut by requests alone:
    how far tokens and dollars reach is seen when they are reserved, in the order of the ranking.
@@ -27,8 +28,8 @@ and the floor remain in units of acquisition.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from judgeflow.config import RoutingConfig
 from judgeflow.routing.audit import Design, Lottery, chosen, dearest, drawn, lottery, propensities, spread
@@ -72,13 +73,22 @@ class Candidate:
     obstacle: str | None = None
     decided: Decision | None = None
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether an earlier attempt at the step meant to ask about it."""
+        return self.decided is not None and self.decided.asked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What this step may spend, and what of it the rate limits and the judge's speed let come back before its deadline."""
+    """What this step may spend, and what of it the rate limits and the judge's speed let come back before its deadline.
+
+    `places` is how many pairs may be asked about at most, those of an earlier attempt included; None: `max_share` of the step's.
+    """
 
     allowance: Stock
     in_time: Stock = field(default_factory=Stock)
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +112,19 @@ class StepPlan:
 
 def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, lot: int = 0) -> StepPlan:
     """Decide about every candidate.  See the module's docstring for the cases; `lot` is what audits are drawn by."""
-    contest, actions = _sort_out(candidates, routing, means)
+    return settle(survey(candidates, routing), means, lot)
+
+
+def settle(contest: Contest, means: Means, lot: int = 0) -> StepPlan:
+    """Decide about those that a contest has left open; see `plan`."""
+    contest = replace(contest, means=means)
+    candidates, routing, actions = contest.candidates, contest.routing, dict(contest.settled)
     designs = _designs(contest)
     design = chosen(designs, lot)
     audited = drawn(design, [candidate.pair_key for candidate in candidates], lot)
     beyond = _without(contest.promised + contest.wanted, design.routed)
     actions |= dict.fromkeys(contest.ranked, Accept())
-    actions |= dict.fromkeys(beyond, _beyond(routing, len(design.routed) + design.audits, len(candidates)))
+    actions |= dict.fromkeys(beyond, _beyond(contest, len(design.routed) + design.audits))
     actions |= {index: Ask(audit=_was_audited(candidates[index])) for index in design.routed} | dict.fromkeys(audited, Ask(audit=True))
     promised = len(contest.promised)
     return StepPlan(
@@ -120,8 +136,8 @@ def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Contest:
-    """Who may be asked about, by position.
+class Contest:
+    """Who may be asked about, by position; `settled` has the actions of those about whom there is nothing to decide.
 
     `promised` were to be asked before; the others stand by rank: all of them, those `allowed` by the floor, and of these those that the
     threshold wants asked.
@@ -130,6 +146,7 @@ class _Contest:
     candidates: Sequence[Candidate]
     routing: RoutingConfig
     means: Means
+    settled: Mapping[int, Action]
     promised: list[int]
     ranked: list[int]
     allowed: list[int]
@@ -144,14 +161,18 @@ class _Contest:
         """What asking about these takes."""
         return [self.candidates[index].cost for index in indexes]
 
+    def rank(self, index: int) -> float:
+        """What the pair at a position is ranked by."""
+        return _rank(self.candidates[index], self.routing)
+
     def cut(self, costs: Sequence[Cost], aside: Sequence[Cost] = ()) -> int:
         """Return how many of the ranked `costs` can be borne, with those set aside."""
-        most = _most(self.routing, len(self.candidates)) - len(aside)
+        most = _most(self.routing, len(self.candidates), self.means) - len(aside)
         return _cut(costs, most, self.means, adaptive=is_adaptive(self.routing), aside=sum(aside, Cost()))
 
 
-def _sort_out(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) -> tuple[_Contest, dict[int, Action]]:
-    """Return those about whom something is to be decided, and the actions of the others."""
+def survey(candidates: Sequence[Candidate], routing: RoutingConfig) -> Contest:
+    """Rank those about whom something is to be decided, and settle the others: the part of a plan that does not depend on the means."""
     actions: dict[int, Action] = {}
     promised: list[int] = []
     open_: list[int] = []
@@ -159,17 +180,23 @@ def _sort_out(candidates: Sequence[Candidate], routing: RoutingConfig, means: Me
         action = _foregone(candidate, routing)
         if action is not None:
             actions[index] = action
-        elif candidate.decided is not None and candidate.decided.asked:
+        elif candidate.was_asked:
             promised.append(index)
         else:
             open_.append(index)
-    ranked = sorted(open_, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    ranked = [index for *_, index in sorted((-_rank(candidates[index], routing), candidates[index].pair_key, index) for index in open_)]
     allowed = [index for index in ranked if _allowed(candidates[index], routing)]
     wanted = [index for index in allowed if _above(candidates[index], routing)]
-    contest = _Contest(
-        candidates=candidates, routing=routing, means=means, promised=promised, ranked=ranked, allowed=allowed, wanted=wanted
+    return Contest(
+        candidates=candidates,
+        routing=routing,
+        means=Means(allowance=Stock()),
+        settled=actions,
+        promised=promised,
+        ranked=ranked,
+        allowed=allowed,
+        wanted=wanted,
     )
-    return contest, actions
 
 
 def _without(indexes: Sequence[int], others: Sequence[int]) -> list[int]:
@@ -177,7 +204,7 @@ def _without(indexes: Sequence[int], others: Sequence[int]) -> list[int]:
     return [index for index in indexes if index not in left_out]
 
 
-def _designs(contest: _Contest) -> Lottery:
+def _designs(contest: Contest) -> Lottery:
     """Return how what may be asked is divided between ranking and audit; without audits there is one way."""
     in_order = contest.promised + contest.wanted
     plain = contest.cut(contest.costs(in_order))
@@ -196,7 +223,7 @@ def _designs(contest: _Contest) -> Lottery:
     return lottery(min(audits, float(max(0, possible))), design)
 
 
-def _audits_wanted(contest: _Contest, plain: int) -> float:
+def _audits_wanted(contest: Contest, plain: int) -> float:
     """Return how many audits the fraction stands for, where the ranking without any is cut after `plain` pairs."""
     fraction, asked = contest.routing.audit_fraction, plain - len(contest.promised)
     if not fraction or asked <= 0:
@@ -219,8 +246,7 @@ def asking_order(candidates: Sequence[Candidate], planned: StepPlan, routing: Ro
     for index in planned.ranking:
         candidate = candidates[index]
         rank = rank if planned.actions[index] == Ask(audit=True) else _rank(candidate, routing)
-        is_open = candidate.decided is None or not candidate.decided.asked
-        places[index] = is_open, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
+        places[index] = not candidate.was_asked, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
     return tuple(sorted(places, key=lambda index: places[index]))
 
 
@@ -244,7 +270,7 @@ def _was_accepted(decided: Decision | None) -> bool:
 
 
 def _was_audited(candidate: Candidate) -> bool:
-    return candidate.decided is not None and candidate.decided.asked and candidate.decided.audit
+    return candidate.was_asked and candidate.decided is not None and candidate.decided.audit
 
 
 def _rank(candidate: Candidate, routing: RoutingConfig) -> float:
@@ -266,7 +292,9 @@ def is_adaptive(routing: RoutingConfig) -> bool:
     return routing.threshold == "adaptive" and routing.policy != "always"
 
 
-def _most(routing: RoutingConfig, pairs: int) -> int:
+def _most(routing: RoutingConfig, pairs: int, means: Means) -> int:
+    if means.places is not None:
+        return means.places
     return pairs if routing.max_share is None else int(routing.max_share * pairs + 1e-9)
 
 
@@ -281,8 +309,9 @@ def _cut(costs: Sequence[Cost], most: int, means: Means, *, adaptive: bool, asid
     return len(costs)
 
 
-def _beyond(routing: RoutingConfig, cut: int, pairs: int) -> Action:
-    share_is_used = routing.max_share is not None and cut >= _most(routing, pairs)
+def _beyond(contest: Contest, cut: int) -> Action:
+    routing = contest.routing
+    share_is_used = routing.max_share is not None and cut >= _most(routing, len(contest.candidates), contest.means)
     return Accept() if is_adaptive(routing) or share_is_used else Decline("budget")
 
 
@@ -296,7 +325,7 @@ def _threshold(routing: RoutingConfig, beyond: Sequence[Candidate]) -> float | N
     return _rank(beyond[0], routing) if routing.cost_weighted else beyond[0].acquisition
 
 
-def _propensities(contest: _Contest, designs: Lottery) -> tuple[float, ...]:
+def _propensities(contest: Contest, designs: Lottery) -> tuple[float, ...]:
     """1 or 0 where the decision was determined, else the chance of the draw; for policy random the share of the open pairs asked about.
 
     What was decided before was decided with the probability that it had then.

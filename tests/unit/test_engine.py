@@ -70,9 +70,9 @@ def scheduling(clock, judge, **settings):
 class _SlowToPlan(MemoryStore):
     """Takes 5 s to record the plan of step 1."""
 
-    async def record_plan(self, run, step, decisions):
+    async def record_plan(self, run, step, decisions, pacing=None):
         await asyncio.sleep(5.0 if step == 1 else 0.0)
-        await super().record_plan(run, step, decisions)
+        await super().record_plan(run, step, decisions, pacing)
 
 
 def test_replies_that_another_step_paid_for_meanwhile_give_their_budget_back():
