@@ -171,7 +171,7 @@ class _Player:
             judge=judge,
             store=SlowStore(),
             scorer=FakeScorer(seed=setting.seed),
-            gate=WindowGate(setting.limits, self._clock),
+            gate=WindowGate(setting.limits, self._clock, longest_reply=MOST_COMPLETION_TOKENS),
             routing=RoutingConfig(policy="error", max_share=setting.share, step_deadline_s=setting.deadline_s, **setting.routing),
             max_in_flight=setting.max_in_flight,
             timeout_s=TIMEOUT_S,
