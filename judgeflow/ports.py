@@ -140,7 +140,10 @@ class Store(Protocol):
         ...
 
     async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
-        """Store how a step ended: its statistics, and source and status of its decisions."""
+        """Store how a step ended: its statistics, and source and status of its decisions.
+
+        A decision planned without a threshold gets that of the step: pairs may be asked about before it is known.
+        """
         ...
 
     async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:

@@ -475,6 +475,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateOutcome:
+    """What the judge said about a pair after its step had returned: what would have stood at `index` of that step's outcomes."""
+
+    step: int
+    index: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
     """How far the scorer and the judge agree over pairs that were asked about with known probabilities, as sums that add up.
 

@@ -197,6 +197,19 @@ class Pacer:
             self._account(now, places)
         return len(contest.promised) + places
 
+    def sure(self, candidates: Sequence[Candidate]) -> int | None:
+        """Return how many pairs a step of these may ask about whatever they score; None: as many as can be borne.
+
+        A price depends on what all of them score, so a paced step is sure of none.
+        """
+        if self._paced:
+            return 0
+        if self._share is None:
+            return None
+        new = sum(candidate.decided is None for candidate in candidates)
+        places = min(math.floor(self._share * new + _ROUNDING), math.floor(self._share * new + self._credit + _ROUNDING))
+        return max(0, places) + sum(candidate.was_asked for candidate in candidates)
+
     def asked(self, contest: Contest, planned: StepPlan) -> None:
         """Count what came of a step: how many of its new pairs are asked about."""
         if self._share is None:

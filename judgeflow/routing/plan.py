@@ -23,12 +23,16 @@ An adaptive threshold is the acquisition of the first pair beyond the cut.  Who 
 among pairs that are level with it the pair key decides, so that exactly as many are asked about as can be borne, not all or none.
 With `cost_weighted` the ranking, and with it an adaptive threshold, goes by acquisition per expected token instead; a fixed threshold
 and the floor remain in units of acquisition.
+
+Before every pair is scored, `certain` tells who will be asked about whatever the others turn out to be: in the worst case all of them
+rank first and are asked about, and a pair that has a place behind them has it in any case.  These may be asked at once, and are `under_way`
+when the plan is made.  It is the same plan as if they were not, unless what may be spent has shrunk meanwhile: then the others bear it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from judgeflow.config import RoutingConfig
@@ -64,14 +68,17 @@ class Candidate:
     """What the plan needs to know of a pair.
 
     `cost` is what asking what is still missing will probably take (no requests: everything is stored); requests are exact.
-    `obstacle` is a status that rules asking out; `decided` is what an earlier attempt at the same step decided.
+    `worst` is what is put aside for it.  `obstacle` is a status that rules asking out; `decided` is what an earlier attempt at the same
+    step decided; `under_way` tells that this one asks about the pair already.
     """
 
     pair_key: bytes
     acquisition: float | None
     cost: Cost
+    worst: Cost = field(default_factory=Cost)
     obstacle: str | None = None
     decided: Decision | None = None
+    under_way: bool = False
 
     @property
     def was_asked(self) -> bool:
@@ -109,6 +116,15 @@ class StepPlan:
         """Number of pairs to ask about."""
         return sum(isinstance(action, Ask) for action in self.actions)
 
+    def part(self, indexes: Sequence[int]) -> StepPlan:
+        """Return what it says about these positions, in their order; without a ranking."""
+        return replace(
+            self,
+            actions=tuple(self.actions[index] for index in indexes),
+            propensities=tuple(self.propensities[index] for index in indexes),
+            ranking=(),
+        )
+
 
 def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, lot: int = 0) -> StepPlan:
     """Decide about every candidate.  See the module's docstring for the cases; `lot` is what audits are drawn by."""
@@ -133,6 +149,42 @@ def settle(contest: Contest, means: Means, lot: int = 0) -> StepPlan:
         propensities=_propensities(contest, designs),
         ranking=design.routed[:promised] + spread(design.routed[promised:], audited),
     )
+
+
+def certain(
+    candidates: Sequence[Candidate], unscored: Collection[int], routing: RoutingConfig, means: Means, places: int | None = None
+) -> tuple[int, ...]:
+    """Return the positions of those that `plan` will ask about whatever the `unscored` turn out to be, in the order of the ranking.
+
+    It takes the worst case, in which all the unscored rank first.  Costs are not negative, so whoever is inside the cut behind them all is
+    inside it behind some of them.  With a fixed rule everything is counted at its worst case, tokens and dollars too: who is certain will
+    find budget when it is reserved.  With audits nobody is certain before the draw, with policy random nobody's propensity.  `places` is
+    how many pairs may be asked about at least, as in `Means`.
+    """
+    if routing.audit_fraction or routing.policy == "random":
+        return ()
+    first = [
+        replace(candidate, acquisition=math.inf, obstacle=None) if index in unscored else candidate
+        for index, candidate in enumerate(candidates)
+    ]
+    contest = survey(first, routing)
+    in_order = contest.promised + contest.wanted
+    adaptive = is_adaptive(routing)
+    costs = contest.costs(in_order) if adaptive else [candidates[index].worst for index in in_order]
+    bounds = [_rounded_down(means.allowance), *([_rounded_down(means.in_time)] if adaptive else [])]
+    count = _cut(costs, _most(routing, len(candidates), replace(means, places=places)), bounds, aside=Cost())
+    return tuple(index for index in in_order[:count] if index not in unscored)
+
+
+def begun(indexes: Sequence[int], routing: RoutingConfig) -> StepPlan:
+    """Return what `plan` will say about these, who are `certain`; an adaptive threshold is not known before all are scored."""
+    threshold = None if routing.policy == "always" or routing.threshold == "adaptive" else routing.threshold
+    return StepPlan(actions=(Ask(),) * len(indexes), threshold=threshold, propensities=(1.0,) * len(indexes))
+
+
+def _rounded_down(stock: Stock) -> Stock:
+    """Dollars add up to something else in another order, by a few units in the last place."""
+    return stock if stock.usd is None else replace(stock, usd=stock.usd * (1.0 - 1e-9))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +220,13 @@ class Contest:
     def cut(self, costs: Sequence[Cost], aside: Sequence[Cost] = ()) -> int:
         """Return how many of the ranked `costs` can be borne, with those set aside."""
         most = _most(self.routing, len(self.candidates), self.means) - len(aside)
-        return _cut(costs, most, self.means, adaptive=is_adaptive(self.routing), aside=sum(aside, Cost()))
+        allowance, in_time = self.means.allowance, self.means.in_time
+        bounds = [allowance, in_time] if is_adaptive(self.routing) else [Stock(requests=allowance.requests)]
+        return _cut(costs, most, bounds, aside=sum(aside, Cost()))
+
+    def under_way(self, indexes: Sequence[int]) -> list[int]:
+        """Those that are asked about already."""
+        return [index for index in indexes if self.candidates[index].under_way]
 
 
 def survey(candidates: Sequence[Candidate], routing: RoutingConfig) -> Contest:
@@ -186,7 +244,7 @@ def survey(candidates: Sequence[Candidate], routing: RoutingConfig) -> Contest:
             open_.append(index)
     ranked = [index for *_, index in sorted((-_rank(candidates[index], routing), candidates[index].pair_key, index) for index in open_)]
     allowed = [index for index in ranked if _allowed(candidates[index], routing)]
-    wanted = [index for index in allowed if _above(candidates[index], routing)]
+    wanted = [index for index in allowed if candidates[index].under_way or _above(candidates[index], routing)]
     return Contest(
         candidates=candidates,
         routing=routing,
@@ -208,6 +266,8 @@ def _designs(contest: Contest) -> Lottery:
     """Return how what may be asked is divided between ranking and audit; without audits there is one way."""
     in_order = contest.promised + contest.wanted
     plain = contest.cut(contest.costs(in_order))
+    if contest.under_way(in_order[plain:]):
+        return [(1.0, Design(routed=_with_those_under_way(contest, in_order)))]
     audits = _audits_wanted(contest, plain)
     if audits <= 0.0:
         return [(1.0, Design(routed=tuple(in_order[:plain])))]
@@ -221,6 +281,15 @@ def _designs(contest: Contest) -> Lottery:
 
     possible = contest.cut(contest.costs(contest.promised) + aside) - len(contest.promised)
     return lottery(min(audits, float(max(0, possible))), design)
+
+
+def _with_those_under_way(contest: Contest, in_order: Sequence[int]) -> tuple[int, ...]:
+    """Return who is asked about where less can be spent than when some of them were asked: these, and whom the rest still admits."""
+    first = contest.under_way(in_order)
+    others = _without(in_order, first)
+    count = max(len(first), contest.cut(contest.costs(first + others)))
+    routed = frozenset((first + others)[:count])
+    return tuple(index for index in in_order if index in routed)
 
 
 def _audits_wanted(contest: Contest, plain: int) -> float:
@@ -248,6 +317,13 @@ def asking_order(candidates: Sequence[Candidate], planned: StepPlan, routing: Ro
         rank = rank if planned.actions[index] == Ask(audit=True) else _rank(candidate, routing)
         places[index] = not candidate.was_asked, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
     return tuple(sorted(places, key=lambda index: places[index]))
+
+
+def early_order(indexes: Sequence[int], candidates: Sequence[Candidate], routing: RoutingConfig, seed: int | None) -> list[int]:
+    """Return these positions, who all are asked about, in the order in which to ask."""
+    ranked = sorted(indexes, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    everyone = StepPlan(actions=(Ask(),) * len(ranked), threshold=None, propensities=(), ranking=tuple(range(len(ranked))))
+    return [ranked[place] for place in asking_order([candidates[index] for index in ranked], everyone, routing, seed)]
 
 
 def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
@@ -298,9 +374,8 @@ def _most(routing: RoutingConfig, pairs: int, means: Means) -> int:
     return pairs if routing.max_share is None else int(routing.max_share * pairs + 1e-9)
 
 
-def _cut(costs: Sequence[Cost], most: int, means: Means, *, adaptive: bool, aside: Cost) -> int:
-    """Return how many of the ranked pairs can be asked, beside what is set aside."""
-    bounds = [means.allowance, means.in_time] if adaptive else [Stock(requests=means.allowance.requests)]
+def _cut(costs: Sequence[Cost], most: int, bounds: Sequence[Stock], *, aside: Cost) -> int:
+    """Return how many of the ranked pairs can be asked within `bounds`, beside what is set aside."""
     total = aside
     for count, cost in enumerate(costs):
         total += cost

@@ -88,7 +88,8 @@ class MemoryStore:
         planned = contents.decisions.setdefault((statistics.run, statistics.step), {})
         for decision in decisions:
             first = planned.get(decision.pair_key, decision)
-            planned[decision.pair_key] = replace(first, source=decision.source, status=decision.status)
+            threshold = decision.threshold if first.threshold is None else first.threshold
+            planned[decision.pair_key] = replace(first, source=decision.source, status=decision.status, threshold=threshold)
         await _turn()
 
     async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:

@@ -190,7 +190,7 @@ def _insert_rows(connection: Connection, rows: Rows) -> None:
     )
     for table, values in tables:
         bulk.insert_new(connection, table, values)
-    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"))
+    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"), ("threshold",))
     if rows.steps:
         connection.execute(schema.step.insert(), rows.steps)
     if rows.pacing:

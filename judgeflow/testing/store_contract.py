@@ -409,6 +409,19 @@ class StoreContract:
 
         self.run(main())
 
+    def test_the_end_of_a_step_fills_in_a_threshold_that_was_not_known_when_a_pair_was_planned(self) -> None:
+        async def main() -> None:
+            early, known = replace(make_decision(0), threshold=None), make_decision(1)
+            ended = [replace(decision, threshold=0.5, source="judge") for decision in (early, known)]
+            async with self.opened() as store:
+                await store.record_plan(RUN, 0, [early, known])
+                await store.record_step(make_statistics(0), ended)
+                found = await store.decisions(RUN, 0)
+            assert found[early.pair_key] == ended[0]
+            assert found[known.pair_key] == replace(known, source="judge")
+
+        self.run(main())
+
     def test_the_last_step_of_a_run_is_the_highest_that_ended(self) -> None:
         async def main() -> None:
             async with self.opened() as store:
