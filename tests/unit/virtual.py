@@ -74,6 +74,7 @@ class ForgetfulStore(MemoryStore):
         self._contents.calls.clear()
         ledger = self._contents.ledgers[run]
         ledger.entries.clear()
+        self._contents.made_at.clear()
         ledger.changed.clear()
 
 
