@@ -121,11 +121,13 @@ class Session:
             except BaseException:
                 self._let_go(course, "interrupted")
                 self._leave(waiting.given_up("interrupted"), "interrupted")
+                waiting.close()
                 raise
             self._adopt(course, [item for index, item in enumerate(course.items) if not course.is_sent(index)])
             self._ask(course, planned.order, planned.ceiling)
             waiting.settle_the_rest(course.items)
         await self._await_replies(course, pairs)
+        waiting.close()
         final = outcomes.complete()
         statistics = await self._ending.finish(course, final, planned)
         return StepResult(outcomes=final, statistics=statistics, groups=groups)

@@ -110,6 +110,10 @@ class Waiting:
         self._expected.clear()
         return missing
 
+    def close(self) -> None:
+        """Let go of the step: what comes later is nothing to it.  Both would keep each other alive until a garbage collection."""
+        self._settle, self._ask_another = _nothing, _nobody
+
     def _arrived(self, item: steps.Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         error = reply.exception()
         if item not in self._expected:
@@ -141,6 +145,13 @@ class Waiting:
     def _check(self) -> None:
         if self._all_asked and not self._expected:
             self._done.set()
+
+
+def _nothing(_item: steps.Item) -> None: ...
+
+
+def _nobody(_item: steps.Item) -> bool:
+    return False
 
 
 def status_of(error: BaseException) -> str:
