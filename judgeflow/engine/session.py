@@ -418,7 +418,7 @@ class Session:
                 self._asking().unplan(item.bench.place, item.expected[question.call_key])
 
     def _ask_more(self, course: Course, item: steps.Item) -> bool:
-        """Ask the other order, where it is still open, or the judge that stands in for one that has failed; return whether there is more."""
+        """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
         deadline = course.waiting.deadline
         in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
         if in_time and not any(question.call_key in item.failures for question in item.questions):
