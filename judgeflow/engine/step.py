@@ -295,12 +295,12 @@ def candidate(item: Item, rules: Rules, *, early: bool = False) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
-    needed = open_questions(item, rules)
+    is_answered = not early and _one_order_is_enough(item, item.bench, rules)
     return Candidate(
         pair_key=item.keys.pair,
         acquisition=item.acquisition,
-        cost=sum((item.expected.get(question.call_key, Cost()) for question in needed), Cost()),
-        worst=sum((item.costs.get(question.call_key, Cost()) for question in needed), Cost()),
+        cost=Cost() if is_answered else sum(item.expected.values(), Cost()),
+        worst=Cost() if is_answered else sum(item.costs.values(), Cost()),
         obstacle=obstacle,
         decided=item.decided,
         under_way=early,
