@@ -142,9 +142,9 @@ class SlowStore(MemoryStore):
         await self._wait()
         return await super().read(call_keys)
 
-    async def record_plan(self, run: str, step: int, decisions: Any) -> None:
+    async def record_plan(self, run: str, step: int, decisions: Any, pacing: Any = None) -> None:
         await self._wait()
-        await super().record_plan(run, step, decisions)
+        await super().record_plan(run, step, decisions, pacing)
 
     async def record_step(self, statistics: StepStatistics, decisions: Any) -> None:
         await self._wait()
@@ -171,7 +171,7 @@ class _Player:
             judge=judge,
             store=SlowStore(),
             scorer=FakeScorer(seed=setting.seed),
-            gate=WindowGate(setting.limits, self._clock),
+            gate=WindowGate(setting.limits, self._clock, longest_reply=MOST_COMPLETION_TOKENS),
             routing=RoutingConfig(policy="error", max_share=setting.share, step_deadline_s=setting.deadline_s, **setting.routing),
             max_in_flight=setting.max_in_flight,
             timeout_s=TIMEOUT_S,

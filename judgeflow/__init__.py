@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from judgeflow.records import read_pairs
-    from judgeflow.types import Group, Message, Outcome, Pair, Preference, StepResult, StepStatistics, Verdict
+    from judgeflow.types import Group, LateOutcome, Message, Outcome, Pair, Preference, StepResult, StepStatistics, Verdict
 
 __version__ = "0.1.0"
 
@@ -38,6 +38,7 @@ __all__ = [
     "Group",
     "JudgeError",
     "JudgeflowError",
+    "LateOutcome",
     "Message",
     "Outcome",
     "Pair",
@@ -74,7 +75,7 @@ _HOMES = {
         "UsageError",
     ),
     "records": ("read_pairs",),
-    "types": ("Group", "Message", "Outcome", "Pair", "Preference", "StepResult", "StepStatistics", "Verdict"),
+    "types": ("Group", "LateOutcome", "Message", "Outcome", "Pair", "Preference", "StepResult", "StepStatistics", "Verdict"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -188,6 +188,9 @@ class RoutingConfig(_Section):
     floor: float | None = Field(None, description="never ask below this acquisition")
     max_share: float | None = Field(None, gt=0, le=1, description="largest share of a step's pairs that is asked about")
     step_deadline_s: float | None = Field(None, gt=0, description="seconds after which a step returns with what it has")
+    after_deadline: Literal["drop", "keep"] = Field(
+        "drop", description="what becomes of questions not sent by then; keep: they are asked while later steps run"
+    )
     verdict_margin: float = Field(2.0, gt=0, description="logit of a clear verdict")
     on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
     audit_fraction: float = Field(0.0, ge=0, lt=1, description="share of what is asked that goes to pairs drawn below the threshold")
@@ -235,6 +238,7 @@ class Config(_Section):
             )
         check_adaptive(routing, self.budget)
         check_ranking(routing)
+        check_deadline(routing)
         check_room(self.limits, self.judge)
         for name, judge in self.judges.items():
             check_room(judge.limits, judge, f"judges.{name}")
@@ -264,6 +268,12 @@ def check_adaptive(routing: RoutingConfig, budget: BudgetConfig) -> None:
             "[routing] threshold: 'adaptive' has nothing to adapt to; set [routing] max_share or step_deadline_s, or [budget] steps, "
             "or give the threshold as a number"
         )
+
+
+def check_deadline(routing: RoutingConfig) -> None:
+    """Raise `ValueError` for a word about what follows a deadline that there is not."""
+    if routing.after_deadline == "keep" and routing.step_deadline_s is None:
+        raise ValueError("[routing] after_deadline: 'keep' needs a deadline; set [routing] step_deadline_s, or take the key out")
 
 
 def check_ranking(routing: RoutingConfig) -> None:
@@ -465,5 +475,5 @@ def _asked(judge: JudgeConnection, routing: RoutingConfig) -> dict[str, Any]:
     return judge.model_dump(mode="json", exclude=transport | prices | weight) | {"id": judge.name}
 
 
-_UNSAID: dict[str, Any] = {"audit_fraction": 0.0, "cost_weighted": False, "panel": "fallback"}
+_UNSAID: dict[str, Any] = {"audit_fraction": 0.0, "cost_weighted": False, "panel": "fallback", "after_deadline": "drop"}
 """Settings that came later: where they change nothing, a run goes by the name it had before they were there."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from judgeflow.types import (
     Call,
@@ -131,12 +131,19 @@ class Store(Protocol):
         """Return what was decided in this step of this run, by pair key; empty if it was never planned."""
         ...
 
-    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision]) -> None:
-        """Store planned decisions before anything is asked.  The first plan of a pair in a step stays."""
+    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision], pacing: Mapping[str, Any] | None = None) -> None:
+        """Store planned decisions before anything is asked.  The first plan of a pair in a step stays.
+
+        `pacing` (what JSON can hold) is what the run's pacer has learnt with this plan: kept in the same transaction instead of what
+        was there, so that a step which is found decided has been learnt from; None leaves what is there.
+        """
         ...
 
     async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
-        """Store how a step ended: its statistics, and source and status of its decisions."""
+        """Store how a step ended: its statistics, and source and status of its decisions.
+
+        A decision planned without a threshold gets that of the step: pairs may be asked about before it is known.
+        """
         ...
 
     async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
@@ -161,7 +168,7 @@ class Store(Protocol):
         ...
 
     async def run_state(self, run: str) -> RunState:
-        """Return what the run has spent and put aside, all processes together."""
+        """Return what the run has spent and put aside, all processes together, and its last pacing."""
         ...
 
     async def dispatches(self, judge: JudgeIdentity, since: float) -> Sequence[Dispatch]:

@@ -386,12 +386,16 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What the store knows of a run: paid for, put aside for questions under way, and its last step (None before the first)."""
+    """What the store knows of a run: paid for, put aside for questions under way, and its last step (None before the first).
+
+    `pacing` is what the run's pacer continues from, as it was when the last plan was recorded (None: nothing is known).
+    """
 
     name: str
     spent: Cost = Cost()
     reserved: Cost = Cost()
     last_step: int | None = None
+    pacing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,6 +472,15 @@ class Outcome:
         if self.verdict is not None:
             return self.verdict.choice
         return "tie" if self.status == IDENTICAL else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateOutcome:
+    """What the judge said about a pair after its step had returned: what would have stood at `index` of that step's outcomes."""
+
+    step: int
+    index: int
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

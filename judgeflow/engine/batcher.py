@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,24 +25,30 @@ class ScoringThread:
     as many: a step that is given up at its deadline has its first preferences early, and holds the thread for little longer than it
     had it.  A piece that fails is tried again in halves, down to 64 pairs, so that one bad pair does not cost a step its preferences.
     Three that fail then, in a row, and the rest of the step goes without: the scorer is broken, not a pair.
+
+    Of several steps, the one with the fewest pairs left has the next turn, and of equal ones the first: taking turns would make all of
+    them wait for the last.  `_busy` and `_waiting` change between awaits, on one loop.
     """
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judgeflow-scorer")
+        self._busy = False
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # pairs left, order of arrival, its turn
+        self._arrivals = itertools.count()
 
     async def score(self, pairs: Sequence[Pair]) -> AsyncIterator[tuple[range, list[Preference] | ScorerError]]:
         """Yield the preferences of each piece as soon as they are there, or what could not be mended; the last pieces may be missing.
 
         No further piece is begun for a caller that is cancelled meanwhile.
         """
-        failures = 0
+        failures, arrival = 0, next(self._arrivals)
         pieces = _pieces(len(pairs))
         pieces.reverse()  # the next one is at the end
         while pieces and failures < FAILURES_IN_A_ROW:
             piece = pieces.pop()
             try:
-                preferences = await self._on_thread(pairs[piece.start : piece.stop])
+                preferences = await self._in_turn(pairs[piece.start : piece.stop], left=len(pairs) - piece.start, arrival=arrival)
             except ScorerError as error:
                 if len(piece) > SMALLEST_PIECE:
                     middle = len(piece) // 2
@@ -51,6 +59,31 @@ class ScoringThread:
             else:
                 failures = 0
                 yield piece, preferences
+
+    async def _in_turn(self, batch: Sequence[Pair], *, left: int, arrival: int) -> list[Preference]:
+        if self._busy:
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (left, arrival, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._pass_on()
+                raise
+        self._busy = True
+        try:
+            return await self._on_thread(batch)
+        finally:
+            asyncio.get_running_loop().call_soon(self._pass_on)  # later, so that whoever goes on with the same step stands in line again
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next one who still wants it; `_busy` stays True if there is one."""
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[-1]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy = False
 
     async def _on_thread(self, batch: Sequence[Pair]) -> list[Preference]:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._score, batch)

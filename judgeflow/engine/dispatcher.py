@@ -71,6 +71,8 @@ class Dispatcher:
         self.experience = Experience()
         self.accounts = Accounts(store, run, seat.judge.identity.fingerprint, observers, purse)
         self.planned = Cost()
+        self.queued = Cost()
+        self.freed: set[Callable[[], None]] = set()  # called whenever a question is done with
         patience = 0 if has_stand_in else seat.retry.attempts
         self._notice = observers.naming(label)
         self.health = Health(seat, self.concurrency, patience=patience, clock=clock, notice=self._notice)
@@ -79,6 +81,7 @@ class Dispatcher:
         purse.on_close.append(self._stir)
         self._failure: JudgeflowError | None = None  # of the store, or of the gate
         self._jobs: dict[bytes, Job] = {}
+        self._lots: dict[object, dict[Job, None]] = {}  # the same by step, each in the order in which it was asked
         self._queue: deque[Job] = deque()  # not reserved yet
         self._reserving: Sequence[Job] = ()
         self._ready: deque[Job] = deque()  # reserved, waiting for the gate
@@ -122,6 +125,7 @@ class Dispatcher:
             self._drop(job, self.health.error or JudgeError())
         else:
             self._jobs[order.question.call_key] = job
+            self._lots.setdefault(order.lot, {})[job] = None
             future.add_done_callback(lambda _: self._forget(job))
             self._queue.append(job)
             self._stir()
@@ -197,9 +201,14 @@ class Dispatcher:
         return self._in_flight
 
     @property
-    def queued(self) -> Cost:
-        """Worst case of everything that is reserved and waits to be sent; the budget counts what is not reserved yet as planned."""
-        return sum((job.order.cost for job in self._waiting() if not job.planned and not job.future.done()), Cost())
+    def has_room(self) -> bool:
+        """Whether one more question would be let out before any other, as far as places in flight decide it."""
+        return len(self._jobs) < self.concurrency.limit
+
+    def is_queued(self, call_key: bytes) -> bool:
+        """Whether this question is still to be sent."""
+        job = self._jobs.get(call_key)
+        return job is not None and not job.under_way and not job.future.done()
 
     # The two coroutines
 
@@ -303,8 +312,9 @@ class Dispatcher:
 
     def _decline(self, lot: object) -> None:
         """The budget admits no more of this step."""
-        for job in [job for job in self._queue if job.order.lot is lot]:
-            self._drop(job, NotAsked("budget"))
+        for job in list(self._lots.get(lot, ())):
+            if job.reservation is None and not job.under_way and job not in self._resting:
+                self._drop(job, NotAsked("budget"))
 
     async def _let_out(self) -> None:
         while True:
@@ -342,6 +352,7 @@ class Dispatcher:
             self._in_flight += 1
             self._sent += 1
             job.under_way, job.sent = True, self._sent
+            self._recount(job)
             self.health.sent(self._sent)
             self._spawn(self._attempt(job, permit))
 
@@ -367,6 +378,7 @@ class Dispatcher:
         finally:
             attempt.ended()
             job.under_way = False
+            self._recount(job)
             self._stir()
 
     async def _ask(self, job: Job, attempt: Attempt) -> None:
@@ -482,6 +494,7 @@ class Dispatcher:
     def _land(self, job: Job, arrival: Arrival) -> None:
         if not job.future.done():
             job.future.set_result(arrival)
+        self._recount(job)
 
     def _drop(self, job: Job, reason: JudgeflowError) -> None:
         """Answer a job with a failure, unless it has its answer, and give back what was put aside for it."""
@@ -491,6 +504,7 @@ class Dispatcher:
             self._give_back(reservation)
         if not job.future.done():
             job.future.set_exception(reason)
+        self._recount(job)
 
     def _drop_waiting(self, reason: JudgeflowError) -> None:
         for timer in self._resting.values():
@@ -510,6 +524,12 @@ class Dispatcher:
     def _forget(self, job: Job) -> None:
         if self._jobs.get(job.question.call_key) is job:
             del self._jobs[job.question.call_key]
+        lot = self._lots.get(job.order.lot, {})
+        lot.pop(job, None)
+        if not lot:
+            self._lots.pop(job.order.lot, None)
+        for tell in tuple(self.freed):
+            tell()
 
     def _give_back(self, reservation: Reservation) -> None:
         task = self._spawn(self.accounts.release(reservation))
@@ -520,6 +540,17 @@ class Dispatcher:
         if job.planned:
             job.planned = False
             self.unplan(job.order.planned)
+            self._recount(job)
+
+    def _recount(self, job: Job) -> None:
+        """Keep `queued` right after a change to a job: the worst case of everything that is reserved and waits to be sent.
+
+        What is not reserved yet the budget counts as planned.  A sum over everything that waits would be as long as the queue.
+        """
+        queued = not job.planned and not job.under_way and not job.future.done()
+        if queued is not job.queued:
+            job.queued = queued
+            self.queued = self.queued + job.order.cost if queued else self.queued - job.order.cost
 
     def _stir(self) -> None:
         if self._queue:

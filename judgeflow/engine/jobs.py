@@ -41,7 +41,8 @@ class Order:
 class Job:
     """One question on its way.  Only the dispatcher changes it.
 
-    `waiters` counts who wants the reply, `planned` tells that the budget still counts it, `sent` is its place among all attempts.
+    `waiters` counts who wants the reply, `planned` tells that the budget still counts it, `queued` that the dispatcher does; `sent` is
+    its place among all attempts.
     """
 
     order: Order
@@ -49,6 +50,7 @@ class Job:
     future: asyncio.Future[Arrival]
     waiters: int = 1
     planned: bool = True
+    queued: bool = False
     reservation: Reservation | None = None
     first_attempt_at: float | None = None
     sent: int = 0

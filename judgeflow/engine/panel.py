@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from judgeflow.engine.accounts import Purse
@@ -80,6 +80,24 @@ class Panel:
         """Somebody does not wait any more."""
         for dispatcher in self._dispatchers:
             dispatcher.leave(call_key, reason)
+
+    def is_queued(self, call_key: bytes) -> bool:
+        """Whether this question is still to be sent."""
+        return any(dispatcher.is_queued(call_key) for dispatcher in self._dispatchers)
+
+    def has_room(self, place: int) -> bool:
+        """Whether one more question to that judge would be let out before any other, as far as places in flight decide it."""
+        return self._dispatchers[place].has_room
+
+    def tell_when_free(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever a question is done with."""
+        for dispatcher in self._dispatchers:
+            dispatcher.freed.add(tell)
+
+    def tell_no_more(self, tell: Callable[[], None]) -> None:
+        """Do not call `tell` any more."""
+        for dispatcher in self._dispatchers:
+            dispatcher.freed.discard(tell)
 
     def halt(self, reason: JudgeflowError) -> None:
         """Send nothing more, ever; what is under way may come back."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_ranking
+from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_deadline, check_ranking
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.events import Observers
+from judgeflow.engine.late import LateOutcomes
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.engine.panel import Panel
 from judgeflow.engine.retry import RetryPolicy
@@ -22,7 +23,8 @@ from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.types import Group, Outcome, Pair, StepResult
+from judgeflow.routing.pacing import Pacer
+from judgeflow.types import Group, LateOutcome, Outcome, Pair, StepResult
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -85,6 +87,7 @@ class Scheduler:
             retry_failed=retry_failed,
         )
         self._session: Session | None = None
+        self._late_outcomes = LateOutcomes()
         self._stopped = False  # by stop(), until the scheduler is closed
         self._thread: LoopThread | None = None
 
@@ -141,9 +144,11 @@ class Scheduler:
             panel=panel,
             scoring=ScoringThread(self._scorer) if self._scorer else None,
             budget=budget,
+            pacer=Pacer(self._routing, self._budget, state.pacing),
             clock=self._clock,
             observers=self._observers,
             last_step=state.last_step,
+            late_outcomes=self._late_outcomes,
         )
         if self._stopped:
             session.stop()
@@ -209,7 +214,8 @@ class Scheduler:
         """Return one outcome per pair, in input order, by the step's deadline.
 
         Without a step number, steps count up from the run's last.  Never raises for one bad pair or a failing judge: such pairs
-        have source "fallback".  Raises `StoreUnavailable` before anything is asked, and `UsageError` for misuse.
+        have source "fallback".  Raises `StoreUnavailable` if nothing can be read or decisions cannot be recorded, and `UsageError` for
+        misuse; nothing is asked that was not recorded.
         """
         return await self._opened().run_step(_checked(pairs), step)
 
@@ -225,6 +231,15 @@ class Scheduler:
         """Yield outcomes as they become final, in no fixed order; memory holds a few chunks of `chunk` pairs, each a step."""
         async for outcome in stream_steps(self._opened(), pairs, chunk):
             yield outcome
+
+    def late_outcomes(self) -> list[LateOutcome]:
+        """Return the verdicts that have come after their step had returned, oldest first, each once.
+
+        There are some with `after_deadline = "keep"` only.  A pair is among them if its outcome was a fallback for lack of time and the
+        judge has spoken since; its verdict is stored, and later steps find it.  The last 10,000 are kept until they are taken, also
+        when the scheduler is closed meanwhile.
+        """
+        return self._late_outcomes.take()
 
     def route_sync(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
         """`route` for synchronous trainers, on a private loop thread that starts with the first call.  End with `close()`."""
@@ -295,6 +310,7 @@ def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[S
     try:
         check_adaptive(routing, budget)
         check_ranking(routing)
+        check_deadline(routing)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

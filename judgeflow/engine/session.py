@@ -2,52 +2,48 @@
 
 1. keys       every pair is hashed, equal pairs become one item (on a worker thread)
 2. known      one store read: replies that are already paid for
-3. score      the scorer's preferences about what is not known yet
-4. plan       `routing.plan.plan`: who is asked about, within what may be spent; recorded before anything is asked
+3. score      the scorer's preferences about what is not known yet, piece by piece on its own thread; meanwhile questions are priced
+4. plan       `routing.pacing.decide`: who is asked about, within what may be spent; recorded before anything is asked
 5. ask        every missing question goes to the dispatcher, unless it is under way already
 6. outcomes   when all replies are stored, or at the deadline, every pair gets its outcome
 
+4 and 5 begin while 3 is under way, for those pairs that `routing.plan.certain` says will be asked about whatever the rest scores.
+
 A deadline holds for the whole way: one that comes during 1 to 4 ends the step with what is known by then.  Scoring may take three
-quarters of the time that is left when it begins; the plan then goes on with the pairs that were scored.
+quarters of the time that is left when it begins; the plan then goes on with the pairs that were scored.  With `after_deadline = "keep"`
+the questions of a step outlive it: see `LateWork`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.batcher import ScoringThread
+from judgeflow.engine.course import Course, Grounds, Planned
+from judgeflow.engine.ending import Ending
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival, SingleFlight
 from judgeflow.engine.jobs import NotAsked, Order
+from judgeflow.engine.late import LateOutcomes, LateWork
 from judgeflow.engine.panel import Panel
-from judgeflow.engine.waiting import Emit, Outcomes, Waiting
-from judgeflow.errors import ScorerError, StoreError
+from judgeflow.engine.waiting import Emit, Expected, Outcomes, Waiting, status_of
+from judgeflow.errors import JudgeflowError, ScorerError
 from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
-from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, is_adaptive, plan
+from judgeflow.routing.early import given_back
+from judgeflow.routing.pacing import Pacer, decide
+from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
 from judgeflow.routing.threshold import with_headroom
-from judgeflow.types import (
-    Call,
-    Cost,
-    Decision,
-    Group,
-    Outcome,
-    Pair,
-    Preference,
-    Question,
-    ReadingStatus,
-    RunState,
-    StepResult,
-    StepStatistics,
-    Stock,
-)
+from judgeflow.types import Cost, Group, Outcome, Pair, Preference, Question, ReadingStatus, RunState, StepResult, Stock
 
 T = TypeVar("T")
 
@@ -56,9 +52,6 @@ MAX_SAMPLES = 8
 
 SCORING_SHARE = 0.75
 """How much of the time before its deadline a step may spend on scoring; the rest is for the judge."""
-
-GRACE_S = 0.25
-"""How long a step that has reached its deadline still waits for its record to be written; the writing goes on without it."""
 
 
 class Session:
@@ -73,9 +66,11 @@ class Session:
         panel: Panel | None,
         scoring: ScoringThread | None,
         budget: Budget,
+        pacer: Pacer,
         clock: Clock,
         observers: Observers,
         last_step: int | None,
+        late_outcomes: LateOutcomes,
     ) -> None:
         self.store = store
         self.panel = panel
@@ -84,14 +79,15 @@ class Session:
         self._rules = rules
         self._scoring = scoring
         self._budget = budget
+        self._pacer = pacer
         self._clock = clock
         self._observers = observers
         self._flights = SingleFlight()
         self._last_step = -1 if last_step is None else last_step
-        self._cheapest = Cost()  # the least that a question of this run was priced at, by component
-        self._budget_notice_given = False
         self._interrupted = False
-        self._recordings: set[asyncio.Task[Any]] = set()
+        keeps = panel is not None and rules.routing.after_deadline == "keep"
+        self._late = LateWork(panel, rules, late_outcomes) if panel is not None and keeps else None
+        self._ending = Ending(run=run, rules=rules, store=store, panel=panel, budget=budget, clock=clock, observers=observers)
 
     def stop(self) -> None:
         """Ask nothing more; steps under way return with what is in flight."""
@@ -104,8 +100,7 @@ class Session:
         self.stop()
         if self.panel is not None:
             await self.panel.drain()
-        if self._recordings:
-            await asyncio.wait(self._recordings)
+        await self._ending.aclose()
         if self._scoring is not None:
             await self._off_loop(self._scoring.close)
 
@@ -117,13 +112,22 @@ class Session:
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
         outcomes = Outcomes(pairs, self._rules, emit)
+        waiting = Waiting(self._deadline(started), outcomes.settle, lambda item: self._ask_another(course, item))
+        refusal = self.panel.refusal if self.panel is not None else None
         with self._flights.watch() as arrived:
-            items, planned = await self._prepare(pairs, outcomes, number, started)
-            self._adopt(items, arrived)
-            waiting = self._ask(items, planned, outcomes, self._deadline(started))
-        await self._await_replies(waiting)
+            course = Course(number=number, started=started, outcomes=outcomes, waiting=waiting, arrived=arrived, refusal=refusal)
+            try:
+                planned = await self._prepare(course, pairs)
+            except BaseException:
+                self._let_go(course, "interrupted")
+                self._leave(waiting.given_up("interrupted"), "interrupted")
+                raise
+            self._adopt(course, [item for index, item in enumerate(course.items) if not course.is_sent(index)])
+            self._ask(course, planned.order, planned.ceiling)
+            waiting.settle_the_rest(course.items)
+        await self._await_replies(course, pairs)
         final = outcomes.complete()
-        statistics = await self._finish(items, final, planned, number, started)
+        statistics = await self._ending.finish(course, final, planned)
         return StepResult(outcomes=final, statistics=statistics, groups=groups)
 
     def _deadline(self, started: float) -> float | None:
@@ -139,23 +143,20 @@ class Session:
 
     # Before anything is asked
 
-    async def _prepare(self, pairs: Sequence[Pair], outcomes: Outcomes, step: int, started: float) -> tuple[Sequence[steps.Item], _Planned]:
-        """Return the step's items and what to do about them; at the deadline, with what is known by then."""
-        items: list[steps.Item] = []
+    async def _prepare(self, course: Course, pairs: Sequence[Pair]) -> Planned:
+        """Find the step's items and decide about them; at the deadline, with what is known by then."""
         try:
-            async with asyncio.timeout(self._time_left(started)) as limit:
-                items += await self._collect(pairs, outcomes)
-                await self._learn(items, step, started)
-                return items, await self._plan(items, step, started)
+            async with asyncio.timeout(self._time_left(course.started)) as limit:
+                course.items += await self._collect(pairs, course.outcomes)
+                await self._learn(course)
+                return await self._plan(course)
         except TimeoutError:
             if not limit.expired():
                 raise
-        if not items:
-            outcomes.give_up(steps.LATE)
-        late = steps.out_of_time(items, self._rules)
-        for item, action in zip(items, late.actions, strict=True):
-            item.action = action
-        return items, _Planned(late, self._budget.stock)
+        if not course.items:
+            course.outcomes.give_up(steps.LATE)
+        self._let_go(course, steps.LATE)
+        return Planned(steps.out_of_time(course.items, course.early, self._rules), self._budget.stock)
 
     async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
         items, invalid = await self._off_loop(steps.collect, pairs, self._rules)
@@ -163,15 +164,34 @@ class Session:
             outcomes.put(index, Outcome(pair=pairs[index], logit=0.0, source="fallback", status="invalid_text"))
         return items
 
-    async def _learn(self, items: Sequence[steps.Item], step: int, started: float) -> None:
-        """Find out everything about the items that costs nothing: stored replies, earlier decisions, preferences, prices."""
-        await self._recall(items)
-        await self._score([item for item in items if steps.unknown(item, self._rules)], started)
-        decided = await self.store.decisions(self._run, step)
-        for item in items:
-            item.decided = decided.get(item.keys.pair)
+    async def _learn(self, course: Course) -> None:
+        """Find out everything about the items: stored replies, earlier decisions, prices, preferences.  Begin to ask meanwhile."""
+        await self._recall(course.items)
+        unknown = [item for item in course.items if steps.unknown(item, self._rules)]
+        news = asyncio.Event()
+        scoring = self.loop.create_task(self._score(unknown, course.started, news))
+        scoring.add_done_callback(lambda _: news.set())
+        release = functools.partial(self._release, course)
         if self.panel is not None:
-            await self._off_loop(steps.estimate, [item for item in items if item.missing()], self.panel.judges, self._rules)
+            self.panel.tell_when_free(release)
+        try:
+            decided = await self.store.decisions(self._run, course.number)
+            for item in course.items:
+                item.decided = decided.get(item.keys.pair)
+            if self.panel is not None:
+                missing = [item for item in course.items if item.missing()]
+                await self._off_loop(steps.estimate, missing, self.panel.judges, self._rules)
+            while self._may_begin_early() and not scoring.done():
+                await news.wait()
+                news.clear()
+                if not scoring.done():
+                    await self._begin(course)
+            await scoring
+        finally:
+            if self.panel is not None:
+                self.panel.tell_no_more(release)
+            scoring.cancel()
+            await asyncio.gather(scoring, return_exceptions=True)
 
     async def _recall(self, items: Sequence[steps.Item]) -> None:
         """Read stored replies of every judge.  Where one failed for good, a later sample of the same question may have fared better."""
@@ -192,8 +212,8 @@ class Session:
             wanted = await self._off_loop(_next_samples, failed)
         steps.take_known(items)
 
-    async def _score(self, items: Sequence[steps.Item], started: float) -> None:
-        """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept."""
+    async def _score(self, items: Sequence[steps.Item], started: float, news: asyncio.Event) -> None:
+        """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept, and told as news."""
         if self._scoring is None:
             return
         left = self._time_left(started)
@@ -201,6 +221,7 @@ class Session:
             async with asyncio.timeout(None if left is None else SCORING_SHARE * left) as limit:
                 async for piece, scored in self._scoring.score([item.pair for item in items]):
                     self._keep(items[piece.start : piece.stop], scored)
+                    news.set()
             steps.scorer_failed(items)  # those that no piece has brought
         except TimeoutError:
             if not limit.expired():
@@ -214,22 +235,85 @@ class Session:
         for item, preference in zip(items, scored, strict=True):
             item.preference = preference
 
-    async def _plan(self, items: Sequence[steps.Item], step: int, started: float) -> _Planned:
+    def _may_begin_early(self) -> bool:
+        """Whether anybody can be certain to be asked about before all are scored, and by whom: a draw, or a stand-in, is decided later."""
+        routing = self._rules.routing
+        decided_later = routing.policy in {"never", "random"} or bool(routing.audit_fraction) or self._rules.stand_ins
+        return self._scoring is not None and self.panel is not None and not decided_later
+
+    async def _begin(self, course: Course) -> None:
+        """Ask about those who will be asked about whatever the rest scores; they are recorded before, as the plan would have it."""
+        routing = self._rules.routing
+        scored = sum(item.is_scored for item in course.items)
+        if scored < course.next_look:
+            return
+        grounds = await self._grounds(course)
+        candidates, places = grounds.candidates, self._pacer.sure(grounds.candidates)
+        unscored = frozenset(index for index, candidate in enumerate(candidates) if candidate.obstacle == steps.LATE)
+        means = grounds.means if is_adaptive(routing) else Means(allowance=grounds.worst)
+        course.plan_next_look(scored, len(unscored), (means.allowance.requests, means.in_time.requests, places))
+        sure = certain(candidates, unscored, routing, means, places)
+        ready = [index for index in sure if index not in course.early and course.items[index].is_scored]
+        if not ready:
+            return
+        self._make_way(course, [course.items[index] for index in ready])
+        await self._record_plan([course.items[index] for index in ready], course.number, begun(ready, routing))
+        course.begin_early(grounds, ready)
+        course.held = deque(early_order([*course.held, *ready], candidates, routing, grounds.seed))
+        self._release(course)
+
+    async def _plan(self, course: Course) -> Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""
+        routing, items, step = self._rules.routing, course.items, course.number
+        grounds = await self._grounds(course)
+        lot = lot_of(routing.seed, self._run, step)
+        decided = decide(grounds.candidates, routing, grounds.means, pacer=self._pacer, step=step, lot=lot)
+        order = [index for index in asking_order(grounds.candidates, decided, routing, grounds.seed) if not course.is_sent(index)]
+        self._make_way(course, [items[index] for index in order])
+        self._assign([items[index] for index in order], course.started)
+        others = [index for index in range(len(items)) if index not in course.early]
+        await self._record_plan([items[index] for index in others], step, decided.part(others))
+        return Planned(decided, grounds.ceiling, tuple(order))
+
+    async def _grounds(self, course: Course) -> Grounds:
+        """What a plan is made of.  What was asked early counts as if it had not been, so that the plan is the same."""
+        items, step, routing = course.items, course.number, self._rules.routing
         stored = await self.store.run_state(self._run)
-        seed = secrets.randbits(32) if self.panel is not None and self.panel.has_company(stored) else None
-        state, routing = stored if self.panel is None else self.panel.as_expected(stored), self._rules.routing
-        self._price(items)
-        ceiling = self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step)
-        candidates = [steps.candidate(item, self._rules) for item in items]
-        means = self._means(self._allowance(items, state, step), started)
-        decided = plan(candidates, routing, means, lot_of(routing.seed, self._run, step))
-        for item, action in zip(items, decided.actions, strict=True):
-            item.action = action
-        order = asking_order(candidates, decided, routing, seed)
-        self._assign([items[index] for index in order], started)
-        await self._record_plan(items, step, decided)
-        return _Planned(decided, ceiling, order)
+        state = stored if self.panel is None else self.panel.as_expected(stored)
+        self._price([item for index, item in enumerate(items) if index not in course.early])
+        if is_adaptive(routing):
+            self._make_way(course)
+        means = self._means(self._allowance(items, state, step), course.started)
+        grounds = Grounds(
+            candidates=[steps.candidate(item, self._rules, early=index in course.early) for index, item in enumerate(items)],
+            means=means,
+            worst=self._budget.allowance(stored, step),
+            ceiling=self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step),
+            seed=secrets.randbits(32) if self.panel is not None and self.panel.has_company(stored) else None,
+        )
+        if course.first is None:
+            return grounds
+        allowance = course.allowance(self._budget.remaining(state))
+        return replace(
+            grounds,
+            means=replace(means, allowance=allowance, in_time=given_back(means.in_time, course.taken)),
+            worst=course.worst(self._budget.remaining(stored)),
+            ceiling=course.first.ceiling,
+        )
+
+    def _make_way(self, course: Course, asked: Sequence[steps.Item] | None = None) -> None:
+        """Drop late questions of earlier steps, which stand before this one's in the queue, where they would push these out.
+
+        A fixed rule has said whom it asks about: the late ones get what that leaves of the time.  An adaptive threshold rises for whatever
+        waits, so it would leave them everything: they get half.
+        """
+        if self._late is None:
+            return
+        questions = None if asked is None else {key: cost for item in asked for key, cost in item.expected.items()}
+        dropped = 1
+        while dropped:
+            room = self._means(Stock(), course.started).in_time
+            dropped = self._late.make_way(room if asked is not None else given_back(room, course.taken), questions)
 
     def _assign(self, items: Sequence[steps.Item], started: float) -> None:
         """Choose each item's judge, where one judge stands in for another."""
@@ -245,18 +329,22 @@ class Session:
             steps.turn(items, self.panel.up, self._rules)
         for item in items:
             if item.obstacle is None:
-                self._cheapest = _least([self._cheapest, *item.costs.values()])
+                self._ending.cheapest = _least([self._ending.cheapest, *item.costs.values()])
 
     def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
+        """What the step may spend: an adaptive threshold's pacer divides what is left, a fixed rule has an equal part of it."""
         headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
-        return with_headroom(self._budget.allowance(state, step), self._budget.remaining(state), headroom)
+        left = self._budget.remaining(state)
+        return with_headroom(left if is_adaptive(self._rules.routing) else self._budget.allowance(state, step), left, headroom)
 
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
+        for item, action in zip(items, decided.actions, strict=True):
+            item.action = action
         asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
         for place, cost in asked:
             self._asking().plan(place, cost)
         try:
-            await self.store.record_plan(self._run, step, steps.decisions(items, decided))
+            await self.store.record_plan(self._run, step, steps.decisions(items, decided), self._pacer.state)
         except BaseException:
             for place, cost in asked:
                 self._asking().unplan(place, cost)
@@ -270,39 +358,62 @@ class Session:
 
     # Asking
 
-    def _adopt(self, items: Sequence[steps.Item], arrived: Mapping[bytes, Call]) -> None:
+    def _ask(self, course: Course, order: Sequence[int], ceiling: Stock) -> None:
+        """Send every missing question of these items on its way, in this order.  Does not await."""
+        course.ceiling = ceiling
+        for index in order:
+            item, refusal = course.items[index], self._refusal(course)
+            if refusal is not None:
+                self._forgo(item, status_of(refusal))
+            else:
+                self._launch(course, item)
+
+    def _release(self, course: Course) -> None:
+        """Ask about the first of those held back, where they will be sent at once: whoever is scored later may rank before the others."""
+        while course.held and course.first is not None and self._asking().has_room(course.items[course.held[0]].bench.place):
+            index = course.held.popleft()
+            self._adopt(course, [course.items[index]])
+            self._ask(course, [index], course.first.ceiling)
+
+    def _let_go(self, course: Course, status: str) -> None:
+        """Do without those held back."""
+        while course.held:
+            self._forgo(course.items[course.held.popleft()], status)
+
+    def _forgo(self, item: steps.Item, status: str) -> None:
+        for question in item.missing():
+            self._asking().unplan(item.bench.place, item.expected[question.call_key])
+            item.failures[question.call_key] = status
+
+    def _refusal(self, course: Course) -> JudgeflowError | None:
+        """Why the judge cannot be used, where a step that has begun to ask has learnt that: what it has not asked would fare no better."""
+        return self._asking().refusal if course.early and course.refusal is None else None
+
+    def _adopt(self, course: Course, items: Sequence[steps.Item]) -> None:
         """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
         for item in items:
             for question in item.missing():
-                if question.call_key in arrived:
-                    item.calls[question.call_key] = arrived[question.call_key]
+                if question.call_key in course.arrived:
+                    item.calls[question.call_key] = course.arrived[question.call_key]
                     if isinstance(item.action, Ask):
                         self._asking().unplan(item.bench.place, item.expected[question.call_key])
 
-    def _ask(self, items: Sequence[steps.Item], planned: _Planned, outcomes: Outcomes, deadline: float | None) -> Waiting:
-        """Send every missing question of the items to be asked on its way, in the order of the ranking.  Does not await."""
-        waiting = Waiting(deadline, outcomes.settle, lambda item: self._ask_another(item, planned.ceiling, waiting))
-        for index in planned.order:
-            self._launch(items[index], planned.ceiling, waiting)
-        waiting.settle_the_rest(items)
-        return waiting
-
-    def _launch(self, item: steps.Item, ceiling: Stock, waiting: Waiting) -> None:
+    def _launch(self, course: Course, item: steps.Item) -> None:
         for question in item.missing():
-            flight, launched = self._flight(item, question, ceiling, waiting)
-            waiting.expect(item, question, flight, launched=launched)
+            flight, launched = self._flight(item, question, course.ceiling, course.waiting)
+            course.waiting.expect(item, question, flight, launched=launched)
 
-    def _ask_another(self, item: steps.Item, ceiling: Stock, waiting: Waiting) -> bool:
+    def _ask_another(self, course: Course, item: steps.Item) -> bool:
         """Turn to the judge that stands in for one that has failed; return whether there is one, and time for it."""
-        bench = steps.stand_in(item, self._rules)
-        if bench is None or self._interrupted or (waiting.deadline is not None and self._clock.now() >= waiting.deadline):
+        bench, deadline = steps.stand_in(item, self._rules), course.waiting.deadline
+        if bench is None or self._interrupted or (deadline is not None and self._clock.now() >= deadline):
             return False
         for question in item.questions:
             item.failures.pop(question.call_key, None)
         item.bench = bench
         for question in item.missing():
             self._asking().plan(bench.place, item.expected[question.call_key])
-        self._launch(item, ceiling, waiting)
+        self._launch(course, item)
         return bool(item.missing())
 
     def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
@@ -311,98 +422,44 @@ class Session:
         under_way = self._flights.pending(key)
         if under_way is not None:
             panel.unplan(place, item.expected[key])
-            panel.join(key, waiting.deadline)
+            panel.join(key, self._lasts_until(waiting))
             return under_way, False
         order = Order(
             question=question,
             cost=item.costs[key],
             planned=item.expected[key],
             stock=ceiling,
-            deadline=waiting.deadline,
+            deadline=self._lasts_until(waiting),
             lot=waiting,
             place=place,
         )
         return self._flights.launch(key, panel.submit(order)), True
+
+    def _lasts_until(self, waiting: Waiting) -> float | None:
+        """When a question is not worth sending any more."""
+        return waiting.deadline if self._late is None else None
 
     def _asking(self) -> Panel:
         if self.panel is None:
             raise AssertionError("a step without a judge asks nothing")
         return self.panel
 
-    async def _await_replies(self, waiting: Waiting) -> None:
+    async def _await_replies(self, course: Course, pairs: Sequence[Pair]) -> None:
         """Wait for the replies.  What is not wanted any more, at the deadline or because the step is cancelled, is not sent."""
+        waiting = course.waiting
         try:
             await waiting.finish(None if waiting.deadline is None else waiting.deadline - self._clock.now())
         except BaseException:
             self._leave(waiting.given_up("interrupted"), "interrupted")
             raise
-        self._leave(waiting.late, steps.LATE)
+        if self._late is not None:
+            self._late.take(course.number, pairs, waiting.late)
+        else:
+            self._leave(waiting.late, steps.LATE)
 
-    def _leave(self, call_keys: Sequence[bytes], status: str) -> None:
-        for key in call_keys:
-            self._asking().leave(key, NotAsked(status))
-
-    # The end of a step
-
-    async def _finish(
-        self, items: Sequence[steps.Item], final: Sequence[Outcome], planned: _Planned, step: int, started: float
-    ) -> StepStatistics:
-        """Count, record and announce a step.  Its outcomes stand, whatever happens to the record."""
-        left = await self._in_time(self._left(), started)
-        statistics = steps.statistics(
-            run=self._run,
-            step=step,
-            items=items,
-            outcomes=final,
-            plan=planned.plan,
-            remaining={"requests": left.requests, "tokens": left.tokens, "usd": left.usd} if left else {},
-            seconds=self._clock.now() - started,
-        )
-        await self._in_time(self._record(statistics, steps.final_decisions(items, planned.plan, self._rules)), started)
-        self._observers.step(statistics)
-        self._tell_if_spent(left)
-        return statistics
-
-    async def _in_time(self, work: Coroutine[Any, Any, T], started: float) -> T | None:
-        """Wait for `work` until the deadline, or a moment after it; what takes longer goes on by itself, and None is returned."""
-        task = self.loop.create_task(work)
-        self._recordings.add(task)
-        task.add_done_callback(self._recordings.discard)
-        left = self._time_left(started)
-        await asyncio.wait([task], timeout=None if left is None else max(left, GRACE_S))
-        return task.result() if task.done() else None
-
-    async def _record(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
-        try:
-            await self.store.record_step(statistics, decisions)
-        except StoreError as error:
-            self._observers.notice("step_not_recorded", error=str(error))
-
-    async def _left(self) -> Stock | None:
-        """What the run may still spend; None if the store cannot be asked."""
-        if self.panel is not None:
-            await self.panel.released()
-        try:
-            return self._budget.left(await self.store.run_state(self._run))
-        except StoreError:
-            return None
-
-    def _tell_if_spent(self, left: Stock | None) -> None:
-        """Say once that not even the cheapest question seen so far can be paid any more, and that no reservation can make it so."""
-        if left is None or self.panel is None or self.panel.open or self._budget_notice_given:
-            return
-        if not left.admits(self._cheapest):
-            self._budget_notice_given = True
-            self._observers.notice("budget_spent", requests_left=left.requests, tokens_left=left.tokens, usd_left=left.usd)
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A step's plan, what the run may have spent and put aside with it, and in which order to ask."""
-
-    plan: StepPlan
-    ceiling: Stock
-    order: tuple[int, ...] = ()
+    def _leave(self, unanswered: Sequence[Expected], status: str) -> None:
+        for expected in unanswered:
+            self._asking().leave(expected.question.call_key, NotAsked(status))
 
 
 _Failed = tuple[steps.Item, steps.Bench, Question, bytes]

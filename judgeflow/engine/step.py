@@ -6,7 +6,7 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -127,6 +127,11 @@ class Item:
     def obstacle(self) -> str | None:
         """A status that rules asking out."""
         return self.bench.obstacle
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the scorer has had its turn."""
+        return self.preference is not None or self.unscored != LATE
 
     def missing(self, bench: Bench | None = None) -> list[Question]:
         """The questions to the judge that is asked, or to another, without a stored reply."""
@@ -255,14 +260,21 @@ JUDGE_FAILED = {JudgeRefusesService.status, JudgeUnreachable.status, JudgeOverlo
 """Statuses of questions that another judge may answer: nothing is wrong with the pair."""
 
 
-def candidate(item: Item, rules: Rules) -> Candidate:
-    """Rank one item, and return what the plan needs to know of it."""
+def candidate(item: Item, rules: Rules, *, early: bool = False) -> Candidate:
+    """Rank one item, and return what the plan needs to know of it; `early` tells that it is asked about already."""
     item.acquisition = acquisition(rules.routing.policy, item.preference, item.keys.pair, rules.routing.seed)
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
-    cost = sum(item.expected.values(), Cost())
-    return Candidate(pair_key=item.keys.pair, acquisition=item.acquisition, cost=cost, obstacle=obstacle, decided=item.decided)
+    return Candidate(
+        pair_key=item.keys.pair,
+        acquisition=item.acquisition,
+        cost=sum(item.expected.values(), Cost()),
+        worst=sum(item.costs.values(), Cost()),
+        obstacle=obstacle,
+        decided=item.decided,
+        under_way=early,
+    )
 
 
 def unknown(item: Item, rules: Rules) -> bool:
@@ -273,14 +285,17 @@ def unknown(item: Item, rules: Rules) -> bool:
     return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
 
 
-def out_of_time(items: Sequence[Item], rules: Rules) -> StepPlan:
-    """Return the plan of a step whose deadline came before it could decide: it takes what it has."""
-    late = [unknown(item, rules) for item in items]
-    for item, is_late in zip(items, late, strict=True):
+def out_of_time(items: Sequence[Item], early: Collection[int], rules: Rules) -> StepPlan:
+    """Give every item the action of a step whose deadline came before it could decide: it takes what it has, and what it asked `early`."""
+    for index, item in enumerate(items):
+        if index in early:
+            continue
+        is_late = unknown(item, rules)
+        item.action = Decline(LATE) if is_late else Accept()
         if is_late:
             item.failures |= {question.call_key: LATE for question in item.missing()}
-    actions = tuple(Decline(LATE) if is_late else Accept() for is_late in late)
-    return StepPlan(actions=actions, threshold=None, propensities=(0.0,) * len(items))
+    actions = tuple(item.action or Accept() for item in items)
+    return StepPlan(actions=actions, threshold=None, propensities=tuple(float(index in early) for index in range(len(items))))
 
 
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:

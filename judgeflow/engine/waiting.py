@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.inflight import Arrival
@@ -49,31 +50,46 @@ class Outcomes:
         return final
 
 
-class Waiting:
-    """The replies that a step waits for.  An item is settled as soon as its last one is there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """A reply that somebody waits for; `launched` tells that it was asked for by the same."""
 
-    `late` has the call keys that were given up at the deadline.  `ask_another` may turn an item to another judge when its last reply is
-    there, and tells whether it has: the item then waits for that judge's.
+    item: steps.Item
+    question: Question
+    reply: asyncio.Future[Arrival]
+    launched: bool
+
+
+class Waiting:
+    """The replies that a step waits for.  An item is settled as soon as its last one is there, once.
+
+    Items are asked about one after the other, perhaps over some time: `settle_the_rest` says that all have been.  `late` has what was
+    given up at the deadline.  `ask_another` may turn an item to another judge when its last reply is there, and tells whether it has: the
+    item then waits for that judge's.  Changed only by the methods below and by replies that come, none of which awaits.
     """
 
     def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None], ask_another: Callable[[steps.Item], bool]) -> None:
         self.deadline = deadline
-        self.late: list[bytes] = []
+        self.late: list[Expected] = []
         self._settle = settle
         self._ask_another = ask_another
-        self._expected: dict[steps.Item, set[bytes]] = {}
+        self._expected: dict[steps.Item, dict[bytes, Expected]] = {}
+        self._settled: set[steps.Item] = set()
+        self._all_asked = False
         self._done = asyncio.Event()
 
     def expect(self, item: steps.Item, question: Question, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         """Wait for one more reply; `launched` tells that this step asked for it."""
-        self._expected.setdefault(item, set()).add(question.call_key)
+        expected = Expected(item=item, question=question, reply=reply, launched=launched)
+        self._expected.setdefault(item, {})[question.call_key] = expected
         reply.add_done_callback(lambda done: self._arrived(item, question.call_key, done, launched=launched))
 
     def settle_the_rest(self, items: Sequence[steps.Item]) -> None:
-        """Settle the items that wait for nothing."""
+        """Settle the items that wait for nothing.  No item is asked about any more."""
         for item in items:
-            if item not in self._expected:
-                self._settle(item)
+            if item not in self._expected and item not in self._settled:
+                self._finish(item)
+        self._all_asked = True
         self._check()
 
     async def finish(self, timeout_s: float | None) -> None:
@@ -84,13 +100,13 @@ class Waiting:
             items = list(self._expected)
             self.late = self.given_up(steps.LATE)
             for item in items:
-                self._settle(item)
+                self._finish(item)
 
-    def given_up(self, status: str) -> list[bytes]:
-        """Expect nothing more; return the call keys of what is missing."""
-        missing = [key for keys in self._expected.values() for key in keys]
-        for item, keys in self._expected.items():
-            item.failures |= dict.fromkeys(keys, status)
+    def given_up(self, status: str) -> list[Expected]:
+        """Expect nothing more; return what is missing."""
+        missing = [expected for replies in self._expected.values() for expected in replies.values()]
+        for item, replies in self._expected.items():
+            item.failures |= dict.fromkeys(replies, status)
         self._expected.clear()
         return missing
 
@@ -101,13 +117,17 @@ class Waiting:
         if error is None:
             self._take(item, reply.result(), launched=launched)
         else:
-            item.failures[key] = _status_of(error)
-        self._expected[item].discard(key)
+            item.failures[key] = status_of(error)
+        del self._expected[item][key]
         if not self._expected[item]:
             del self._expected[item]
             if not self._ask_another(item):
-                self._settle(item)
+                self._finish(item)
         self._check()
+
+    def _finish(self, item: steps.Item) -> None:
+        self._settled.add(item)
+        self._settle(item)
 
     @staticmethod
     def _take(item: steps.Item, arrival: Arrival, *, launched: bool) -> None:
@@ -119,11 +139,11 @@ class Waiting:
             item.paid.add(key)
 
     def _check(self) -> None:
-        if not self._expected:
+        if self._all_asked and not self._expected:
             self._done.set()
 
 
-def _status_of(error: BaseException) -> str:
+def status_of(error: BaseException) -> str:
     """The label of an outcome that went without this reply."""
     if isinstance(error, JudgeError | NotAsked):
         return error.status

@@ -8,7 +8,8 @@
 4. the policy is `never`: accept;
 5. the rest is ranked by acquisition; ties break by pair key, so the input order does not matter;
 6. pairs at or below a fixed threshold are accepted, and so are pairs below the floor: one at the floor may be asked about;
-7. the ranking is cut at the first pair that max_share, the allowance or, before a deadline, the rate limits cannot bear.  Nobody
+7. the ranking is cut at the first pair that max_share, the pace of the run (`routing.pacing`: both in `Means.places`), the
+   allowance or, before a deadline, the rate limits cannot bear.  Nobody
    further down is asked instead, however cheap: costs decide what is feasible, never who is preferred.  Beyond the cut an
    adaptive threshold accepts (it has risen); a fixed one declines for lack of budget.  A fixed rule is cut by requests alone:
    how far tokens and dollars reach is seen when they are reserved, in the order of the ranking.
@@ -22,13 +23,17 @@ An adaptive threshold is the acquisition of the first pair beyond the cut.  Who 
 among pairs that are level with it the pair key decides, so that exactly as many are asked about as can be borne, not all or none.
 With `cost_weighted` the ranking, and with it an adaptive threshold, goes by acquisition per expected token instead; a fixed threshold
 and the floor remain in units of acquisition.
+
+Before every pair is scored, `certain` tells who will be asked about whatever the others turn out to be: in the worst case all of them
+rank first and are asked about, and a pair that has a place behind them has it in any case.  These may be asked at once, and are `under_way`
+when the plan is made.  It is the same plan as if they were not, unless what may be spent has shrunk meanwhile: then the others bear it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from judgeflow.config import RoutingConfig
 from judgeflow.routing.audit import Design, Lottery, chosen, dearest, drawn, lottery, propensities, spread
@@ -63,22 +68,34 @@ class Candidate:
     """What the plan needs to know of a pair.
 
     `cost` is what asking what is still missing will probably take (no requests: everything is stored); requests are exact.
-    `obstacle` is a status that rules asking out; `decided` is what an earlier attempt at the same step decided.
+    `worst` is what is put aside for it.  `obstacle` is a status that rules asking out; `decided` is what an earlier attempt at the same
+    step decided; `under_way` tells that this one asks about the pair already.
     """
 
     pair_key: bytes
     acquisition: float | None
     cost: Cost
+    worst: Cost = field(default_factory=Cost)
     obstacle: str | None = None
     decided: Decision | None = None
+    under_way: bool = False
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether an earlier attempt at the step meant to ask about it."""
+        return self.decided is not None and self.decided.asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What this step may spend, and what of it the rate limits and the judge's speed let come back before its deadline."""
+    """What this step may spend, and what of it the rate limits and the judge's speed let come back before its deadline.
+
+    `places` is how many pairs may be asked about at most, those of an earlier attempt included; None: `max_share` of the step's.
+    """
 
     allowance: Stock
     in_time: Stock = field(default_factory=Stock)
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +116,31 @@ class StepPlan:
         """Number of pairs to ask about."""
         return sum(isinstance(action, Ask) for action in self.actions)
 
+    def part(self, indexes: Sequence[int]) -> StepPlan:
+        """Return what it says about these positions, in their order; without a ranking."""
+        return replace(
+            self,
+            actions=tuple(self.actions[index] for index in indexes),
+            propensities=tuple(self.propensities[index] for index in indexes),
+            ranking=(),
+        )
+
 
 def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, lot: int = 0) -> StepPlan:
     """Decide about every candidate.  See the module's docstring for the cases; `lot` is what audits are drawn by."""
-    contest, actions = _sort_out(candidates, routing, means)
+    return settle(survey(candidates, routing), means, lot)
+
+
+def settle(contest: Contest, means: Means, lot: int = 0) -> StepPlan:
+    """Decide about those that a contest has left open; see `plan`."""
+    contest = replace(contest, means=means)
+    candidates, routing, actions = contest.candidates, contest.routing, dict(contest.settled)
     designs = _designs(contest)
     design = chosen(designs, lot)
     audited = drawn(design, [candidate.pair_key for candidate in candidates], lot)
     beyond = _without(contest.promised + contest.wanted, design.routed)
     actions |= dict.fromkeys(contest.ranked, Accept())
-    actions |= dict.fromkeys(beyond, _beyond(routing, len(design.routed) + design.audits, len(candidates)))
+    actions |= dict.fromkeys(beyond, _beyond(contest, len(design.routed) + design.audits))
     actions |= {index: Ask(audit=_was_audited(candidates[index])) for index in design.routed} | dict.fromkeys(audited, Ask(audit=True))
     promised = len(contest.promised)
     return StepPlan(
@@ -119,9 +151,45 @@ def plan(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means, 
     )
 
 
+def certain(
+    candidates: Sequence[Candidate], unscored: Collection[int], routing: RoutingConfig, means: Means, places: int | None = None
+) -> tuple[int, ...]:
+    """Return the positions of those that `plan` will ask about whatever the `unscored` turn out to be, in the order of the ranking.
+
+    It takes the worst case, in which all the unscored rank first.  Costs are not negative, so whoever is inside the cut behind them all is
+    inside it behind some of them.  With a fixed rule everything is counted at its worst case, tokens and dollars too: who is certain will
+    find budget when it is reserved.  With audits nobody is certain before the draw, with policy random nobody's propensity.  `places` is
+    how many pairs may be asked about at least, as in `Means`.
+    """
+    if routing.audit_fraction or routing.policy == "random":
+        return ()
+    first = [
+        replace(candidate, acquisition=math.inf, obstacle=None) if index in unscored else candidate
+        for index, candidate in enumerate(candidates)
+    ]
+    contest = survey(first, routing)
+    in_order = contest.promised + contest.wanted
+    adaptive = is_adaptive(routing)
+    costs = contest.costs(in_order) if adaptive else [candidates[index].worst for index in in_order]
+    bounds = [_rounded_down(means.allowance), *([_rounded_down(means.in_time)] if adaptive else [])]
+    count = _cut(costs, _most(routing, len(candidates), replace(means, places=places)), bounds, aside=Cost())
+    return tuple(index for index in in_order[:count] if index not in unscored)
+
+
+def begun(indexes: Sequence[int], routing: RoutingConfig) -> StepPlan:
+    """Return what `plan` will say about these, who are `certain`; an adaptive threshold is not known before all are scored."""
+    threshold = None if routing.policy == "always" or routing.threshold == "adaptive" else routing.threshold
+    return StepPlan(actions=(Ask(),) * len(indexes), threshold=threshold, propensities=(1.0,) * len(indexes))
+
+
+def _rounded_down(stock: Stock) -> Stock:
+    """Dollars add up to something else in another order, by a few units in the last place."""
+    return stock if stock.usd is None else replace(stock, usd=stock.usd * (1.0 - 1e-9))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Contest:
-    """Who may be asked about, by position.
+class Contest:
+    """Who may be asked about, by position; `settled` has the actions of those about whom there is nothing to decide.
 
     `promised` were to be asked before; the others stand by rank: all of them, those `allowed` by the floor, and of these those that the
     threshold wants asked.
@@ -130,6 +198,7 @@ class _Contest:
     candidates: Sequence[Candidate]
     routing: RoutingConfig
     means: Means
+    settled: Mapping[int, Action]
     promised: list[int]
     ranked: list[int]
     allowed: list[int]
@@ -144,14 +213,24 @@ class _Contest:
         """What asking about these takes."""
         return [self.candidates[index].cost for index in indexes]
 
+    def rank(self, index: int) -> float:
+        """What the pair at a position is ranked by."""
+        return _rank(self.candidates[index], self.routing)
+
     def cut(self, costs: Sequence[Cost], aside: Sequence[Cost] = ()) -> int:
         """Return how many of the ranked `costs` can be borne, with those set aside."""
-        most = _most(self.routing, len(self.candidates)) - len(aside)
-        return _cut(costs, most, self.means, adaptive=is_adaptive(self.routing), aside=sum(aside, Cost()))
+        most = _most(self.routing, len(self.candidates), self.means) - len(aside)
+        allowance, in_time = self.means.allowance, self.means.in_time
+        bounds = [allowance, in_time] if is_adaptive(self.routing) else [Stock(requests=allowance.requests)]
+        return _cut(costs, most, bounds, aside=sum(aside, Cost()))
+
+    def under_way(self, indexes: Sequence[int]) -> list[int]:
+        """Those that are asked about already."""
+        return [index for index in indexes if self.candidates[index].under_way]
 
 
-def _sort_out(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means) -> tuple[_Contest, dict[int, Action]]:
-    """Return those about whom something is to be decided, and the actions of the others."""
+def survey(candidates: Sequence[Candidate], routing: RoutingConfig) -> Contest:
+    """Rank those about whom something is to be decided, and settle the others: the part of a plan that does not depend on the means."""
     actions: dict[int, Action] = {}
     promised: list[int] = []
     open_: list[int] = []
@@ -159,17 +238,23 @@ def _sort_out(candidates: Sequence[Candidate], routing: RoutingConfig, means: Me
         action = _foregone(candidate, routing)
         if action is not None:
             actions[index] = action
-        elif candidate.decided is not None and candidate.decided.asked:
+        elif candidate.was_asked:
             promised.append(index)
         else:
             open_.append(index)
-    ranked = sorted(open_, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    ranked = [index for *_, index in sorted((-_rank(candidates[index], routing), candidates[index].pair_key, index) for index in open_)]
     allowed = [index for index in ranked if _allowed(candidates[index], routing)]
-    wanted = [index for index in allowed if _above(candidates[index], routing)]
-    contest = _Contest(
-        candidates=candidates, routing=routing, means=means, promised=promised, ranked=ranked, allowed=allowed, wanted=wanted
+    wanted = [index for index in allowed if candidates[index].under_way or _above(candidates[index], routing)]
+    return Contest(
+        candidates=candidates,
+        routing=routing,
+        means=Means(allowance=Stock()),
+        settled=actions,
+        promised=promised,
+        ranked=ranked,
+        allowed=allowed,
+        wanted=wanted,
     )
-    return contest, actions
 
 
 def _without(indexes: Sequence[int], others: Sequence[int]) -> list[int]:
@@ -177,10 +262,12 @@ def _without(indexes: Sequence[int], others: Sequence[int]) -> list[int]:
     return [index for index in indexes if index not in left_out]
 
 
-def _designs(contest: _Contest) -> Lottery:
+def _designs(contest: Contest) -> Lottery:
     """Return how what may be asked is divided between ranking and audit; without audits there is one way."""
     in_order = contest.promised + contest.wanted
     plain = contest.cut(contest.costs(in_order))
+    if contest.under_way(in_order[plain:]):
+        return [(1.0, Design(routed=_with_those_under_way(contest, in_order)))]
     audits = _audits_wanted(contest, plain)
     if audits <= 0.0:
         return [(1.0, Design(routed=tuple(in_order[:plain])))]
@@ -196,7 +283,16 @@ def _designs(contest: _Contest) -> Lottery:
     return lottery(min(audits, float(max(0, possible))), design)
 
 
-def _audits_wanted(contest: _Contest, plain: int) -> float:
+def _with_those_under_way(contest: Contest, in_order: Sequence[int]) -> tuple[int, ...]:
+    """Return who is asked about where less can be spent than when some of them were asked: these, and whom the rest still admits."""
+    first = contest.under_way(in_order)
+    others = _without(in_order, first)
+    count = max(len(first), contest.cut(contest.costs(first + others)))
+    routed = frozenset((first + others)[:count])
+    return tuple(index for index in in_order if index in routed)
+
+
+def _audits_wanted(contest: Contest, plain: int) -> float:
     """Return how many audits the fraction stands for, where the ranking without any is cut after `plain` pairs."""
     fraction, asked = contest.routing.audit_fraction, plain - len(contest.promised)
     if not fraction or asked <= 0:
@@ -219,9 +315,15 @@ def asking_order(candidates: Sequence[Candidate], planned: StepPlan, routing: Ro
     for index in planned.ranking:
         candidate = candidates[index]
         rank = rank if planned.actions[index] == Ask(audit=True) else _rank(candidate, routing)
-        is_open = candidate.decided is None or not candidate.decided.asked
-        places[index] = is_open, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
+        places[index] = not candidate.was_asked, 0.0 if is_adaptive(routing) else -rank, uniform(seed, candidate.pair_key)
     return tuple(sorted(places, key=lambda index: places[index]))
+
+
+def early_order(indexes: Sequence[int], candidates: Sequence[Candidate], routing: RoutingConfig, seed: int | None) -> list[int]:
+    """Return these positions, who all are asked about, in the order in which to ask."""
+    ranked = sorted(indexes, key=lambda index: (-_rank(candidates[index], routing), candidates[index].pair_key))
+    everyone = StepPlan(actions=(Ask(),) * len(ranked), threshold=None, propensities=(), ranking=tuple(range(len(ranked))))
+    return [ranked[place] for place in asking_order([candidates[index] for index in ranked], everyone, routing, seed)]
 
 
 def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
@@ -244,7 +346,7 @@ def _was_accepted(decided: Decision | None) -> bool:
 
 
 def _was_audited(candidate: Candidate) -> bool:
-    return candidate.decided is not None and candidate.decided.asked and candidate.decided.audit
+    return candidate.was_asked and candidate.decided is not None and candidate.decided.audit
 
 
 def _rank(candidate: Candidate, routing: RoutingConfig) -> float:
@@ -266,13 +368,14 @@ def is_adaptive(routing: RoutingConfig) -> bool:
     return routing.threshold == "adaptive" and routing.policy != "always"
 
 
-def _most(routing: RoutingConfig, pairs: int) -> int:
+def _most(routing: RoutingConfig, pairs: int, means: Means) -> int:
+    if means.places is not None:
+        return means.places
     return pairs if routing.max_share is None else int(routing.max_share * pairs + 1e-9)
 
 
-def _cut(costs: Sequence[Cost], most: int, means: Means, *, adaptive: bool, aside: Cost) -> int:
-    """Return how many of the ranked pairs can be asked, beside what is set aside."""
-    bounds = [means.allowance, means.in_time] if adaptive else [Stock(requests=means.allowance.requests)]
+def _cut(costs: Sequence[Cost], most: int, bounds: Sequence[Stock], *, aside: Cost) -> int:
+    """Return how many of the ranked pairs can be asked within `bounds`, beside what is set aside."""
     total = aside
     for count, cost in enumerate(costs):
         total += cost
@@ -281,8 +384,9 @@ def _cut(costs: Sequence[Cost], most: int, means: Means, *, adaptive: bool, asid
     return len(costs)
 
 
-def _beyond(routing: RoutingConfig, cut: int, pairs: int) -> Action:
-    share_is_used = routing.max_share is not None and cut >= _most(routing, pairs)
+def _beyond(contest: Contest, cut: int) -> Action:
+    routing = contest.routing
+    share_is_used = routing.max_share is not None and cut >= _most(routing, len(contest.candidates), contest.means)
     return Accept() if is_adaptive(routing) or share_is_used else Decline("budget")
 
 
@@ -296,7 +400,7 @@ def _threshold(routing: RoutingConfig, beyond: Sequence[Candidate]) -> float | N
     return _rank(beyond[0], routing) if routing.cost_weighted else beyond[0].acquisition
 
 
-def _propensities(contest: _Contest, designs: Lottery) -> tuple[float, ...]:
+def _propensities(contest: Contest, designs: Lottery) -> tuple[float, ...]:
     """1 or 0 where the decision was determined, else the chance of the draw; for policy random the share of the open pairs asked about.
 
     What was decided before was decided with the probability that it had then.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, literal_column
+from sqlalchemy import Connection, Dialect, Insert, Table, Update, bindparam, func, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 
 Rows = Sequence[Mapping[str, Any]]
@@ -27,9 +27,9 @@ def insert_new(connection: Connection, table: Table, rows: Rows) -> None:
     _run(connection, _inserting_new, table, rows)
 
 
-def insert_or_update(connection: Connection, table: Table, rows: Rows, changed: tuple[str, ...]) -> None:
-    """Insert rows; of those that are there already, only the columns `changed` are written."""
-    _run(connection, _inserting_or_updating, table, rows, changed)
+def insert_or_update(connection: Connection, table: Table, rows: Rows, changed: tuple[str, ...], filled: tuple[str, ...] = ()) -> None:
+    """Insert rows; of those that are there already, only the columns `changed` are written, and those `filled` where they are empty."""
+    _run(connection, _inserting_or_updating, table, rows, changed, filled)
 
 
 def update(connection: Connection, table: Table, rows: Rows, keys: tuple[str, ...], expected: tuple[tuple[str, str], ...]) -> int:
@@ -72,10 +72,13 @@ def _inserting_new(dialect: Dialect, table: Table, columns: tuple[str, ...]) -> 
     return new_rows(dialect, table).values(_bound(table, columns))
 
 
-def _inserting_or_updating(dialect: Dialect, table: Table, columns: tuple[str, ...], changed: tuple[str, ...]) -> Insert:
+def _inserting_or_updating(
+    dialect: Dialect, table: Table, columns: tuple[str, ...], changed: tuple[str, ...], filled: tuple[str, ...]
+) -> Insert:
     statement = _of(dialect, table).values(_bound(table, columns))
     renewed = {name: statement.excluded[name] for name in changed}
-    return statement.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_=renewed)
+    completed = {name: func.coalesce(table.c[name], statement.excluded[name]) for name in filled}
+    return statement.on_conflict_do_update(index_elements=[column.name for column in table.primary_key], set_=renewed | completed)
 
 
 def _updating(

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from judgeflow.errors import StoreError, StoreUnavailable
 from judgeflow.ports import OPEN_FOR_S
@@ -27,6 +28,7 @@ class _Contents:
     decisions: dict[tuple[str, int], dict[bytes, Decision]] = field(default_factory=dict)
     steps: dict[str, list[StepStatistics]] = field(default_factory=dict)
     made_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    pacing: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -67,10 +69,12 @@ class MemoryStore:
         await _turn()
         return dict(contents.decisions.get((run, step), {}))
 
-    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision]) -> None:
+    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision], pacing: Mapping[str, Any] | None = None) -> None:
         """See `Store.record_plan`."""
         contents = self._open()
         self._ledger(run)
+        if pacing is not None:
+            contents.pacing[run] = dict(pacing)
         planned = contents.decisions.setdefault((run, step), {})
         for decision in decisions:
             planned.setdefault(decision.pair_key, decision)
@@ -84,7 +88,8 @@ class MemoryStore:
         planned = contents.decisions.setdefault((statistics.run, statistics.step), {})
         for decision in decisions:
             first = planned.get(decision.pair_key, decision)
-            planned[decision.pair_key] = replace(first, source=decision.source, status=decision.status)
+            threshold = decision.threshold if first.threshold is None else first.threshold
+            planned[decision.pair_key] = replace(first, source=decision.source, status=decision.status, threshold=threshold)
         await _turn()
 
     async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
@@ -151,7 +156,8 @@ class MemoryStore:
     def _state(self, run: str) -> RunState:
         ledger = self._ledger(run)
         last = max((statistics.step for statistics in self._contents.steps.get(run, ())), default=None)
-        return RunState(name=run, spent=ledger.spent, reserved=ledger.reserved, last_step=last)
+        pacing = self._contents.pacing.get(run)
+        return RunState(name=run, spent=ledger.spent, reserved=ledger.reserved, last_step=last, pacing=pacing)
 
 
 async def _turn() -> None:

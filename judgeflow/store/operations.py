@@ -75,11 +75,12 @@ class Settle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Store planned decisions."""
+    """Store planned decisions, and what the run's pacer has learnt with them."""
 
     run: str
     step: int
     decisions: Sequence[Decision]
+    pacing: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,8 @@ Operation = OpenRun | Reserve | Close | Settle | Plan | Finish
 class Rows:
     """Rows to insert, by table.  Filled on one thread, then handed to the transaction; texts and pairs stand in once.
 
-    `hashes` remembers what was hashed: a response comes back in both orders and with every other of its group.
+    `hashes` remembers what was hashed: a response comes back in both orders and with every other of its group.  `pacing` is by the
+    run's id; the last one counts, also over what is there.
     """
 
     hashes: dict[Prompt, bytes] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class Rows:
     planned: list[Row] = field(default_factory=list)
     finished: list[Row] = field(default_factory=list)
     steps: list[Row] = field(default_factory=list)
+    pacing: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def actual_cost(call: Call) -> Cost:
@@ -127,6 +130,8 @@ def build_rows(operations: Iterable[Operation], run_ids: Mapping[str, int], now:
             _add_settled(rows, operation)
         elif isinstance(operation, Plan):
             rows.planned += _decision_rows(run_ids[operation.run], operation.step, operation.decisions)
+            if operation.pacing is not None:
+                rows.pacing[run_ids[operation.run]] = operation.pacing
         elif isinstance(operation, Finish):
             rows.steps.append(_step_row(run_ids[operation.run], operation.statistics, now))
             rows.finished += _decision_rows(run_ids[operation.run], operation.statistics.step, operation.decisions)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from judgeflow.keys import KEY_BYTES
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -115,6 +115,14 @@ run = Table(
     Column("reserved_usd", Double, nullable=False),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("name"),
+)
+
+# What a run's pacer has learnt: a few kilobytes, renewed with every plan.  The run's own row is written far more often.
+pacing = Table(
+    "pacing",
+    metadata,
+    Column("run_id", Integer, ForeignKey(run.c.id), primary_key=True, autoincrement=False),
+    Column("state", JSON, nullable=False),
 )
 
 # One row each time a step ends; a step that was interrupted and routed again has several.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Self, TypeVar, TypeVarTuple, Unpack, cast
+from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, cast
 
 from sqlalchemy import Engine, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -104,9 +104,9 @@ class SqlStore:
                 rows = (await connection.execute(statement)).mappings()
                 return {row["pair_key"]: Decision(**row) for row in rows}
 
-    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision]) -> None:
+    async def record_plan(self, run: str, step: int, decisions: Sequence[Decision], pacing: Mapping[str, Any] | None = None) -> None:
         """See `Store.record_plan`."""
-        await self._queue.submit(Plan(run=run, step=step, decisions=decisions))
+        await self._queue.submit(Plan(run=run, step=step, decisions=decisions, pacing=pacing))
 
     async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
         """See `Store.record_step`.  Recording a step again adds a row of statistics and renews source and status."""

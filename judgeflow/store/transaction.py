@@ -87,10 +87,13 @@ def _open_run(connection: Connection, operation: OpenRun, now: float) -> RunStat
 def run_state(connection: Connection, name: str) -> RunState:
     """Return what a run has spent, put aside and last finished.  Raises `StoreError` for a run that was never opened."""
     last = select(func.max(schema.step.c.step)).where(schema.step.c.run_id == schema.run.c.id).scalar_subquery()
-    row = (connection.execute(select(schema.run, last.label("last_step")).where(schema.run.c.name == name))).mappings().first()
+    statement = select(schema.run, schema.pacing.c.state, last.label("last_step")).outerjoin_from(schema.run, schema.pacing)
+    row = connection.execute(statement.where(schema.run.c.name == name)).mappings().first()
     if row is None:
         raise unknown_run(name)
-    return RunState(name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"])
+    return RunState(
+        name=name, spent=_cost(row, "spent_"), reserved=_cost(row, "reserved_"), last_step=row["last_step"], pacing=row["state"]
+    )
 
 
 def dispatches(connection: Connection, judge_id: str, since: float) -> list[Dispatch]:
@@ -178,7 +181,7 @@ _STILL_OPEN = (("state", ReservationState.OPEN.value),)
 
 
 def _insert_rows(connection: Connection, rows: Rows) -> None:
-    """Insert parents before children; what is there already stays as it is."""
+    """Insert parents before children; what is there already stays as it is, but for what pacers have learnt."""
     tables: tuple[tuple[Table, Sequence[Row]], ...] = (
         (schema.text, list(rows.texts.values())),
         (schema.pair, list(rows.pairs.values())),
@@ -187,6 +190,9 @@ def _insert_rows(connection: Connection, rows: Rows) -> None:
     )
     for table, values in tables:
         bulk.insert_new(connection, table, values)
-    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"))
+    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"), ("threshold",))
     if rows.steps:
         connection.execute(schema.step.insert(), rows.steps)
+    if rows.pacing:
+        connection.execute(schema.pacing.delete().where(schema.pacing.c.run_id.in_(rows.pacing)))
+        connection.execute(schema.pacing.insert(), [{"run_id": run_id, "state": dict(state)} for run_id, state in rows.pacing.items()])

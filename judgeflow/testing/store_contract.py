@@ -379,6 +379,23 @@ class StoreContract:
 
         self.run(main())
 
+    def test_the_last_pacing_that_came_with_a_plan_is_kept_for_whoever_continues_the_run(self) -> None:
+        async def main() -> None:
+            first, last = {"windows": [[1.5, [[0.25, 3]]]], "credit": 0.1}, {"windows": [], "credit": -1e-300}
+            async with self.opened() as store:
+                assert (await store.run_state(RUN)).pacing is None
+                await store.record_plan(RUN, 0, [], first)
+                await store.record_plan(RUN, 1, [make_decision(0)])
+                assert (await store.run_state(RUN)).pacing == first
+                await store.open_run("other", {}, JUDGE)
+                await store.record_plan(RUN, 2, [], last)
+                await store.record_step(make_statistics(2), [])
+                assert (await store.run_state("other")).pacing is None
+            async with self.opened() as store:
+                assert (await store.open_run(RUN, {}, JUDGE)).pacing == last
+
+        self.run(main())
+
     def test_the_end_of_a_step_fills_in_source_and_status_and_nothing_else(self) -> None:
         async def main() -> None:
             planned, unplanned = make_decision(0, logit=1.0), make_decision(1, logit=2.0)
@@ -389,6 +406,19 @@ class StoreContract:
                 found = await store.decisions(RUN, 0)
             assert found[planned.pair_key] == replace(planned, source="fallback", status="deadline")
             assert found[unplanned.pair_key] == ended[1]
+
+        self.run(main())
+
+    def test_the_end_of_a_step_fills_in_a_threshold_that_was_not_known_when_a_pair_was_planned(self) -> None:
+        async def main() -> None:
+            early, known = replace(make_decision(0), threshold=None), make_decision(1)
+            ended = [replace(decision, threshold=0.5, source="judge") for decision in (early, known)]
+            async with self.opened() as store:
+                await store.record_plan(RUN, 0, [early, known])
+                await store.record_step(make_statistics(0), ended)
+                found = await store.decisions(RUN, 0)
+            assert found[early.pair_key] == ended[0]
+            assert found[known.pair_key] == replace(known, source="judge")
 
         self.run(main())
 

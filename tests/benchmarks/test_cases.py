@@ -9,6 +9,7 @@ from benchmarks.runner import Finding, Skipped, case_names, load
 FIGURES = {
     "uncertainty_cost": {"time_vs_plain", "mc_dropout_time_vs_plain", "ensemble_time_vs_plain"},
     "group_scoring": {"time_vs_paper_1024", "time_vs_paper_4096", "accuracy_minus_concat"},
+    "pacing": {"captured_worst", "captured_vs_equal_share_worst", "overspend"},
     "uncertainty_quality": {
         "heldout_accuracy",
         "heldout_error_auroc",
@@ -27,6 +28,7 @@ FIGURES = {
 SMALLER = {
     "dispatch": {"CALLS": 200},
     "group_scoring": {"LEARNED_PER_PROMPT": 600},
+    "pacing": {"STEPS": 50, "PAIRS": 200, "CAP": 50},
     "step": {"WORKLOAD": 16},
     "uncertainty_quality": {"SCORERS": ("sngp", "ensemble"), "ELSEWHERE": ("pandalm_human",)},
 }

@@ -14,7 +14,7 @@ from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import StoreUnavailable
 from judgeflow.judges.gate import WindowGate
 from judgeflow.store import MemoryStore
-from judgeflow.testing import JudgeLimits, ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import FakeScorer, JudgeLimits, ScriptedJudge, arithmetic_pairs
 from judgeflow.types import StepResult
 
 FAULTS = ["429", "429-bare", "500", "hang", "reset", "garbage", "length", "refusal", "no-tag", "slow"]
@@ -187,12 +187,14 @@ class FlakyStore(MemoryStore):
     st.one_of(st.none(), st.floats(5, 120)),
     st.integers(1, 9),
     st.one_of(st.none(), st.integers(1_500, 60_000)),
+    st.booleans(),
+    st.booleans(),
 )
 def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_again_and_no_budget_stays_put_aside(
-    spec, seed, share, callers, deadline, in_flight, tokens
+    spec, seed, share, callers, deadline, in_flight, tokens, keeps, scores
 ):
     """Callers come one after another, wait as long as they like, and may be cancelled; the store recovers before the end."""
-    pairs = arithmetic_pairs(30, seed=seed)
+    pairs = arithmetic_pairs(50, seed=seed)
 
     async def main(clock):
         store = FlakyStore(clock, share, until=300.0, seed=seed)
@@ -201,7 +203,13 @@ def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_agai
             store=store,
             judge=judge,
             gate=WindowGate(LimitsConfig(requests_per_minute=40, tokens_per_minute=100_000), clock),
-            routing=RoutingConfig(policy="always", step_deadline_s=deadline),
+            scorer=FakeScorer(pairs) if scores else None,
+            routing=RoutingConfig(
+                policy="error" if scores else "always",
+                threshold=0.02,
+                step_deadline_s=deadline,
+                after_deadline="keep" if keeps and deadline else "drop",
+            ),
             budget=BudgetConfig(tokens=tokens),
             retry=RetryPolicy(attempts=3, for_s=100.0),
             max_in_flight=in_flight,
@@ -210,20 +218,21 @@ def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_agai
         async with scheduler:
             steps = []
             for start, patience, cancelled in callers:
-                steps.append(asyncio.ensure_future(scheduler.route(pairs[start : start + 10])))
+                steps.append(asyncio.ensure_future(scheduler.route(pairs[start : start + 30])))
                 await asyncio.wait(steps, timeout=patience)
                 if cancelled:
                     steps[-1].cancel()
             done = await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), 20_000.0)
             await clock.sleep(max(0.0, 400.0 - clock.now()))
-            planned = scheduler._session._budget.planned
-        return done, planned, await store.reopen().run_state("default"), len(store._contents.calls), judge.statistics
+            budget, dispatcher = scheduler._session._budget, scheduler._session.panel._dispatchers[0]
+        state = await store.reopen().run_state("default")
+        return done, budget.planned, dispatcher.queued, state, len(store._contents.calls), judge.statistics
 
-    done, planned, state, stored, seen = run(main)
+    done, planned, queued, state, stored, seen = run(main)
     for step in done:
         assert isinstance(step, StepResult | asyncio.CancelledError)
-        assert not isinstance(step, StepResult) or len(step.outcomes) == 10
-    assert (planned.requests, planned.tokens) == (0, 0)
+        assert not isinstance(step, StepResult) or len(step.outcomes) == 30
+    assert (planned.requests, planned.tokens) == (queued.requests, queued.tokens) == (0, 0)
     assert (state.reserved.requests, state.reserved.tokens) == (0, 0)
     assert tokens is None or state.spent.tokens <= tokens
     assert max(seen.question_answers.values(), default=0) <= 1
