@@ -331,7 +331,8 @@ class Dispatcher:
         wait_s = self.health.wait_s
         self._wake_gate.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake_gate.wait(), max(wait_s, _MOMENT_S) if 0 < wait_s < math.inf else None)
+            async with asyncio.timeout(max(wait_s, _MOMENT_S) if 0 < wait_s < math.inf else None):
+                await self._wake_gate.wait()
 
     async def _pass_gate(self, job: Job) -> None:
         try:

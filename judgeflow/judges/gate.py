@@ -58,7 +58,8 @@ class WindowGate:
         while (wait := self._wait_s(tokens)) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(wait, _MOMENT_S))
+                async with asyncio.timeout(max(wait, _MOMENT_S)):  # `wait_for` may lose a cancellation that meets the event
+                    await self._changed.wait()
 
     def _wait_s(self, tokens: int) -> float:
         now = self._clock.now()

@@ -10,6 +10,7 @@ FIGURES = {
     "uncertainty_cost": {"time_vs_plain", "mc_dropout_time_vs_plain", "ensemble_time_vs_plain"},
     "group_scoring": {"time_vs_paper_1024", "time_vs_paper_4096", "accuracy_minus_concat"},
     "pacing": {"captured_worst", "captured_vs_equal_share_worst", "overspend"},
+    "limits": {"share_of_requests_used", "share_of_tokens_used_reserved", "share_of_tokens_used_actual", "violations", "provoked_429"},
     "uncertainty_quality": {
         "heldout_accuracy",
         "heldout_error_auroc",
@@ -26,6 +27,7 @@ FIGURES = {
 
 
 SMALLER = {
+    "limits": {"WINDOW_S": 4.0},
     "dispatch": {"CALLS": 200},
     "group_scoring": {"LEARNED_PER_PROMPT": 600},
     "pacing": {"STEPS": 50, "PAIRS": 200, "CAP": 50},

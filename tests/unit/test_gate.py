@@ -79,6 +79,22 @@ def test_settling_tokens_lets_a_request_through_that_is_waiting_already():
     assert clock.run(main()) == 20.0
 
 
+def test_a_waiting_request_that_is_cancelled_just_when_something_changes_is_cancelled():
+    clock = VirtualClock()
+
+    async def main() -> None:
+        gate = WindowGate(LimitsConfig(requests_per_minute=1), clock)
+        permit = await send(gate, 1)
+        waiting = asyncio.ensure_future(gate.admit(1))
+        await clock.sleep(1.0)
+        permit.settle(Usage())
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=10.0)
+        assert waiting.cancelled()
+
+    clock.run(main())
+
+
 def test_a_pause_holds_everybody_back_and_the_longest_counts():
     clock = VirtualClock()
 
