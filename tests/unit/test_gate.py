@@ -358,8 +358,10 @@ def test_a_gate_that_has_waited_in_one_event_loop_waits_in_the_next_one_too(gate
     gate = gate_type(LimitsConfig(tokens_per_minute=1000, window_s=0.05, margin_s=0.0), LoopClock())
 
     async def two_requests() -> None:
-        await gate.admit(600)
-        await gate.admit(600)
+        for _ in range(2):
+            permit = await gate.admit(600)
+            permit.sent()
+            permit.lost()
 
     for _ in range(2):
         asyncio.run(two_requests())
