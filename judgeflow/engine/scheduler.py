@@ -199,13 +199,18 @@ class Scheduler:
             await store.aclose()
 
     def stop(self) -> None:
-        """Ask nothing more until the scheduler is closed, also if it is not open yet.
+        """Ask nothing more until the scheduler is closed, also if it is not open yet.  May be called from any thread.
 
         Steps under way return once their requests in flight are answered and stored.
         """
         self._stopped = True
-        if self._session is not None:
-            self._session.stop()
+        session = self._session
+        if session is None:
+            return
+        if in_running_loop() and session.loop is asyncio.get_running_loop():
+            session.stop()
+        elif not session.loop.is_closed():
+            session.loop.call_soon_threadsafe(session.stop)
 
     @property
     def refusal(self) -> JudgeflowError | None:
