@@ -85,6 +85,7 @@ class Dispatcher:
         self._lots: dict[object, dict[Job, None]] = {}  # the same by step, each in the order in which it was asked
         self._queue: deque[Job] = deque()  # not reserved yet
         self._reserving: Sequence[Job] = ()
+        self._batch: asyncio.Task[None] | None = None
         self._ready: deque[Job] = deque()  # reserved, waiting for the gate
         self._at_gate: Job | None = None
         self._resting: dict[Job, asyncio.TimerHandle] = {}
@@ -165,6 +166,11 @@ class Dispatcher:
             await asyncio.wait(self._tasks)
         await self.accounts.aclose()
 
+    async def reserved(self) -> None:
+        """Wait until what is being reserved is: until then the store may count it already, and the budget still as planned."""
+        if self._batch is not None and not self._batch.done():
+            await asyncio.wait([self._batch])
+
     async def released(self) -> None:
         """Wait until budget of questions that are not sent after all is given back."""
         if self._releases:
@@ -237,7 +243,8 @@ class Dispatcher:
                 await self._wake_queue.wait()
             self._reserving = [self._queue.popleft() for _ in range(room)]
             # A batch of its own task: a reservation that the store has accepted must not be forgotten when this coroutine ends.
-            await asyncio.wait([self._spawn(self._reserve(self._reserving))])
+            self._batch = self._spawn(self._reserve(self._reserving))
+            await asyncio.wait([self._batch])
 
     def _room(self) -> int:
         """How many queued questions may be reserved now.  While the first does not fit the budget, it is tried alone.

@@ -109,6 +109,11 @@ class Panel:
         for dispatcher in self._dispatchers:
             await dispatcher.drain()
 
+    async def reserved(self) -> None:
+        """Wait until what is being reserved at this moment is."""
+        for dispatcher in self._dispatchers:
+            await dispatcher.reserved()
+
     async def released(self) -> None:
         """Wait until budget of questions that are not sent after all is given back."""
         for dispatcher in self._dispatchers:

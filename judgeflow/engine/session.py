@@ -281,6 +281,8 @@ class Session:
     async def _grounds(self, course: Course) -> Grounds:
         """What a plan is made of.  What was asked early counts as if it had not been, so that the plan is the same."""
         items, step, routing = course.items, course.number, self._rules.routing
+        if self.panel is not None:
+            await self.panel.reserved()
         stored = await self.store.run_state(self._run)
         state = stored if self.panel is None else self.panel.as_expected(stored)
         self._price([item for index, item in enumerate(items) if index not in course.early])
