@@ -112,7 +112,9 @@ class JudgeConnection(_Section):
 class JudgeConfig(JudgeConnection):
     """[judge]: the judge, or the first of several; what holds for all of them stands here too."""
 
-    orders: Literal["both", "random", "first"] = Field("both", description="which orders of a pair are asked")
+    orders: Literal["both", "adaptive", "random", "first"] = Field(
+        "both", description="which orders of a pair are asked; adaptive: one, and the other where it can still outweigh the scorer's word"
+    )
     graded: bool = Field(default=False, description="slight preferences (A>B) count half of strong ones (A>>B)")
 
 
@@ -191,7 +193,9 @@ class RoutingConfig(_Section):
     after_deadline: Literal["drop", "keep"] = Field(
         "drop", description="what becomes of questions not sent by then; keep: they are asked while later steps run"
     )
-    verdict_margin: float = Field(2.0, gt=0, description="logit of a clear verdict")
+    verdict_margin: Annotated[float, Field(gt=0)] | Literal["matched"] = Field(
+        2.0, description="logit of a clear verdict; matched: the median of what the scorer says where it decides"
+    )
     on_inconsistent: Literal["scorer", "zero"] = Field("scorer", description="logit where the two orders contradict each other")
     audit_fraction: float = Field(0.0, ge=0, lt=1, description="share of what is asked that goes to pairs drawn below the threshold")
     cost_weighted: bool = Field(False, description="rank by acquisition per expected token; a policy in training can learn to exploit that")
@@ -239,6 +243,7 @@ class Config(_Section):
         check_adaptive(routing, self.budget)
         check_ranking(routing)
         check_deadline(routing)
+        check_scorer(routing, self.judge.orders, has_scorer=self.scorer is not None)
         check_room(self.limits, self.judge)
         for name, judge in self.judges.items():
             check_room(judge.limits, judge, f"judges.{name}")
@@ -287,6 +292,22 @@ def check_ranking(routing: RoutingConfig) -> None:
         raise ValueError(
             f"[routing] cost_weighted: policy {routing.policy!r} has no positive acquisition to divide by a cost; take the key out, or set "
             "policy to error or uncertainty"
+        )
+
+
+def check_scorer(routing: RoutingConfig, orders: str, *, has_scorer: bool) -> None:
+    """Raise `ValueError` for settings that go by a scorer's word where there is no scorer."""
+    if has_scorer:
+        return
+    if routing.verdict_margin == "matched":
+        raise ValueError(
+            "[routing] verdict_margin: 'matched' is what the scorer says where it decides, and there is no scorer; name one as [scorer] "
+            "path, or give the margin as a number"
+        )
+    if orders == "adaptive":
+        raise ValueError(
+            "[judge] orders: 'adaptive' spares the second order where it cannot outweigh the scorer's word, and there is no scorer; name "
+            "one as [scorer] path, or set orders to both, random or first"
         )
 
 

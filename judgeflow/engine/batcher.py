@@ -86,7 +86,11 @@ class ScoringThread:
         self._busy = False
 
     async def _on_thread(self, batch: Sequence[Pair]) -> list[Preference]:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._score, batch)
+        try:
+            scoring = asyncio.get_running_loop().run_in_executor(self._executor, self._score, batch)
+        except RuntimeError as error:  # the executor takes no more
+            raise ScorerError("the scheduler was closed before these pairs were scored") from error
+        return await scoring
 
     def _score(self, batch: Sequence[Pair]) -> list[Preference]:
         try:

@@ -80,6 +80,7 @@ class Dispatcher:
         self._purse = purse
         purse.on_close.append(self._stir)
         self._failure: JudgeflowError | None = None  # of the store, or of the gate
+        self._answered_at = -math.inf
         self._jobs: dict[bytes, Job] = {}
         self._lots: dict[object, dict[Job, None]] = {}  # the same by step, each in the order in which it was asked
         self._queue: deque[Job] = deque()  # not reserved yet
@@ -158,9 +159,8 @@ class Dispatcher:
 
     async def drain(self) -> None:
         """Wait until nothing is under way and everything is written.  Call `halt` first."""
-        for runner in self._runners:
-            with contextlib.suppress(asyncio.CancelledError):
-                await runner
+        if self._runners:
+            await asyncio.wait(self._runners)
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self.accounts.aclose()
@@ -231,7 +231,7 @@ class Dispatcher:
 
     async def _put_aside(self) -> None:
         """Reserve what is queued, as many at a time as may be in flight: they share a commit."""
-        while True:
+        while self._halted is None:
             while not (room := self._room()):
                 self._wake_queue.clear()
                 await self._wake_queue.wait()
@@ -317,7 +317,7 @@ class Dispatcher:
                 self._drop(job, NotAsked("budget"))
 
     async def _let_out(self) -> None:
-        while True:
+        while self._halted is None:  # a gate is foreign code, and may swallow that this coroutine is cancelled
             while not self._ready or self._in_flight >= self.concurrency.limit or self.health.wait_s > 0:
                 await self._rest()
             job = self._at_gate = self._ready.popleft()
@@ -432,6 +432,7 @@ class Dispatcher:
         return self.health.breaker.gave_up or (job.deadline is not None and ready_at > job.deadline)
 
     async def _succeeded(self, job: Job, reply: Reply) -> None:
+        self._answered_at = self.clock.now()
         call = self._asker.call(job.question, reply, job.attempts + 1)
         actual = Cost(requests=1, tokens=reply.usage.total, usd=reply.usd)
         self.experience.learn(now=self.clock.now(), number=job.sent, latency_s=reply.latency_s, reserved=job.order.cost, actual=actual)
@@ -454,6 +455,8 @@ class Dispatcher:
             self._drop(job, self._halted or error)
             if isinstance(error, JudgeOverloaded) and (error.retry_after_s or 0.0) > self.retry.for_s:
                 self._let_rest(error)
+            elif delay is None and self._is_turning_everybody_away(job, error):
+                self._give_up(error, "judge_stopped")
             return
         if isinstance(error, JudgeOverloaded) and (error.retry_after_s is not None or isinstance(error, RateLimited)):
             self.gate.pause(delay)
@@ -468,6 +471,10 @@ class Dispatcher:
             self._notice("judge_stopped", error=str(reason))
         self._left_alone_by, self._left_alone_until = reason, self.clock.now() + min(seconds, LONGEST_HOLD_S)
         self._drop_waiting(reason)
+
+    def _is_turning_everybody_away(self, job: Job, error: JudgeError) -> bool:
+        """Whether nobody was answered in all the time for which `job` was tried: each of those that wait would take as long."""
+        return isinstance(error, RateLimited) and self._answered_at < (job.first_attempt_at or 0.0)
 
     def _requeue(self, job: Job) -> None:
         """A job that failed and has rested goes first: it is older than everything that waits."""
@@ -485,11 +492,15 @@ class Dispatcher:
         if not isinstance(failure, StoreUnavailable) and self._unstorable < UNSTORABLE_REPLIES:
             self._notice("reply_not_stored", error=str(failure))
             return
+        self._give_up(failure, "store_failed")
+
+    def _give_up(self, failure: JudgeflowError, event: str) -> None:
+        """Nobody would fare better now: answer everybody who waits.  A later step tries again."""
         if self._failure is None:
-            self._notice("store_failed", error=str(failure))
+            self._notice(event, error=str(failure))
         self._failure = failure
         self._sent_at_failure = self._sent
-        self._drop_waiting(failure)  # none would fare better now; a later step tries again
+        self._drop_waiting(failure)
 
     def _land(self, job: Job, arrival: Arrival) -> None:
         if not job.future.done():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_deadline, check_ranking
+from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_deadline, check_ranking, check_scorer
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.events import Observers
 from judgeflow.engine.late import LateOutcomes
@@ -23,6 +23,7 @@ from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
+from judgeflow.routing.margin import Margin
 from judgeflow.routing.pacing import Pacer
 from judgeflow.types import Group, LateOutcome, Outcome, Pair, StepResult
 
@@ -71,7 +72,7 @@ class Scheduler:
         self.run = run
         self._routing, self._budget = routing or RoutingConfig(), budget or BudgetConfig()
         self._seats = _seats(judge, judges, gate, retry=retry or RetryPolicy(), max_in_flight=max_in_flight, timeout_s=timeout_s)
-        _check_parts(self._routing, self._budget, self._seats, scorer)
+        _check_parts(self._routing, self._budget, self._seats, scorer, orders)
         self._store_source = store
         self._scorer = scorer
         self._clock = clock or LoopClock()
@@ -81,6 +82,7 @@ class Scheduler:
             judges=tuple(seat.judge.identity for seat in self._seats),
             weights=tuple(seat.weight for seat in self._seats) if self._routing.panel == "weights" else (),
             routing=self._routing,
+            margin=Margin(self._routing.verdict_margin),
             orders=orders,
             graded=graded,
             has_scorer=scorer is not None,
@@ -131,6 +133,7 @@ class Scheduler:
         state = await store.open_run(self.run, self._settings, self._rules.judges[0] if self._rules.judges else None)
         for identity in self._rules.judges[1:]:
             await store.open_run(self.run, self._settings, identity)
+        await self._match_margin(store, state.last_step)
         budget = Budget(self._budget.stock, self._budget.steps)
         for seat in self._seats:
             await self._remember(seat, store)
@@ -153,6 +156,12 @@ class Scheduler:
         if self._stopped:
             session.stop()
         return session
+
+    async def _match_margin(self, store: Store, last_step: int | None) -> None:
+        """Learn a matched margin again from what the run left to the scorer in its last step."""
+        if self._rules.margin.matched and last_step is not None:
+            decided = (await store.decisions(self.run, last_step)).values()
+            self._rules.margin.learn(decision.logit for decision in decided if decision.source == "scorer")
 
     async def _remember(self, seat: Seat, store: Store) -> None:
         """Let the gate of a judge know what earlier processes sent within the last window."""
@@ -190,13 +199,18 @@ class Scheduler:
             await store.aclose()
 
     def stop(self) -> None:
-        """Ask nothing more until the scheduler is closed, also if it is not open yet.
+        """Ask nothing more until the scheduler is closed, also if it is not open yet.  May be called from any thread.
 
         Steps under way return once their requests in flight are answered and stored.
         """
         self._stopped = True
-        if self._session is not None:
-            self._session.stop()
+        session = self._session
+        if session is None:
+            return
+        if in_running_loop() and session.loop is asyncio.get_running_loop():
+            session.stop()
+        elif not session.loop.is_closed():
+            session.loop.call_soon_threadsafe(session.stop)
 
     @property
     def refusal(self) -> JudgeflowError | None:
@@ -302,7 +316,7 @@ def _seats(
     return seats
 
 
-def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[Seat], scorer: Scorer | None) -> None:
+def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[Seat], scorer: Scorer | None, orders: Orders) -> None:
     if not seats and routing.policy != "never":
         raise ConfigurationError(f"policy {routing.policy!r} needs a judge; pass judge= or judges=, or use policy 'never'")
     if scorer is None and routing.policy not in SCORERLESS:
@@ -311,6 +325,7 @@ def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[S
         check_adaptive(routing, budget)
         check_ranking(routing)
         check_deadline(routing)
+        check_scorer(routing, orders, has_scorer=scorer is not None)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

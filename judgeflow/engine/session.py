@@ -41,7 +41,7 @@ from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.early import given_back
 from judgeflow.routing.pacing import Pacer, decide
-from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
+from judgeflow.routing.plan import Accept, Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
 from judgeflow.routing.threshold import with_headroom
 from judgeflow.types import Cost, Group, Outcome, Pair, Preference, Question, ReadingStatus, RunState, StepResult, Stock
 
@@ -112,7 +112,7 @@ class Session:
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
         outcomes = Outcomes(pairs, self._rules, emit)
-        waiting = Waiting(self._deadline(started), outcomes.settle, lambda item: self._ask_another(course, item))
+        waiting = Waiting(self._deadline(started), outcomes.settle, lambda item: self._ask_more(course, item))
         refusal = self.panel.refusal if self.panel is not None else None
         with self._flights.watch() as arrived:
             course = Course(number=number, started=started, outcomes=outcomes, waiting=waiting, arrived=arrived, refusal=refusal)
@@ -121,11 +121,13 @@ class Session:
             except BaseException:
                 self._let_go(course, "interrupted")
                 self._leave(waiting.given_up("interrupted"), "interrupted")
+                waiting.close()
                 raise
             self._adopt(course, [item for index, item in enumerate(course.items) if not course.is_sent(index)])
             self._ask(course, planned.order, planned.ceiling)
             waiting.settle_the_rest(course.items)
         await self._await_replies(course, pairs)
+        waiting.close()
         final = outcomes.complete()
         statistics = await self._ending.finish(course, final, planned)
         return StepResult(outcomes=final, statistics=statistics, groups=groups)
@@ -273,6 +275,7 @@ class Session:
         self._assign([items[index] for index in order], course.started)
         others = [index for index in range(len(items)) if index not in course.early]
         await self._record_plan([items[index] for index in others], step, decided.part(others))
+        self._rules.margin.learn(item.preference.logit for item in items if item.preference and isinstance(item.action, Accept))
         return Planned(decided, grounds.ceiling, tuple(order))
 
     async def _grounds(self, course: Course) -> Grounds:
@@ -398,23 +401,38 @@ class Session:
                     if isinstance(item.action, Ask):
                         self._asking().unplan(item.bench.place, item.expected[question.call_key])
 
-    def _launch(self, course: Course, item: steps.Item) -> None:
-        for question in item.missing():
+    def _launch(self, course: Course, item: steps.Item) -> bool:
+        """Ask what is to be asked next; return whether there is anything."""
+        wanted = steps.wanted(item, self._rules)
+        for question in wanted:
             flight, launched = self._flight(item, question, course.ceiling, course.waiting)
             course.waiting.expect(item, question, flight, launched=launched)
+        if not wanted:
+            self._spare(item)
+        return bool(wanted)
 
-    def _ask_another(self, course: Course, item: steps.Item) -> bool:
-        """Turn to the judge that stands in for one that has failed; return whether there is one, and time for it."""
-        bench, deadline = steps.stand_in(item, self._rules), course.waiting.deadline
-        if bench is None or self._interrupted or (deadline is not None and self._clock.now() >= deadline):
+    def _spare(self, item: steps.Item, *others: bytes) -> None:
+        """What was planned for the item and is not asked, but for the `others`, is not needed."""
+        for question in item.missing():
+            if isinstance(item.action, Ask) and question.call_key not in {*others, *item.failures}:
+                self._asking().unplan(item.bench.place, item.expected[question.call_key])
+
+    def _ask_more(self, course: Course, item: steps.Item) -> bool:
+        """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
+        deadline = course.waiting.deadline
+        in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
+        if in_time and not any(question.call_key in item.failures for question in item.questions):
+            return self._launch(course, item)
+        self._spare(item)
+        bench = steps.stand_in(item, self._rules)
+        if bench is None or not in_time:
             return False
         for question in item.questions:
             item.failures.pop(question.call_key, None)
         item.bench = bench
         for question in item.missing():
             self._asking().plan(bench.place, item.expected[question.call_key])
-        self._launch(course, item)
-        return bool(item.missing())
+        return self._launch(course, item)
 
     def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
@@ -452,10 +470,16 @@ class Session:
         except BaseException:
             self._leave(waiting.given_up("interrupted"), "interrupted")
             raise
+        self._spare_others(waiting.late)
         if self._late is not None:
             self._late.take(course.number, pairs, waiting.late)
         else:
             self._leave(waiting.late, steps.LATE)
+
+    def _spare_others(self, unanswered: Sequence[Expected]) -> None:
+        """Orders that would have been asked after those that did not come are not asked."""
+        for item in {expected.item for expected in unanswered}:
+            self._spare(item, *(expected.question.call_key for expected in unanswered))
 
     def _leave(self, unanswered: Sequence[Expected], status: str) -> None:
         for expected in unanswered:

@@ -15,6 +15,7 @@ from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, J
 from judgeflow.keys import PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
 from judgeflow.routing.agreement import Vote, agreement, tally
+from judgeflow.routing.margin import Margin
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
 from judgeflow.routing.policy import acquisition, own_judge, uniform
 from judgeflow.types import (
@@ -35,7 +36,7 @@ from judgeflow.types import (
 )
 from judgeflow.verdicts.combine import combine
 
-Orders = Literal["both", "random", "first"]
+Orders = Literal["both", "adaptive", "random", "first"]
 
 LATE = "deadline"
 
@@ -45,11 +46,12 @@ class Rules:
     """What a scheduler's steps have in common.
 
     `judges` stand in order of preference.  With `weights` each pair is one judge's, and no other is asked about it; without, the next judge
-    stands in for one that is down, fails or has no room.
+    stands in for one that is down, fails or has no room.  `margin` is the logit of a clear verdict.
     """
 
     judges: tuple[JudgeIdentity, ...]
     routing: RoutingConfig
+    margin: Margin
     weights: tuple[float, ...] = ()
     orders: Orders = "both"
     graded: bool = False
@@ -186,7 +188,34 @@ def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Ques
     if rules.orders == "first":
         return (forward,)
     heads = uniform(rules.routing.seed, keys.pair) < 0.5
-    return (forward if forward.canonical == heads else backward,)
+    drawn, other = (forward, backward) if forward.canonical == heads else (backward, forward)
+    return (drawn, other) if rules.orders == "adaptive" else (drawn,)
+
+
+def wanted(item: Item, rules: Rules) -> list[Question]:
+    """Return what is to be asked next for a verdict on the item; nothing where one is there.
+
+    With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed.
+    """
+    missing = open_questions(item, rules)
+    return missing[:1] if rules.orders == "adaptive" else missing
+
+
+def open_questions(item: Item, rules: Rules) -> list[Question]:
+    """Return what a verdict on the item may still take."""
+    return [] if _one_order_is_enough(item, item.bench, rules) else item.missing()
+
+
+def _one_order_is_enough(item: Item, bench: Bench, rules: Rules) -> bool:
+    """Whether orders are adaptive, and the second could not change which response is preferred.
+
+    Where the first agrees with the scorer, a second that contradicts it would leave the word to the scorer, who says the same.
+    """
+    if rules.orders != "adaptive" or rules.routing.on_inconsistent != "scorer" or item.preference is None:
+        return False
+    answered = [(question, item.calls[question.call_key]) for question in bench.questions if question.call_key in item.calls]
+    sides = [(1 if question.canonical else -1) * (call.reading.preferred or 0) for question, call in answered]
+    return len(sides) == 1 and sides[0] * item.preference.logit > 0
 
 
 def scorer_failed(items: Iterable[Item]) -> None:
@@ -266,11 +295,12 @@ def candidate(item: Item, rules: Rules, *, early: bool = False) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
+    is_answered = not early and _one_order_is_enough(item, item.bench, rules)
     return Candidate(
         pair_key=item.keys.pair,
         acquisition=item.acquisition,
-        cost=sum(item.expected.values(), Cost()),
-        worst=sum(item.costs.values(), Cost()),
+        cost=Cost() if is_answered else sum(item.expected.values(), Cost()),
+        worst=Cost() if is_answered else sum(item.costs.values(), Cost()),
         obstacle=obstacle,
         decided=item.decided,
         under_way=early,
@@ -281,7 +311,7 @@ def unknown(item: Item, rules: Rules) -> bool:
     """Whether the scorer's word may count: nothing is stored that answers for it, or what is stored contradicts itself."""
     if item.keys.identical:
         return False
-    verdict = None if item.missing() else _verdict(item, rules)
+    verdict = None if open_questions(item, rules) else _verdict(item, rules)
     return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
 
 
@@ -360,8 +390,15 @@ _UNFINISHED = {LATE, "interrupted"}
 def _verdict(item: Item, rules: Rules) -> Verdict | None:
     """The verdict of one judge: the first that has spoken in every order, else the first that has spoken at all."""
     spoken = [verdict for bench in item.benches if (verdict := _verdict_of(bench, item, rules)) is not None]
-    whole = (verdict for verdict in spoken if len(verdict.calls) == len(item.questions))
+    whole = (verdict for verdict in spoken if _is_whole(verdict, item, rules))
     return next(whole, spoken[0] if spoken else None)
+
+
+def _is_whole(verdict: Verdict, item: Item, rules: Rules) -> bool:
+    """Whether a verdict rests on everything that it takes."""
+    if len(verdict.calls) == len(item.questions):
+        return True
+    return any(bench.judge is verdict.judge and _one_order_is_enough(item, bench, rules) for bench in item.benches)
 
 
 def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
@@ -372,15 +409,15 @@ def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
         by_order.get(True),
         by_order.get(False),
         judge=bench.judge,
-        margin=rules.routing.verdict_margin,
+        margin=rules.margin.value,
         graded=rules.graded,
-        single=rules.orders != "both",
+        single=rules.orders in {"random", "first"} or _one_order_is_enough(item, bench, rules),
     )
 
 
 def _judged(outcome: Outcome, verdict: Verdict, item: Item, rules: Rules) -> Outcome:
     scorer_decides = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
-    complete = len(verdict.calls) == len(item.questions)
+    complete = _is_whole(verdict, item, rules)
     return replace(
         outcome,
         logit=outcome.logit if scorer_decides else verdict.logit,

@@ -64,15 +64,15 @@ class Waiting:
     """The replies that a step waits for.  An item is settled as soon as its last one is there, once.
 
     Items are asked about one after the other, perhaps over some time: `settle_the_rest` says that all have been.  `late` has what was
-    given up at the deadline.  `ask_another` may turn an item to another judge when its last reply is there, and tells whether it has: the
-    item then waits for that judge's.  Changed only by the methods below and by replies that come, none of which awaits.
+    given up at the deadline.  `ask_more` may ask more about an item when its last reply is there, the other order or another judge, and
+    tells whether it has: the item then waits for that.  Changed only by the methods below and by replies that come, none of which awaits.
     """
 
-    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None], ask_another: Callable[[steps.Item], bool]) -> None:
+    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None], ask_more: Callable[[steps.Item], bool]) -> None:
         self.deadline = deadline
         self.late: list[Expected] = []
         self._settle = settle
-        self._ask_another = ask_another
+        self._ask_more = ask_more
         self._expected: dict[steps.Item, dict[bytes, Expected]] = {}
         self._settled: set[steps.Item] = set()
         self._all_asked = False
@@ -110,6 +110,10 @@ class Waiting:
         self._expected.clear()
         return missing
 
+    def close(self) -> None:
+        """Let go of the step: what comes later is nothing to it.  Both would keep each other alive until a garbage collection."""
+        self._settle, self._ask_another = _nothing, _nobody
+
     def _arrived(self, item: steps.Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         error = reply.exception()
         if item not in self._expected:
@@ -121,7 +125,7 @@ class Waiting:
         del self._expected[item][key]
         if not self._expected[item]:
             del self._expected[item]
-            if not self._ask_another(item):
+            if not self._ask_more(item):
                 self._finish(item)
         self._check()
 
@@ -141,6 +145,13 @@ class Waiting:
     def _check(self) -> None:
         if self._all_asked and not self._expected:
             self._done.set()
+
+
+def _nothing(_item: steps.Item) -> None: ...
+
+
+def _nobody(_item: steps.Item) -> bool:
+    return False
 
 
 def status_of(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from asyncio_throttle.throttler import Throttler
 
@@ -51,12 +51,16 @@ class WindowGate:
         while self._wait_s(tokens) > 0:  # a pause began meanwhile: what has passed the throttler is sent too late for it
             await self._open(tokens)
             await self._pass_throttler()
-        return _Permit(self._account, self._account.admit(self._clock.now(), tokens), self._clock, self._changed)
+        return _Permit(self._account, self._account.admit(self._clock.now(), tokens), self._clock, self._stir)
+
+    def _stir(self) -> None:
+        """Let whoever waits look again."""
+        self._changed.set()
 
     async def _open(self, tokens: int) -> None:
         """Wait until pause and windows admit `tokens`; what is sent, or costs less than was counted for it, may shorten the wait."""
         while (wait := self._wait_s(tokens)) > 0:
-            self._changed.clear()
+            self._changed = asyncio.Event()  # a new one: an event belongs to the loop that waits for it, a gate may outlive its loop
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(wait, _MOMENT_S)):  # `wait_for` may lose a cancellation that meets the event
                     await self._changed.wait()
@@ -92,30 +96,30 @@ class WindowGate:
 class _Permit:
     """See `Permit`.  Whoever waits at the gate is told of every change."""
 
-    def __init__(self, account: Account, ticket: Ticket, clock: Clock, changed: asyncio.Event) -> None:
+    def __init__(self, account: Account, ticket: Ticket, clock: Clock, stir: Callable[[], None]) -> None:
         self.ticket = ticket
         self._account = account
         self._clock = clock
-        self._changed = changed
+        self._stir = stir
 
     def sent(self) -> None:
         self._account.sent(self.ticket, self._clock.now())
-        self._changed.set()
+        self._stir()
 
     def hold(self) -> None:
         self._account.hold(self.ticket)
 
     def settle(self, usage: Usage) -> None:
         self._account.settle(self.ticket, usage)
-        self._changed.set()
+        self._stir()
 
     def lost(self) -> None:
         self._account.lost(self.ticket)
-        self._changed.set()
+        self._stir()
 
     def cancel(self) -> None:
         self._account.cancel(self.ticket)
-        self._changed.set()
+        self._stir()
 
 
 class ThrottleGate(WindowGate):

@@ -35,7 +35,7 @@ from judgeflow.model.surface import SURFACE_VERSION
 FORMAT = 2
 SUMMARY, WEIGHTS, BACKBONE, TOKENIZER = "judgeflow.json", "model.safetensors", "backbone", "tokenizer"
 _AGAIN = "copy the scorer again, or train it again"
-_REASON_LENGTH = 200
+_REASON_LENGTH = 180
 
 
 @dataclass(frozen=True, slots=True)

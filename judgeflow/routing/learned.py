@@ -9,6 +9,7 @@ window held when the question was sent or, if that is more, holds now (judges co
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from judgeflow.routing.limits import SlidingWindow
 from judgeflow.types import Standing
@@ -28,15 +29,14 @@ OTHERS_DOING = 0.05
 class Learned:
     """One limit as the replies tell it, beside the configured one (None: none), both for the gate's `window` of what was sent.
 
-    The lowest limit that was said holds for one period from when it was said last.  State changes only in `hear`, which does not
-    await.  `now` is seconds of one monotonic clock.
+    Each limit that was said holds for one period from when it was said last; of those that hold the lowest is kept.  State changes only
+    in `hear` and `hear_others`, which do not await.  `now` is seconds of one monotonic clock.
     """
 
     def __init__(self, window: SlidingWindow, configured: int | None) -> None:
         self._window = window
         self._configured = configured
-        self._limit = 0
-        self._until = -math.inf
+        self._said: deque[tuple[int, float]] = deque()  # limits and until when they hold, both rising; a lower, later one covers others
         self._share = 0  # what others leave us
         self._shared_until = -math.inf
         self._asked_at = -math.inf  # when the question was sent that told
@@ -44,9 +44,17 @@ class Learned:
     def hear(self, now: float, standing: Standing) -> int | None:
         """Take in the limit that a reply tells.  Returns the limit that holds from now on, if it is lower than the configured one."""
         said = standing.limit
-        if said is not None and (self._configured is None or said < self._configured) and (now >= self._until or said <= self._limit):
-            self._limit, self._until = said, now + self._window.period_s
-        return self._limit if now < self._until else None
+        if said is not None and (self._configured is None or said < self._configured):
+            while self._said and self._said[-1][0] >= said:
+                self._said.pop()
+            self._said.append((said, now + self._window.period_s))
+        return self._lowest(now)
+
+    def _lowest(self, now: float) -> int | None:
+        """The lowest limit that holds, if any does."""
+        while self._said and self._said[0][1] <= now:
+            self._said.popleft()
+        return self._said[0][0] if self._said else None
 
     def hear_others(self, now: float, standing: Standing, sent_at: float, held: int) -> int | None:
         """Take in what a reply tells about others.  Its question was sent at `sent_at`, when our window held `held`.
@@ -72,7 +80,8 @@ class Learned:
         """
         if standing.remaining != 0 or standing.reset_s is None:
             return 0.0
-        limit = self._limit if now < self._until else self._configured
+        said = self._lowest(now)
+        limit = self._configured if said is None else said
         ours = limit is not None and self._window.used(now) >= OUR_DOING * limit
         return 0.0 if ours and standing.reset_s <= self._window.period_s else min(standing.reset_s, LONGEST_HOLD_S)
 
@@ -91,5 +100,6 @@ class Learned:
 
     def _in_force(self, now: float) -> list[tuple[int, float]]:
         """The limits that hold now, each with the moment when it ends."""
-        limits = (self._limit, self._until), (self._share, self._shared_until)
-        return [(limit, until) for limit, until in limits if now < until]
+        self._lowest(now)
+        shared = [(self._share, self._shared_until)] if now < self._shared_until else []
+        return [*self._said, *shared]

@@ -42,19 +42,30 @@ WINDOWS = (1, 4, 16, 64, 256)
 """Lengths in blocks, as means of exponential windows; the first is the equal share."""
 
 EQUAL_SHARE = (1.0, *(0.0 for _ in WINDOWS[1:]))
+"""The weights of a run that has just begun."""
 
 SHARE_WINDOW = 2
-"""Which of them has the price of `max_share`."""
+"""Which of the windows has the price of `max_share`."""
 
 GREED = 1000.0
+"""A window that is ahead by a thousandth of the whole run's value has e times the weight."""
+
 HANDICAP = 0.003
-"""By how much, of the whole run's value, a window has to be better than the equal share before it counts for more."""
+"""By how much of the whole run's value a window has to be ahead of the equal share to have its weight."""
+
 PATIENCE = 0.0025
+"""How far the run may fall behind the equal share, of its whole value, before it is the equal share."""
+
 BLOCK = 32
+"""Pairs from which on a step has a demand curve worth learning from by itself."""
+
 SHARE_HORIZON = 256
-"""Over how many pairs the places are asked about that `max_share` has left over."""
+"""Over so many pairs those places are given away that `max_share` has left over."""
+
 KINDS = ("requests", "tokens", "usd")
 HAIR = 1e-5
+"""What ties are broken by, relative to the value."""
+
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio (Knuth, 1998, 6.4): neighbouring keys lie far apart
 _ROUNDING = 1e-9
 

@@ -100,4 +100,11 @@ def test_set_up_blocks_are_what_ci_runs():
 def test_every_link_to_a_file_leads_somewhere():
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
     assert len(links) >= 5
-    assert all((ROOT / link).exists() for link in links)
+    assert all((ROOT / link.partition("#")[0]).exists() for link in links)
+
+
+def test_every_link_to_a_heading_leads_to_one():
+    for link in re.findall(r"\]\(([^):]+\.md#[^)]+)\)", README):
+        page, _, anchor = link.partition("#")
+        headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}, link

@@ -204,7 +204,7 @@ async def test_pairs_that_no_limit_admits_are_named_by_place_id_and_both_keys(tm
     long = [Pair(id=f"long-{number}", prompt="p", response_a="x " * 9_000, response_b="b" * number) for number in (1, 2)]
     write_pairs(tmp_path, [*arithmetic_pairs(3), *long])
     async with FakeJudge() as server:
-        configure(tmp_path, server, "[limits]\ntokens_per_minute = 9000\n")
+        configure(tmp_path, server, "[limits]\ntokens_per_minute = 9000\ncharge = 'actual'\n")
         ended = await judgeflow(tmp_path, *ROUTE, "--step-size", "2")
     keys = "[judge] max_prompt_tokens = 120000 and [limits] tokens_per_minute = 9000"
     assert f"not asked: 2 pairs are longer than {keys} admit, the first is pair 4 (long-1) of pairs.jsonl" in ended.err

@@ -4,6 +4,8 @@ import asyncio
 import functools
 import math
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,7 +19,7 @@ from judgeflow.errors import ConfigurationError, JudgeRefusesService, JudgeUnrea
 from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate, WindowGate
 from judgeflow.store import MemoryStore, SqlStore
-from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, arithmetic_pairs
+from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, arithmetic_pairs, serve_in_thread
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
@@ -185,27 +187,6 @@ async def test_the_rate_limit_holds_in_the_judges_own_window(database):
         assert server.statistics.provoked_429 == 0
         assert server.statistics.answered == 40
     assert step.statistics.seconds > 3.0
-
-
-FAULTS = ["429", "429-bare", "500", "503", "hang", "reset", "cut-off", "truncated-json", "garbage", "null", "no-tag", "length", "refusal"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_with_each_fault_at_30_percent_every_pair_has_a_labelled_outcome_and_nothing_paid_is_asked_again(database, fault):
-    pairs = arithmetic_pairs(25)
-    settings = {"judge_settings": {"timeout_s": 1.5}}
-    async with FakeJudge.from_pairs(pairs, faults=f"{fault}:0.3", seed=5) as server:
-        async with scheduling(server, database, **settings) as scheduler:
-            step = await scheduler.route(pairs)
-        async with scheduling(server, database, **settings, run="again") as scheduler:
-            await scheduler.route(pairs)
-        assert server.statistics.faults[fault] > 0
-        assert max(server.statistics.question_answers.values()) == 1
-    assert len(step.outcomes) == 25
-    assert all(math.isfinite(logit) for logit in step.logits)
-    for outcome in step.outcomes:
-        assert (outcome.source == "judge") == (outcome.verdict is not None)
-        assert (outcome.source == "fallback") == (outcome.status not in {"ok", "one_order"})
 
 
 async def test_what_failed_for_good_is_remembered_and_asked_again_only_on_request(database):
@@ -595,6 +576,20 @@ def test_synchronous_callers_get_a_loop_of_their_own(tmp_path):
         assert set(scheduler.route_groups_sync([group]).advantages()) == {"g"}
         assert scheduler.route_sync(pairs).logits == first.logits
     scheduler.close()
+
+
+def test_a_scheduler_that_is_used_synchronously_may_be_stopped_from_any_thread(database):
+    pairs = arithmetic_pairs(30)
+    with serve_in_thread(FakeJudge.from_pairs(pairs, latency=0.1)) as server, ThreadPoolExecutor(max_workers=1) as trainer:
+        scheduler = Scheduler(store=database, judge=judge_of(server), routing=ALWAYS, max_in_flight=4)
+        step = trainer.submit(scheduler.route_sync, pairs)
+        while server.statistics.requests < 4:
+            time.sleep(0.005)
+        scheduler.stop()
+        statuses = step.result().statistics.statuses
+        scheduler.close()
+        assert server.statistics.requests == server.statistics.answered < 60
+    assert statuses["interrupted"] > 0
 
 
 async def test_route_sync_inside_a_loop_and_route_before_opening_are_refused_with_the_way_out(database):

@@ -1,7 +1,7 @@
 """Type-checked by mypy --strict, never run: what users may write, and what types they get."""
 
 from collections.abc import Mapping
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 from judgeflow import (
     Config,
@@ -66,7 +66,7 @@ config = load_config("judgeflow.toml", overrides={"routing.policy": "always"})
 assert_type(config, Config)
 assert_type(config.limits.requests_per_minute, int | None)
 assert_type(config.judge.model, str)
-assert_type(config.routing.verdict_margin, float)
+assert_type(config.routing.verdict_margin, float | Literal["matched"])
 
 
 def explain(error: JudgeflowError) -> str:

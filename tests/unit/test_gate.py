@@ -367,3 +367,17 @@ async def test_a_gate_remembers_one_window_of_requests_and_not_all_of_them():
         await send(gate, 1)
         await asyncio.sleep(0.005)
     assert len(gate._account._requests._log) < 10
+
+
+@pytest.mark.parametrize("gate_type", [WindowGate, ThrottleGate])
+def test_a_gate_that_has_waited_in_one_event_loop_waits_in_the_next_one_too(gate_type):
+    gate = gate_type(LimitsConfig(tokens_per_minute=1000, window_s=0.05, margin_s=0.0), LoopClock())
+
+    async def two_requests() -> None:
+        for _ in range(2):
+            permit = await gate.admit(600)
+            permit.sent()
+            permit.lost()
+
+    for _ in range(2):
+        asyncio.run(two_requests())

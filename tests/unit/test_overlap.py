@@ -14,6 +14,7 @@ from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, RoutingConfig
 from judgeflow.errors import JudgeRefusesService
 from judgeflow.keys import pair_keys
+from judgeflow.routing.pacing import Pacer, decide
 from judgeflow.routing.plan import Accept, Ask, Candidate, Means, certain, plan
 from judgeflow.routing.policy import acquisition
 from judgeflow.store import MemoryStore
@@ -88,6 +89,22 @@ def test_with_audits_nobody_is_certain_before_the_draw():
     routing = RoutingConfig(policy="error", threshold=0.1)
     assert certain(scored, (), routing, Means(allowance=Stock())) == (0,)
     assert certain(scored, (), routing.model_copy(update={"audit_fraction": 0.1}), Means(allowance=Stock())) == ()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.floats(0, 0.5), min_size=1, max_size=20), min_size=1, max_size=12), st.sampled_from([0.1, 0.25, 0.6]))
+def test_the_places_that_a_step_is_sure_of_are_never_fewer_when_all_are_scored(scores, share):
+    routing = RoutingConfig(policy="error", max_share=share)
+    pacer = Pacer(routing, BudgetConfig())
+    sure_in_all = 0
+    for step, scored in enumerate(scores):
+        candidates = [Candidate(pair_key=bytes([step, n]), acquisition=q, cost=Cost(requests=2)) for n, q in enumerate(scored)]
+        sure = pacer.sure([replace(candidate, acquisition=None, obstacle="deadline") for candidate in candidates])
+        decided = decide(candidates, routing, Means(allowance=Stock()), pacer=pacer, step=step)
+        assert sure <= decided.asked
+        sure_in_all += sure
+    assert sure_in_all >= sum(int(share * len(scored) + 1e-9) for scored in scores) - len(scores)
+    assert Pacer(routing, BudgetConfig(requests=100, steps=5)).sure(candidates) == 0
 
 
 def test_where_less_can_be_spent_by_the_time_of_the_plan_the_others_bear_it():

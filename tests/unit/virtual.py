@@ -63,7 +63,7 @@ class QuickJudge:
 class ForgetfulStore(MemoryStore):
     """Keeps accounts, and nothing that grows with what is routed: for measuring what the engine itself keeps."""
 
-    async def record_plan(self, run, step, decisions):
+    async def record_plan(self, run, step, decisions, pacing=None):
         await asyncio.sleep(0)
 
     async def record_step(self, statistics, decisions):
@@ -74,6 +74,7 @@ class ForgetfulStore(MemoryStore):
         self._contents.calls.clear()
         ledger = self._contents.ledgers[run]
         ledger.entries.clear()
+        self._contents.made_at.clear()
         ledger.changed.clear()
 
 
