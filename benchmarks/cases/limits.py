@@ -17,6 +17,9 @@ side is the window and a margin of a 120th against network jitter, so 0.9917 is 
 `violations` counts what the judge turned away where the settings are right, `provoked_429` what it turned away for each hundred requests
 that it admitted while its limit was the hidden one; `recovery_windows` is how long after that limit was lifted it had admitted nine
 tenths of a whole window.
+
+The judge counts a request when its process comes to read it.  On a machine that is busy with something else that may take seconds, which
+is then a delay of the network's beyond the margin, and what is turned away for it counts as a violation: run it on an idle one.
 """
 
 from __future__ import annotations
