@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import pytest
 
-import judgeflow.engine.session as session_module
 from judgeflow import Scheduler
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, JudgeConfig, LimitsConfig, RoutingConfig
+from judgeflow.engine.ending import GRACE_S
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import WindowGate
@@ -179,7 +179,7 @@ def check_at_30_percent(faults, deadline_s) -> None:
     ran = in_virtual_time(faults, 0.3, count=16, budget=500, deadline_s=deadline_s)
     for step in (ran.first, ran.again):
         check_outcomes(ran, step)
-        assert deadline_s is None or step.statistics.seconds <= deadline_s + 2 * session_module.GRACE_S
+        assert deadline_s is None or step.statistics.seconds <= deadline_s + 2 * GRACE_S
     check_money(ran, 500)
     assert sum(ran.judge.faults.values()) > 0
     answered_before = ran.first.statistics.statuses.get("ok", 0)

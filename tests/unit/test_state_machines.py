@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import judgeflow.clock as clock_module
-import judgeflow.engine.session as session_module
 from judgeflow import Scheduler, StoreUnavailable
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
+from judgeflow.engine.ending import GRACE_S
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import PermanentJudgeError, RateLimited
 from judgeflow.judges.gate import WindowGate
@@ -303,7 +303,7 @@ def check_outcomes(world, pairs, result, *, closed=False):
         assert by_pair.setdefault(outcome.pair, outcome).logit == outcome.logit
     for pair, outcome in by_pair.items():
         assert pair.swapped() not in by_pair or by_pair[pair.swapped()].logit == -outcome.logit
-    assert world.deadline_s is None or result.statistics.seconds <= world.deadline_s + 2 * session_module.GRACE_S + 1e-6
+    assert world.deadline_s is None or result.statistics.seconds <= world.deadline_s + 2 * GRACE_S + 1e-6
 
 
 stocks = st.one_of(
