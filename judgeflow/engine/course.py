@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.waiting import Outcomes, Waiting
@@ -45,10 +45,9 @@ class Course:
     """The state of one step between its first and its last question.
 
     `arrived` fills with replies that other steps are given meanwhile.  `early` has the positions of the items asked about before the
-    plan, `held` those of them that wait for a place in flight, `taken` what they take as it was expected and at worst, and `first` the
-    grounds on which this began; `next_look` is how many must be scored before the session looks for more, `ceiling` that
-    of what is being asked.  `refusal` is why the judge
-    could not be used when the step began.  Changed by the session.
+    plan, `asked_as` what they were then, `held` those of them that wait for a place in flight, `taken` what they take as it was expected
+    and at worst, and `first` the grounds on which this began; `next_look` is how many must be scored before the session looks for more,
+    `ceiling` that of what is being asked.  `refusal` is why the judge could not be used when the step began.  Changed by the session.
     """
 
     number: int
@@ -59,6 +58,7 @@ class Course:
     items: list[steps.Item] = field(default_factory=list)
     refusal: JudgeflowError | None = None
     early: set[int] = field(default_factory=set)
+    asked_as: dict[int, Candidate] = field(default_factory=dict)
     held: deque[int] = field(default_factory=deque)
     taken: Cost = field(default_factory=Cost)
     taken_worst: Cost = field(default_factory=Cost)
@@ -77,9 +77,10 @@ class Course:
             self.first = grounds
         self.early.update(indexes)
         for index in indexes:
-            item = self.items[index]
-            self.taken += sum(item.expected.values(), Cost())
-            self.taken_worst += sum(item.costs.values(), Cost())
+            candidate = grounds.candidates[index]
+            self.asked_as[index] = replace(candidate, under_way=True)  # as it was: replies make it cheaper meanwhile
+            self.taken += candidate.cost
+            self.taken_worst += candidate.worst
 
     def is_sent(self, index: int) -> bool:
         """Whether this item's questions have gone to the dispatcher."""

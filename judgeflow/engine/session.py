@@ -290,7 +290,7 @@ class Session:
             self._make_way(course)
         means = self._means(self._allowance(items, state, step), course.started)
         grounds = Grounds(
-            candidates=[steps.candidate(item, self._rules, early=index in course.early) for index, item in enumerate(items)],
+            candidates=[course.asked_as.get(index) or steps.candidate(item, self._rules) for index, item in enumerate(items)],
             means=means,
             worst=self._budget.allowance(stored, step),
             ceiling=self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step),

@@ -289,8 +289,8 @@ JUDGE_FAILED = {JudgeRefusesService.status, JudgeUnreachable.status, JudgeOverlo
 """Statuses of questions that another judge may answer: nothing is wrong with the pair."""
 
 
-def candidate(item: Item, rules: Rules, *, early: bool = False) -> Candidate:
-    """Rank one item, and return what the plan needs to know of it; `early` tells that it is asked about already."""
+def candidate(item: Item, rules: Rules) -> Candidate:
+    """Rank one item, and return what the plan needs to know of it."""
     item.acquisition = acquisition(rules.routing.policy, item.preference, item.keys.pair, rules.routing.seed)
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
@@ -303,7 +303,6 @@ def candidate(item: Item, rules: Rules, *, early: bool = False) -> Candidate:
         worst=Cost() if is_answered else sum(item.costs.values(), Cost()),
         obstacle=obstacle,
         decided=item.decided,
-        under_way=early,
     )
 
 

@@ -191,6 +191,7 @@ def test_decisions_are_those_of_a_plan_that_waits_for_every_preference(name, bud
     share = None if budget.requests is None else budget.requests // (budget.steps or 1)
     expected = plan(waited, routing, Means(allowance=Stock(requests=share)))
     decisions = [store._contents.decisions["default", 0][key] for key in keys]
+    assert sum(decision.asked for decision in decisions) == expected.asked, (planned, state)
     assert [decision.asked for decision in decisions] == [isinstance(action, Ask) for action in expected.actions]
     assert [decision.propensity for decision in decisions] == list(expected.propensities)
     assert {decision.threshold for decision in decisions} == {expected.threshold} == {step.statistics.threshold}
