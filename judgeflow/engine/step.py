@@ -295,7 +295,7 @@ def candidate(item: Item, rules: Rules) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
-    is_answered = not early and _one_order_is_enough(item, item.bench, rules)
+    is_answered = _one_order_is_enough(item, item.bench, rules)
     return Candidate(
         pair_key=item.keys.pair,
         acquisition=item.acquisition,

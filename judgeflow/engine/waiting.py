@@ -112,7 +112,7 @@ class Waiting:
 
     def close(self) -> None:
         """Let go of the step: what comes later is nothing to it.  Both would keep each other alive until a garbage collection."""
-        self._settle, self._ask_another = _nothing, _nobody
+        self._settle, self._ask_more = _nothing, _nobody
 
     def _arrived(self, item: steps.Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         error = reply.exception()
