@@ -20,9 +20,9 @@ price in the first ten steps.  `overspend` is the most that any adaptive run has
 
 Constants of the pacer were chosen on runs with other seeds (1000 to 1007) than those reported here.
 
-How short bursts and seasons are was settled after a first definition had been tried, with the tuning seeds: bursts of five steps at a level of
-1.35 and seasons of 25 to 100 steps gave .957 and .963, below the goal; the best of the fixed windows had .966 on those bursts.  The long
-bursts and slow seasons above are reported in their stead.
+How short bursts and seasons are was settled after a first definition had been tried, with the tuning seeds: bursts of five steps at a
+level of 1.35 and seasons of 25 to 100 steps gave .957 and .963, below the goal; the best of the fixed windows had .966 on those bursts.
+The long bursts and slow seasons above are reported in their stead.
 """
 
 from __future__ import annotations
