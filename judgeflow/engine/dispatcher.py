@@ -205,6 +205,11 @@ class Dispatcher:
         return self._in_flight
 
     @property
+    def questions(self) -> int:
+        """Questions that are under way or wait."""
+        return len(self._jobs)
+
+    @property
     def has_room(self) -> bool:
         """Whether one more question would be let out before any other, as far as places in flight decide it."""
         return len(self._jobs) < self.concurrency.limit

@@ -50,7 +50,8 @@ class LateWork:
         if not late:
             return
         copies = {expected.item: _copy(expected.item) for expected in late}
-        waiting = Waiting(None, lambda item: self._settle(step, pairs, item, rules), lambda _: False)
+        answered = {copy for item, copy in copies.items() if steps.resolve(item, rules).verdict is not None}  # one order was enough
+        waiting = Waiting(None, lambda item: None if item in answered else self._settle(step, pairs, item, rules), lambda _: False)
         questions: _Open = {}
         for expected in late:
             key = expected.question.call_key

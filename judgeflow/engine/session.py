@@ -379,12 +379,19 @@ class Session:
     def _ask(self, course: Course, order: Sequence[int], ceiling: Stock) -> None:
         """Send every missing question of these items on its way, in this order.  Does not await."""
         course.ceiling = ceiling
+        self._look_ahead(course)
         for index in order:
             item, refusal = course.items[index], self._refusal(course)
             if refusal is not None:
                 self._forgo(item, status_of(refusal))
             else:
                 self._launch(course, item)
+
+    def _look_ahead(self, course: Course) -> None:
+        """Find out whose orders can be asked one after the other before the deadline."""
+        limit, left = self._rules.routing.step_deadline_s, self._time_left(course.started)
+        if limit is not None and left is not None and self._rules.orders == "adaptive":
+            course.in_turn = self._asking().in_turn(left, limit)
 
     def _release(self, course: Course) -> None:
         """Ask about the first of those held back, where they will be sent at once: whoever is scored later may rank before the others."""
@@ -418,7 +425,8 @@ class Session:
 
     def _launch(self, course: Course, item: steps.Item) -> bool:
         """Ask what is to be asked next; return whether there is anything."""
-        wanted = steps.wanted(item, self._rules)
+        in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
+        wanted = steps.wanted(item, self._rules, in_turn=in_turn)
         for question in wanted:
             flight, launched = self._flight(item, question, course.ceiling, course.waiting)
             course.waiting.expect(item, question, flight, launched=launched)
@@ -445,6 +453,7 @@ class Session:
         for question in item.questions:
             item.failures.pop(question.call_key, None)
         item.bench = bench
+        self._look_ahead(course)
         for question in item.missing():
             self._asking().plan(bench.place, item.expected[question.call_key])
         return self._launch(course, item)

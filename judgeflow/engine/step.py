@@ -192,13 +192,14 @@ def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Ques
     return (drawn, other) if rules.orders == "adaptive" else (drawn,)
 
 
-def wanted(item: Item, rules: Rules) -> list[Question]:
+def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
     """Return what is to be asked next for a verdict on the item; nothing where one is there.
 
-    With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed.
+    With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed; both where there is no
+    time to ask them `in_turn`.  Else a deadline would let only those verdicts pass that agree with the scorer.
     """
     missing = open_questions(item, rules)
-    return missing[:1] if rules.orders == "adaptive" else missing
+    return missing[:1] if rules.orders == "adaptive" and in_turn else missing
 
 
 def open_questions(item: Item, rules: Rules) -> list[Question]:
@@ -376,7 +377,8 @@ def resolve(item: Item, rules: Rules) -> Outcome:
     )
     if item.keys.identical:
         return replace(outcome, logit=0.0, status=IDENTICAL)
-    verdict = None if _UNFINISHED & set(item.failures.values()) else _verdict(item, rules)
+    is_unfinished = _UNFINISHED & set(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
+    verdict = None if is_unfinished else _verdict(item, rules)
     if verdict is not None:
         return _judged(outcome, verdict, item, rules)
     status = _silence(item, rules)
