@@ -16,6 +16,9 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+MOMENT_S = 1e-6
+"""The shortest wait, in seconds: a loop takes a timer that is due within its clock's resolution for due, and would come back at once."""
+
 
 class LoopClock:
     """Monotonic seconds of the running event loop, and wall-clock time for records."""

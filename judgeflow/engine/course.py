@@ -46,8 +46,10 @@ class Course:
 
     `arrived` fills with replies that other steps are given meanwhile.  `early` has the positions of the items asked about before the
     plan, `asked_as` what they were then, `held` those of them that wait for a place in flight, `taken` what they take as it was expected
-    and at worst, and `first` the grounds on which this began; `next_look` is how many must be scored before the session looks for more,
-    `ceiling` that of what is being asked.  `refusal` is why the judge could not be used when the step began.  Changed by the session.
+    and at worst, `first` the grounds on which this began, and `begun` how many of them the pacer has yet to count; `next_look` is how
+    many must be scored before the session looks for more, `ceiling` that of what is being asked, and `in_turn` how many
+    questions each judge may have so that another order can follow (None: any number).  `refusal` is why the judge could not be
+    used when the step began.  Changed by the session.
     """
 
     number: int
@@ -64,6 +66,8 @@ class Course:
     taken_worst: Cost = field(default_factory=Cost)
     first: Grounds | None = None
     next_look: int = 0
+    begun: int = 0
+    in_turn: Sequence[float] | None = None
     ceiling: Stock = field(default_factory=Stock)
 
     def plan_next_look(self, scored: int, unscored: int, bounds: Sequence[int | None]) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from judgeflow.clock import MOMENT_S
 from judgeflow.engine.accounts import Accounts, Purse
 from judgeflow.engine.asking import Asker
 from judgeflow.engine.events import Observers
@@ -35,9 +36,6 @@ COMMIT_S = 0.01
 
 UNSTORABLE_REPLIES = 3
 """So many replies in a row that the store refuses are no accident of one reply: asking stops before more is paid for."""
-
-_MOMENT_S = 1e-6
-"""The shortest wait, in seconds: a loop takes a timer that is due within its clock's resolution for due, and would come back at once."""
 
 
 class Dispatcher:
@@ -207,6 +205,11 @@ class Dispatcher:
         return self._in_flight
 
     @property
+    def questions(self) -> int:
+        """Questions that are under way or wait."""
+        return len(self._jobs)
+
+    @property
     def has_room(self) -> bool:
         """Whether one more question would be let out before any other, as far as places in flight decide it."""
         return len(self._jobs) < self.concurrency.limit
@@ -338,7 +341,7 @@ class Dispatcher:
         wait_s = self.health.wait_s
         self._wake_gate.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(wait_s, _MOMENT_S) if 0 < wait_s < math.inf else None):
+            async with asyncio.timeout(max(wait_s, MOMENT_S) if 0 < wait_s < math.inf else None):
                 await self._wake_gate.wait()
 
     async def _pass_gate(self, job: Job) -> None:
@@ -457,7 +460,7 @@ class Dispatcher:
             await self.accounts.charge(reservation)
         elapsed = self.clock.now() - (job.first_attempt_at or 0.0)
         delay = self.retry.delay_s(error, failures=job.failures, limited=job.limited, elapsed_s=elapsed, jitter=self._random.random())
-        is_down = self.health.breaker.gave_up or self._turned_down(job)
+        is_down = self.health.breaker.gave_up or self.left_alone is not None or self._turned_down(job)
         if delay is None or is_down or self._halted is not None or job.waiters <= 0:
             self._drop(job, self._halted or error)
             if isinstance(error, JudgeOverloaded) and (error.retry_after_s or 0.0) > self.retry.for_s:

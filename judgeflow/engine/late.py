@@ -40,18 +40,18 @@ class LateOutcomes:
 class LateWork:
     """What steps were given up waiting for.  Changed only by the methods below and by replies that come."""
 
-    def __init__(self, panel: Panel, rules: steps.Rules, outcomes: LateOutcomes) -> None:
+    def __init__(self, panel: Panel, outcomes: LateOutcomes) -> None:
         self._panel = panel
-        self._rules = rules
         self._outcomes = outcomes
         self._open: list[_Open] = []  # by step, oldest first: what each question will probably cost, in the order in which it was asked
 
-    def take(self, step: int, pairs: Sequence[Pair], late: Sequence[Expected]) -> None:
-        """Wait for what this step does not wait for any more."""
+    def take(self, step: int, pairs: Sequence[Pair], late: Sequence[Expected], rules: steps.Rules) -> None:
+        """Wait for what this step does not wait for any more; `rules` are those of its outcomes."""
         if not late:
             return
         copies = {expected.item: _copy(expected.item) for expected in late}
-        waiting = Waiting(None, lambda item: self._settle(step, pairs, item), lambda _: False)
+        answered = {copy for item, copy in copies.items() if steps.resolve(item, rules).verdict is not None}  # one order was enough
+        waiting = Waiting(None, lambda item: None if item in answered else self._settle(step, pairs, item, rules), lambda _: False)
         questions: _Open = {}
         for expected in late:
             key = expected.question.call_key
@@ -97,8 +97,8 @@ class LateWork:
             if questions.pop(key, None) is not None:
                 self._panel.leave(key, NotAsked(steps.LATE))
 
-    def _settle(self, step: int, pairs: Sequence[Pair], item: steps.Item) -> None:
-        outcome = steps.resolve(item, self._rules)
+    def _settle(self, step: int, pairs: Sequence[Pair], item: steps.Item, rules: steps.Rules) -> None:
+        outcome = steps.resolve(item, rules)
         if outcome.verdict is None:
             return
         for index, flipped in item.places:

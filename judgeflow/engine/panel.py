@@ -19,7 +19,7 @@ from judgeflow.engine.seat import PanelMode, Seat
 from judgeflow.errors import JudgeflowError
 from judgeflow.ports import Clock, Judge, Store
 from judgeflow.routing.budget import Budget
-from judgeflow.routing.threshold import PROBE_REQUESTS, in_time
+from judgeflow.routing.threshold import INSTANT_S, PROBE_REQUESTS, in_time
 from judgeflow.types import Cost, RunState, Stock
 
 PROBE = 2.0
@@ -190,6 +190,14 @@ class Panel:
             return min((int(limit * total / share) for limit, share in limits), default=None)
         return sum(limit for limit, _ in limits) if len(limits) == len(bounds) else None
 
+    def in_turn(self, left_s: float, deadline_s: float) -> list[float]:
+        """Return how many questions each judge may have so that one more, and then another after its reply, are answered in time."""
+        return [_in_turn(dispatcher, left_s, deadline_s) for dispatcher in self._dispatchers]
+
+    def questions(self, place: int) -> int:
+        """How many questions that judge has, under way or waiting."""
+        return self._dispatchers[place].questions
+
     def rooms(self, left_s: float | None, deadline_s: float | None) -> list[float]:
         """Return how many questions each judge can be asked now: none if it is down, one pair if it may be probed."""
         return [self._room(dispatcher, left_s, deadline_s) for dispatcher in self._dispatchers]
@@ -222,3 +230,18 @@ def _in_time(dispatcher: Dispatcher, left_s: float, deadline_s: float) -> Stock:
         token_share=experience.token_share,
         keeps_reserved=dispatcher.gate.keeps_reserved,
     )
+
+
+def _in_turn(dispatcher: Dispatcher, left_s: float, deadline_s: float) -> float:
+    """See `Panel.in_turn`: two latencies after it was sent, both replies are there.  Of a new judge nobody knows that."""
+    now, under_way, experience = dispatcher.clock.now(), dispatcher.in_flight, dispatcher.experience
+    if experience.mean_latency_s is None:
+        return 0.0
+    latency_s = experience.latency_s(dispatcher.seat.timeout_s, deadline_s, now)
+    if latency_s < INSTANT_S:
+        return math.inf
+    if 2 * latency_s > left_s:
+        return 0.0
+    windows = dispatcher.gate.capacity(now + left_s - 2 * latency_s).requests
+    places = dispatcher.concurrency.limit * int(left_s / latency_s - 1)
+    return places if windows is None else min(places, windows + under_way)

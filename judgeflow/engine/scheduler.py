@@ -311,6 +311,8 @@ def _seats(
             raise ConfigurationError(
                 f"two judges are called {each.label!r}; give their seats names to tell them apart: Seat(name=..., ...)"
             )
+        if sum(other.gate is each.gate for other in seats) > 1:
+            raise ConfigurationError(f"judge {each.label!r}: another one has the same gate; give each Seat(gate=...) a gate of its own")
         if not (math.isfinite(each.weight) and each.weight > 0):
             raise ConfigurationError(f"judge {each.label!r}: a weight is a positive number, not {each.weight}")
     return seats

@@ -41,7 +41,7 @@ from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.early import given_back
 from judgeflow.routing.pacing import Pacer, decide
-from judgeflow.routing.plan import Accept, Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
+from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
 from judgeflow.routing.threshold import with_headroom
 from judgeflow.types import Cost, Group, Outcome, Pair, Preference, Question, ReadingStatus, RunState, StepResult, Stock
 
@@ -86,7 +86,7 @@ class Session:
         self._last_step = -1 if last_step is None else last_step
         self._interrupted = False
         keeps = panel is not None and rules.routing.after_deadline == "keep"
-        self._late = LateWork(panel, rules, late_outcomes) if panel is not None and keeps else None
+        self._late = LateWork(panel, late_outcomes) if panel is not None and keeps else None
         self._ending = Ending(run=run, rules=rules, store=store, panel=panel, budget=budget, clock=clock, observers=observers)
 
     def stop(self) -> None:
@@ -119,8 +119,9 @@ class Session:
             try:
                 planned = await self._prepare(course, pairs)
             except BaseException:
+                self._pacer.give_up(course.begun)
                 self._let_go(course, "interrupted")
-                self._leave(waiting.given_up("interrupted"), "interrupted")
+                self._abandon(course)
                 waiting.close()
                 raise
             self._adopt(course, [item for index, item in enumerate(course.items) if not course.is_sent(index)])
@@ -158,6 +159,7 @@ class Session:
         if not course.items:
             course.outcomes.give_up(steps.LATE)
         self._let_go(course, steps.LATE)
+        self._end_beginning(course)
         return Planned(steps.out_of_time(course.items, course.early, self._rules), self._budget.stock)
 
     async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
@@ -212,7 +214,7 @@ class Session:
             if not failed:
                 break
             wanted = await self._off_loop(_next_samples, failed)
-        steps.take_known(items)
+        steps.take_known(items, self._rules)
 
     async def _score(self, items: Sequence[steps.Item], started: float, news: asyncio.Event) -> None:
         """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept, and told as news."""
@@ -258,24 +260,34 @@ class Session:
         ready = [index for index in sure if index not in course.early and course.items[index].is_scored]
         if not ready:
             return
-        self._make_way(course, [course.items[index] for index in ready])
-        await self._record_plan([course.items[index] for index in ready], course.number, begun(ready, routing))
+        items = [course.items[index] for index in ready]
+        self._make_way(course, items)
+        fresh = sum(item.decided is None for item in items)
+        course.begun += fresh
+        self._pacer.begin(fresh)
+        await self._record_plan(items, course.number, begun(ready, routing))
         course.begin_early(grounds, ready)
         course.held = deque(early_order([*course.held, *ready], candidates, routing, grounds.seed))
         self._release(course)
+
+    def _end_beginning(self, course: Course) -> None:
+        """The step has a plan now, in which those asked about early count like all others, or needs none."""
+        self._pacer.begin(-course.begun)
+        course.begun = 0
 
     async def _plan(self, course: Course) -> Planned:
         """Decide, count what will be asked as planned, and record the decisions before anything is sent."""
         routing, items, step = self._rules.routing, course.items, course.number
         grounds = await self._grounds(course)
         lot = lot_of(routing.seed, self._run, step)
+        self._end_beginning(course)
         decided = decide(grounds.candidates, routing, grounds.means, pacer=self._pacer, step=step, lot=lot)
         order = [index for index in asking_order(grounds.candidates, decided, routing, grounds.seed) if not course.is_sent(index)]
         self._make_way(course, [items[index] for index in order])
         self._assign([items[index] for index in order], course.started)
         others = [index for index in range(len(items)) if index not in course.early]
         await self._record_plan([items[index] for index in others], step, decided.part(others))
-        self._rules.margin.learn(item.preference.logit for item in items if item.preference and isinstance(item.action, Accept))
+        self._rules.margin.learn(steps.left_to_scorer(items, self._rules))
         return Planned(decided, grounds.ceiling, tuple(order))
 
     async def _grounds(self, course: Course) -> Grounds:
@@ -331,6 +343,7 @@ class Session:
         if self.panel is not None:
             for bench in [bench for item in items for bench in item.benches]:
                 bench.expected = {key: self.panel.expected(bench.place, cost) for key, cost in bench.costs.items()}
+            steps.take_known(items, self._rules)  # with what the scorer says, one order may be enough
             steps.turn(items, self.panel.up, self._rules)
         for item in items:
             if item.obstacle is None:
@@ -366,12 +379,19 @@ class Session:
     def _ask(self, course: Course, order: Sequence[int], ceiling: Stock) -> None:
         """Send every missing question of these items on its way, in this order.  Does not await."""
         course.ceiling = ceiling
+        self._look_ahead(course)
         for index in order:
             item, refusal = course.items[index], self._refusal(course)
             if refusal is not None:
                 self._forgo(item, status_of(refusal))
             else:
                 self._launch(course, item)
+
+    def _look_ahead(self, course: Course) -> None:
+        """Find out whose orders can be asked one after the other before the deadline."""
+        limit, left = self._rules.routing.step_deadline_s, self._time_left(course.started)
+        if limit is not None and left is not None and self._rules.orders == "adaptive":
+            course.in_turn = self._asking().in_turn(left, limit)
 
     def _release(self, course: Course) -> None:
         """Ask about the first of those held back, where they will be sent at once: whoever is scored later may rank before the others."""
@@ -405,7 +425,8 @@ class Session:
 
     def _launch(self, course: Course, item: steps.Item) -> bool:
         """Ask what is to be asked next; return whether there is anything."""
-        wanted = steps.wanted(item, self._rules)
+        in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
+        wanted = steps.wanted(item, self._rules, in_turn=in_turn)
         for question in wanted:
             flight, launched = self._flight(item, question, course.ceiling, course.waiting)
             course.waiting.expect(item, question, flight, launched=launched)
@@ -432,6 +453,7 @@ class Session:
         for question in item.questions:
             item.failures.pop(question.call_key, None)
         item.bench = bench
+        self._look_ahead(course)
         for question in item.missing():
             self._asking().plan(bench.place, item.expected[question.call_key])
         return self._launch(course, item)
@@ -470,13 +492,19 @@ class Session:
         try:
             await waiting.finish(None if waiting.deadline is None else waiting.deadline - self._clock.now())
         except BaseException:
-            self._leave(waiting.given_up("interrupted"), "interrupted")
+            self._abandon(course)
             raise
         self._spare_others(waiting.late)
         if self._late is not None:
-            self._late.take(course.number, pairs, waiting.late)
+            self._late.take(course.number, pairs, waiting.late, course.outcomes.rules)
         else:
             self._leave(waiting.late, steps.LATE)
+
+    def _abandon(self, course: Course) -> None:
+        """Nobody waits for the step any more: what it has not sent is not needed."""
+        unanswered = course.waiting.given_up("interrupted")
+        self._spare_others(unanswered)
+        self._leave(unanswered, "interrupted")
 
     def _spare_others(self, unanswered: Sequence[Expected]) -> None:
         """Orders that would have been asked after those that did not come are not asked."""

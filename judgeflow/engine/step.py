@@ -192,13 +192,14 @@ def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Ques
     return (drawn, other) if rules.orders == "adaptive" else (drawn,)
 
 
-def wanted(item: Item, rules: Rules) -> list[Question]:
+def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
     """Return what is to be asked next for a verdict on the item; nothing where one is there.
 
-    With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed.
+    With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed; both where there is no
+    time to ask them `in_turn`.  Else a deadline would let only those verdicts pass that agree with the scorer.
     """
     missing = open_questions(item, rules)
-    return missing[:1] if rules.orders == "adaptive" else missing
+    return missing[:1] if rules.orders == "adaptive" and in_turn else missing
 
 
 def open_questions(item: Item, rules: Rules) -> list[Question]:
@@ -224,15 +225,16 @@ def scorer_failed(items: Iterable[Item]) -> None:
         item.unscored = "scorer_failed"
 
 
-def take_known(items: Iterable[Item]) -> None:
+def take_known(items: Iterable[Item], rules: Rules) -> None:
     """Turn each item to the first judge of whom a whole verdict is stored; if there is none, it stays before the judge it prefers."""
     for item in items:
-        item.bench = next((bench for bench in item.benches if _is_answered(item, bench)), item.bench)
+        item.bench = next((bench for bench in item.benches if _is_answered(item, bench, rules)), item.bench)
 
 
-def _is_answered(item: Item, bench: Bench) -> bool:
+def _is_answered(item: Item, bench: Bench, rules: Rules) -> bool:
     replies = [item.calls.get(question.call_key) for question in bench.questions]
-    return all(call is not None and call.reading.status is ReadingStatus.OK for call in replies)
+    is_whole = all(call is not None and call.reading.status is ReadingStatus.OK for call in replies)
+    return is_whole or _one_order_is_enough(item, bench, rules)
 
 
 def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> None:
@@ -257,7 +259,7 @@ def _estimate(item: Item, bench: Bench, judge: Judge) -> None:
 def turn(items: Iterable[Item], up: Container[int], rules: Rules) -> None:
     """Turn each item to the first judge that takes it, of those that are `up` if there is one: a plan counts what it asks for."""
     for item in items if rules.stand_ins else ():
-        if item.missing():
+        if open_questions(item, rules):
             willing = [bench for bench in item.benches if bench.obstacle is None]
             item.bench = next(iter([bench for bench in willing if bench.place in up] + willing), item.bench)
 
@@ -375,7 +377,8 @@ def resolve(item: Item, rules: Rules) -> Outcome:
     )
     if item.keys.identical:
         return replace(outcome, logit=0.0, status=IDENTICAL)
-    verdict = None if _UNFINISHED & set(item.failures.values()) else _verdict(item, rules)
+    is_unfinished = _UNFINISHED & set(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
+    verdict = None if is_unfinished else _verdict(item, rules)
     if verdict is not None:
         return _judged(outcome, verdict, item, rules)
     status = _silence(item, rules)
@@ -437,6 +440,13 @@ def _silence(item: Item, rules: Rules) -> str | None:
     if readings:
         return readings[0].value
     return item.unscored if rules.has_scorer and item.preference is None else None
+
+
+def left_to_scorer(items: Iterable[Item], rules: Rules) -> Iterator[float]:
+    """Yield what the scorer says about those items for which its word counts, and was not only all that was left."""
+    for item in items:
+        if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules) is None:
+            yield item.preference.logit
 
 
 def placed(outcome: Outcome, pair: Pair, *, flipped: bool) -> Outcome:

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from judgeflow.engine import step as steps
 from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import NotAsked
 from judgeflow.errors import JudgeError, StoreError
+from judgeflow.routing.margin import Margin
 from judgeflow.types import Outcome, Pair, Question
 
 Emit = Callable[[int, Outcome], None]
 
 
 class Outcomes:
-    """The outcomes of a step by input position; each is set once and passed on at once."""
+    """The outcomes of a step by input position; each is set once and passed on at once.
+
+    A matched margin moves on with every plan; `rules` has it as it was when the step's first outcome was set, and all others get that.
+    """
 
     def __init__(self, pairs: Sequence[Pair], rules: steps.Rules, emit: Emit | None) -> None:
         self._pairs = pairs
-        self._rules = rules
+        self.rules = rules
+        self._margin_holds = False
         self._emit = emit
         self._slots: list[Outcome | None] = [None] * len(pairs)
 
     def settle(self, item: steps.Item) -> None:
         """Give every occurrence of an item its outcome."""
-        canonical = steps.resolve(item, self._rules)
+        if not self._margin_holds:
+            self.rules, self._margin_holds = replace(self.rules, margin=Margin(self.rules.margin.value)), True
+        canonical = steps.resolve(item, self.rules)
         for index, flipped in item.places:
             self.put(index, steps.placed(canonical, self._pairs[index], flipped=flipped))
 

@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from asyncio_throttle.throttler import Throttler
 
+from judgeflow.clock import MOMENT_S
 from judgeflow.config import LimitsConfig
 from judgeflow.ports import Clock, Permit
 from judgeflow.routing.account import Account, Ticket
 from judgeflow.types import Dispatch, RateHeaders, Stock, Usage
-
-_MOMENT_S = 1e-6
-"""The shortest wait, in seconds: a loop takes a timer that is due within its clock's resolution for due, and would come back at once."""
 
 
 class WindowGate:
@@ -62,7 +60,7 @@ class WindowGate:
         while (wait := self._wait_s(tokens)) > 0:
             self._changed = asyncio.Event()  # a new one: an event belongs to the loop that waits for it, a gate may outlive its loop
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(wait, _MOMENT_S)):  # `wait_for` may lose a cancellation that meets the event
+                async with asyncio.timeout(max(wait, MOMENT_S)):  # `wait_for` may lose a cancellation that meets the event
                     await self._changed.wait()
 
     def _wait_s(self, tokens: int) -> float:

@@ -139,7 +139,8 @@ class Pacer:
     """Decides how many pairs each step of one run may ask about.
 
     Deterministic: the same steps give the same places, also when it is continued from its `state` in between.  Its size does not grow
-    with the run.  Changed by `places` and `asked` only, which do not await, so concurrent steps are paced one after the other.
+    with the run.  Changed by `places`, `asked`, `begin` and `give_up` only, which do not await, so concurrent steps are paced one after
+    the other.
     """
 
     def __init__(self, routing: RoutingConfig, budget: BudgetConfig, state: Mapping[str, Any] | None = None) -> None:
@@ -149,6 +150,7 @@ class Pacer:
         self._adaptive = is_adaptive(routing) and routing.policy != "never"
         self._paced = self._adaptive and self._steps is not None and bool(self._kinds)
         self._by_time = routing.policy == "random"  # a value drawn by lot says nothing about other steps
+        self._begun = 0  # pairs that are asked about by steps without a plan yet
         self._signature = [VERSION, routing.policy, routing.cost_weighted, *self._kinds]
         self._restore(state if state is not None and state.get("signature") == self._signature else {})
 
@@ -163,7 +165,7 @@ class Pacer:
         pool = self._pool
         return {
             "signature": list(self._signature),
-            "credit": self._credit,
+            "credit": self._credit - self._price_of(self._begun),
             "seen": list(self._seen),
             "weights": list(self._weights),
             "windows": [window.state for window in self._windows],
@@ -219,7 +221,24 @@ class Pacer:
             return None
         new = sum(candidate.decided is None for candidate in candidates)
         places = min(math.floor(self._share * new + _ROUNDING), math.floor(self._share * new + self._credit + _ROUNDING))
-        return max(0, places) + sum(candidate.was_asked for candidate in candidates)
+        promised = (candidate for candidate in candidates if candidate.was_asked and candidate.obstacle is None)
+        return max(0, places) + sum(candidate.cost.requests > 0 for candidate in promised)
+
+    def begin(self, pairs: int) -> None:
+        """Note that a step asks about so many new pairs before it has a plan, or with less than 0, that it has one, or an end.
+
+        Until then `state` has them paid for: a step that is resumed finds them decided, and shares out places for the others alone.
+        """
+        self._begun += pairs
+
+    def give_up(self, pairs: int) -> None:
+        """A step that has begun with so many will have no plan; if it is resumed, it goes on as from `state`."""
+        self._begun -= pairs
+        self._credit -= self._price_of(pairs)
+
+    def _price_of(self, pairs: int) -> float:
+        """Return how many places of `max_share` so many pairs take beyond those that they bring."""
+        return 0.0 if self._share is None else pairs * (1.0 - self._share)
 
     def asked(self, contest: Contest, planned: StepPlan) -> None:
         """Count what came of a step: how many of its new pairs are asked about."""

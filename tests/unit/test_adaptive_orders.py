@@ -100,9 +100,10 @@ def test_a_budget_holds_to_the_last_request(requests):
     assert planned == Cost()
 
 
-@pytest.mark.parametrize("deadline_s", [0.5, 1.5])
-def test_at_a_deadline_orders_that_would_have_been_asked_later_cost_nothing(deadline_s):
-    step, asked, planned = route(routing=EVERYBODY.model_copy(update={"step_deadline_s": deadline_s}), max_in_flight=1000)
+@pytest.mark.parametrize(("deadline_s", "latency"), [(0.5, 1.0), (1.5, "uniform:0.5:2")])
+def test_at_a_deadline_orders_that_would_have_been_asked_later_cost_nothing(deadline_s, latency):
+    routing = EVERYBODY.model_copy(update={"step_deadline_s": deadline_s})
+    step, asked, planned = route(routing=routing, latency=latency, max_in_flight=1000)
     assert step.statistics.statuses["deadline"] > 0
     assert asked <= 2 * len(PAIRS)
     assert planned == Cost()
@@ -160,3 +161,41 @@ def test_a_margin_matches_nobody_without_a_scorer():
     routing = RoutingConfig(policy="always", verdict_margin="matched")
     with pytest.raises(ConfigurationError, match=r"\[routing\] verdict_margin: 'matched'"):
         Scheduler(judge=ScriptedJudge(), store=MemoryStore(), routing=routing)
+
+
+@pytest.mark.parametrize("after", ["drop", "keep"])
+@pytest.mark.parametrize(("deadline_s", "are_spared"), [(15.0, False), (25.0, True)])
+def test_a_deadline_lets_verdicts_pass_that_contradict_the_scorer_as_well_as_those_that_agree(deadline_s, are_spared, after):
+    async def main(clock):
+        routing = RoutingConfig(policy="error", threshold=-1.0, step_deadline_s=deadline_s, after_deadline=after)
+        scheduler, judge = scheduling(clock, routing=routing, latency=10.0, max_in_flight=200)
+        async with scheduler:
+            steps = [await scheduler.route(part) for part in (PAIRS[:30], PAIRS[30:])]
+            return steps, judge.statistics.answered, scheduler._session._budget.planned
+
+    clock = VirtualClock()
+    steps, asked, planned = clock.run(main(clock))
+    for step in steps:
+        assert step.statistics.sources == {"judge": 30}
+        assert any(sign(outcome.preference.logit) != sign(outcome.logit) for outcome in step.outcomes)
+    assert (asked < 2 * len(PAIRS)) == are_spared
+    assert planned == Cost()
+
+
+def test_of_two_orders_asked_at_once_one_that_agrees_is_enough_when_the_deadline_comes():
+    async def main(clock):
+        routing = RoutingConfig(policy="error", threshold=-1.0, step_deadline_s=15.0, after_deadline="keep")
+        scheduler, judge = scheduling(clock, routing=routing, latency="uniform:5:25", max_in_flight=200)
+        async with scheduler:
+            step = await scheduler.route(PAIRS)
+            await clock.sleep(60.0)
+            late = scheduler.late_outcomes()
+        return step, judge.statistics.answered, late
+
+    clock = VirtualClock()
+    step, asked, late = clock.run(main(clock))
+    agreeing = [outcome for outcome in step.outcomes if outcome.verdict and len(outcome.verdict.calls) == 1]
+    assert agreeing
+    assert all(sign(outcome.preference.logit) == sign(outcome.logit) for outcome in agreeing)
+    assert asked == 2 * len(PAIRS)
+    assert sorted(item.index for item in late) == [n for n, outcome in enumerate(step.outcomes) if outcome.source == "fallback"]
