@@ -303,7 +303,21 @@ async def outcomes_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "outcomes.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("faults", "status"), [("503:1", "overloaded"), ("429-bare:1", "rate_limited"), ("reset:1", "reply_lost")])
+async def test_a_judge_that_turns_everybody_away_stops_the_run_and_the_same_command_goes_on(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(4))
+    async with FakeJudge.from_pairs(pairs, faults="429-bare:1") as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE, "--set", "judge.retry_for_s=0.01")
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith("judgeflow: stopped: 0 of 4 pairs are decided")
+    assert "4 pairs went without the judge (rate_limited 4)" in ended.err
+    async with FakeJudge.from_pairs(pairs) as server:
+        configure(tmp_path, server)
+        again = await judgeflow(tmp_path, *ROUTE, "--json")
+    assert (again.code, json.loads(again.out)["sources"]) == (0, {"judge": 4})
+
+
+@pytest.mark.parametrize(("faults", "status"), [("503:1", "overloaded"), ("reset:1", "reply_lost")])
 async def test_a_judge_that_fails_is_told_at_the_end_and_by_the_exit_code_though_every_pair_has_its_outcome(tmp_path, faults, status):
     pairs = write_pairs(tmp_path, arithmetic_pairs(4))
     patience = ("--set", "judge.retry_attempts=1", "--set", "judge.retry_for_s=0.01")

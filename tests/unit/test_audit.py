@@ -214,6 +214,7 @@ def test_without_a_fraction_nothing_is_drawn_and_the_lot_does_not_matter(pairs, 
     assert planned.propensities == tuple(float(isinstance(action, Ask)) for action in planned.actions)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(candidates, routings, means)
 def test_pairs_are_asked_about_as_often_as_their_propensity_says(pairs, routing, bounds):

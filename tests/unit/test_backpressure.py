@@ -152,6 +152,7 @@ def test_a_hundred_thousand_queued_questions_make_no_question_dearer():
 # Many steps
 
 
+@pytest.mark.slow
 def test_what_a_scheduler_holds_does_not_grow_with_its_steps():
     """Every object that is alive after 60 steps and after 120, by type."""
     scorer = FakeScorer()

@@ -92,6 +92,7 @@ class _StuckOnce(_Counting):
         return super().score(pairs)
 
 
+@pytest.mark.slow
 def test_pairs_scored_before_time_is_up_keep_their_preference_and_are_asked_about():
     pairs = arithmetic_pairs(500)
 

@@ -146,6 +146,7 @@ def test_the_next_run_may_begin_when_the_file_has_its_name_though_the_first_has_
     assert out.read_bytes() == b"2\n"
 
 
+@pytest.mark.slow
 def test_runs_that_end_and_begin_at_the_same_time_never_write_one_file_together(out):
     """One may open the partial file just before another completes it: the lock it then gets is on a file of another name."""
     code = f"""
