@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from judgeflow.engine import step as steps
+from judgeflow.engine.counting import statistics as counted
 from judgeflow.engine.course import Course, Planned
 from judgeflow.engine.events import Observers
 from judgeflow.engine.panel import Panel
@@ -22,7 +23,7 @@ GRACE_S = 0.25
 
 
 class Ending:
-    """Ends the steps of one run.  `cheapest` is the least that a question of this run was priced at, by component."""
+    """Ends the steps of one run."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class Ending:
         clock: Clock,
         observers: Observers,
     ) -> None:
-        self.cheapest = Cost()
+        self._cheapest: Cost | None = None  # the least that a question of this run was priced at, by component
         self._run = run
         self._rules = rules
         self._store = store
@@ -46,10 +47,16 @@ class Ending:
         self._budget_notice_given = False
         self._recordings: set[asyncio.Task[Any]] = set()
 
+    def note_prices(self, costs: Iterable[Cost]) -> None:
+        """Remember the cheapest question."""
+        for cost in (each for each in costs if each.requests):
+            least = self._cheapest or cost
+            self._cheapest = Cost(requests=1, tokens=min(least.tokens, cost.tokens), usd=min(least.usd, cost.usd))
+
     async def finish(self, course: Course, final: Sequence[Outcome], planned: Planned) -> StepStatistics:
         """Return what the step did, when it is recorded or its time is up."""
         left = await self._in_time(self._left(), course)
-        statistics = steps.statistics(
+        statistics = counted(
             run=self._run,
             step=course.number,
             items=course.items,
@@ -96,6 +103,6 @@ class Ending:
         """Say once that not even the cheapest question seen so far can be paid any more, and that no reservation can make it so."""
         if left is None or self._panel is None or self._panel.open or self._budget_notice_given:
             return
-        if not left.admits(self.cheapest):
+        if not left.admits(self._cheapest or Cost()):
             self._budget_notice_given = True
             self._observers.notice("budget_spent", requests_left=left.requests, tokens_left=left.tokens, usd_left=left.usd)

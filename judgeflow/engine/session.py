@@ -33,9 +33,9 @@ from judgeflow.engine.inflight import Arrival, SingleFlight
 from judgeflow.engine.jobs import NotAsked, Order
 from judgeflow.engine.late import LateOutcomes, LateWork
 from judgeflow.engine.panel import Panel
+from judgeflow.engine.recall import recall
 from judgeflow.engine.waiting import Emit, Expected, Outcomes, Waiting, status_of
 from judgeflow.errors import JudgeflowError, ScorerError
-from judgeflow.keys import next_sample
 from judgeflow.ports import Clock, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
@@ -43,12 +43,9 @@ from judgeflow.routing.early import given_back
 from judgeflow.routing.pacing import Pacer, decide
 from judgeflow.routing.plan import Ask, Means, StepPlan, asking_order, begun, certain, early_order, is_adaptive
 from judgeflow.routing.threshold import with_headroom
-from judgeflow.types import Cost, Group, Outcome, Pair, Preference, Question, ReadingStatus, RunState, StepResult, Stock
+from judgeflow.types import Cost, Group, Outcome, Pair, Preference, Question, RunState, StepResult, Stock
 
 T = TypeVar("T")
-
-MAX_SAMPLES = 8
-"""How often a question that failed for good may be asked again, over all runs."""
 
 SCORING_SHARE = 0.75
 """How much of the time before its deadline a step may spend on scoring; the rest is for the judge."""
@@ -170,7 +167,7 @@ class Session:
 
     async def _learn(self, course: Course) -> None:
         """Find out everything about the items: stored replies, earlier decisions, prices, preferences.  Begin to ask meanwhile."""
-        await self._recall(course.items)
+        await recall(course.items, self.store, self._rules, self._off_loop)
         unknown = [item for item in course.items if steps.unknown(item, self._rules)]
         news = asyncio.Event()
         scoring = self.loop.create_task(self._score(unknown, course.started, news))
@@ -196,25 +193,6 @@ class Session:
                 self.panel.tell_no_more(release)
             scoring.cancel()
             await asyncio.gather(scoring, return_exceptions=True)
-
-    async def _recall(self, items: Sequence[steps.Item]) -> None:
-        """Read stored replies of every judge.  Where one failed for good, a later sample of the same question may have fared better."""
-        wanted = [(item, bench, question) for item in items for bench in item.benches for question in bench.questions]
-        for _ in range(MAX_SAMPLES):
-            found = await self.store.read([question.call_key for _, _, question in wanted])
-            failed: list[_Failed] = []
-            for item, bench, question in wanted:
-                call = found.get(question.call_key)
-                if call is not None:
-                    item.calls[question.call_key] = call
-                if call is not None or self._rules.retry_failed:
-                    bench.replace_question(question)
-                if call is not None and call.reading.status is not ReadingStatus.OK:
-                    failed.append((item, bench, question, call.judge))
-            if not failed:
-                break
-            wanted = await self._off_loop(_next_samples, failed)
-        steps.take_known(items, self._rules)
 
     async def _score(self, items: Sequence[steps.Item], started: float, news: asyncio.Event) -> None:
         """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept, and told as news."""
@@ -347,7 +325,7 @@ class Session:
             steps.turn(items, self.panel.up, self._rules)
         for item in items:
             if item.obstacle is None:
-                self._ending.cheapest = _least([self._ending.cheapest, *item.costs.values()])
+                self._ending.note_prices(item.costs.values())
 
     def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
         """What the step may spend: an adaptive threshold's pacer divides what is left, a fixed rule has an equal part of it."""
@@ -516,22 +494,6 @@ class Session:
             self._asking().leave(expected.question.call_key, NotAsked(status))
 
 
-_Failed = tuple[steps.Item, steps.Bench, Question, bytes]
-
-
-def _next_samples(failed: Sequence[_Failed]) -> list[tuple[steps.Item, steps.Bench, Question]]:
-    """Hash the next sample of each question.  Texts may be large: run it off the loop."""
-    return [(item, bench, next_sample(question, judge)) for item, bench, question, judge in failed]
-
-
 def _most(costs: Sequence[Cost]) -> Cost:
     """The componentwise maximum."""
     return Cost(tokens=max((cost.tokens for cost in costs), default=0), usd=max((cost.usd for cost in costs), default=0.0))
-
-
-def _least(costs: Sequence[Cost]) -> Cost:
-    """The componentwise minimum of those that are a price."""
-    prices = [cost for cost in costs if cost.requests]
-    if not prices:
-        return Cost()
-    return Cost(requests=1, tokens=min(cost.tokens for cost in prices), usd=min(cost.usd for cost in prices))

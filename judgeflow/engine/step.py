@@ -5,8 +5,7 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,7 +13,6 @@ from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
 from judgeflow.keys import PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
-from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
 from judgeflow.routing.policy import acquisition, own_judge, uniform
@@ -31,7 +29,6 @@ from judgeflow.types import (
     Preference,
     Question,
     ReadingStatus,
-    StepStatistics,
     Verdict,
 )
 from judgeflow.verdicts.combine import combine
@@ -340,14 +337,14 @@ def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
             acquisition=item.acquisition,
             threshold=plan.threshold,
             propensity=propensity,
-            audit=_is_audit(item),
+            audit=is_audit(item),
             status=action.status if isinstance(action, Decline) else OK,
         )
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
 
 
-def _is_audit(item: Item) -> bool:
+def is_audit(item: Item) -> bool:
     """Whether the pair was drawn in this step, now or before an interruption."""
     if isinstance(item.action, Ask):
         return item.action.audit
@@ -373,7 +370,7 @@ def resolve(item: Item, rules: Rules) -> Outcome:
         source="scorer",
         preference=preference,
         acquisition=item.acquisition,
-        audit=_is_audit(item),
+        audit=is_audit(item),
     )
     if item.keys.identical:
         return replace(outcome, logit=0.0, status=IDENTICAL)
@@ -460,74 +457,3 @@ def placed(outcome: Outcome, pair: Pair, *, flipped: bool) -> Outcome:
         preference=outcome.preference.swapped() if outcome.preference else None,
         verdict=outcome.verdict.swapped() if outcome.verdict else None,
     )
-
-
-def statistics(
-    *,
-    run: str,
-    step: int,
-    items: Sequence[Item],
-    outcomes: Sequence[Outcome],
-    plan: StepPlan,
-    remaining: Mapping[str, float | None],
-    seconds: float,
-) -> StepStatistics:
-    """Count what a step did."""
-    paid = [item.calls[key] for item in items for key in sorted(item.paid)]
-    agreements = [outcome.verdict.swapped_agree for outcome in outcomes if outcome.verdict is not None]
-    spoken = [agree for agree in agreements if agree is not None]
-    asked_of = {
-        question.call_key: bench.judge.id for item in items for bench in item.benches if bench.judge for question in bench.questions
-    }
-    return StepStatistics(
-        run=run,
-        step=step,
-        pairs=len(outcomes),
-        threshold=plan.threshold,
-        sources=dict(Counter(outcome.source for outcome in outcomes)),
-        statuses=dict(Counter(outcome.status for outcome in outcomes)),
-        calls=len(paid),
-        spent=Cost(requests=len(paid), tokens=sum(call.reply.usage.total for call in paid), usd=sum(call.reply.usd for call in paid)),
-        prompt_tokens=sum(call.reply.usage.prompt for call in paid),
-        completion_tokens=sum(call.reply.usage.completion for call in paid),
-        agreement=sum(spoken) / len(spoken) if spoken else None,
-        latency_s=_quantiles(sorted(call.reply.latency_s for call in paid)),
-        remaining=remaining,
-        seconds=seconds,
-        routed=tally(_votes(items, outcomes, plan, audit=False)),
-        audited=tally(_votes(items, outcomes, plan, audit=True)),
-        judges=_by_judge((asked_of[call.key], call) for call in paid),
-    )
-
-
-def _by_judge(paid: Iterable[tuple[str, Call]]) -> dict[str, Cost]:
-    """What was paid to each judge, by its id."""
-    sums: dict[str, Cost] = {}
-    for judge, call in paid:
-        sums[judge] = sums.get(judge, Cost()) + Cost(requests=1, tokens=call.reply.usage.total, usd=call.reply.usd)
-    return sums
-
-
-def _votes(items: Sequence[Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:
-    """What became of each pair that this step has asked about by rank, or for the audit, now or before an interruption."""
-    for item, propensity in zip(items, plan.propensities, strict=True):
-        asked = isinstance(item.action, Ask) or (item.decided is not None and item.decided.asked)
-        if asked and propensity > 0.0 and _is_audit(item) == audit:
-            index, flipped = item.places[0]
-            verdict = outcomes[index].verdict
-            choice = (verdict.swapped() if flipped else verdict).choice if verdict else None
-            yield Vote(prompt=item.keys.prompt, propensity=propensity, agree=agreement(_belief(item), choice))
-
-
-def _belief(item: Item) -> float | None:
-    """The scorer's logit, in canonical order; of a pair that needs no scoring any more, what it was when this step was decided."""
-    if item.preference is not None:
-        return item.preference.logit
-    return item.decided.logit or None if item.decided is not None else None
-
-
-def _quantiles(ordered: Sequence[float]) -> dict[str, float]:
-    if not ordered:
-        return {}
-    last = len(ordered) - 1
-    return {"p50": ordered[round(0.5 * last)], "p90": ordered[round(0.9 * last)], "max": ordered[last]}

@@ -1,0 +1,45 @@
+"""What is stored about the pairs of a step: it was paid for, and is never asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from judgeflow.engine import step as steps
+from judgeflow.keys import next_sample
+from judgeflow.ports import Store
+from judgeflow.types import Question, ReadingStatus
+
+MAX_SAMPLES = 8
+"""How often a question that failed for good may be asked again, over all runs."""
+
+_Wanted = tuple[steps.Item, steps.Bench, Question]
+_Failed = tuple[steps.Item, steps.Bench, Question, bytes]
+OffLoop = Callable[[Callable[[Sequence[_Failed]], list[_Wanted]], Sequence[_Failed]], Awaitable[list[_Wanted]]]
+
+
+async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, off_loop: OffLoop) -> None:
+    """Read stored replies of every judge.  Where one failed for good, a later sample of the same question may have fared better.
+
+    `off_loop` runs its first argument on a worker thread.
+    """
+    wanted = [(item, bench, question) for item in items for bench in item.benches for question in bench.questions]
+    for _ in range(MAX_SAMPLES):
+        found = await store.read([question.call_key for _, _, question in wanted])
+        failed: list[_Failed] = []
+        for item, bench, question in wanted:
+            call = found.get(question.call_key)
+            if call is not None:
+                item.calls[question.call_key] = call
+            if call is not None or rules.retry_failed:
+                bench.replace_question(question)
+            if call is not None and call.reading.status is not ReadingStatus.OK:
+                failed.append((item, bench, question, call.judge))
+        if not failed:
+            break
+        wanted = await off_loop(_next_samples, failed)
+    steps.take_known(items, rules)
+
+
+def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:
+    """Hash the next sample of each question.  Texts may be large: run it off the loop."""
+    return [(item, bench, next_sample(question, judge)) for item, bench, question, judge in failed]
