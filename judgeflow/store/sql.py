@@ -173,11 +173,10 @@ class SqlStore:
     def _write(self, operations: Sequence[Operation], rows: Rows, now: float, ours: Entries) -> Sequence[object]:
         with self._writer.begin() as connection:
             results, changed = apply(connection, operations, rows, run_ids=self._run_ids, now=now, ours=ours)
-        for key, entry in changed.items():
-            if entry.state is ReservationState.OPEN:
-                self._open_entries[key] = entry
-            else:
-                self._open_entries.pop(key, None)
+        self._open_entries |= {key: entry for key, entry in changed.items() if entry.state is ReservationState.OPEN}
+        for operation in operations:
+            if isinstance(operation, Settle | Close):  # it is closed now, by this or another process
+                self._open_entries.pop(operation.reservation.id, None)
         return results
 
     async def _on_thread(self, work: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:

@@ -401,3 +401,19 @@ async def test_a_reservation_that_another_process_has_closed_meanwhile_is_not_ch
     state = await store.run_state(RUN)
     assert state.spent == mine.cost + other.cost
     assert state.reserved == Cost()
+
+
+async def test_a_reservation_that_another_process_has_closed_is_counted_once_and_forgotten(tmp_path):
+    stores = [await SqlStore.open(str(tmp_path / "verdicts.db")) for _ in range(2)]
+    ours, theirs = stores
+    await ours.open_run(RUN, {}, JUDGE)
+    shared, own = make_reservation("shared"), make_reservation("own")
+    assert await ours.reserve(RUN, shared, Stock()) is True
+    assert await ours.reserve(RUN, own, Stock()) is True
+    await theirs.charge(RUN, shared)
+    await asyncio.gather(ours.charge(RUN, shared), ours.release(RUN, own))
+    state = await ours.run_state(RUN)
+    assert (state.spent, state.reserved) == (shared.cost, Cost())
+    assert not ours._open_entries
+    for store in stores:
+        await store.aclose()

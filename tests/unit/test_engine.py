@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-import judgeflow.engine.session as session_module
+import judgeflow.engine.recall as recall_module
 from judgeflow import Scheduler, StoreUnavailable
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
@@ -703,7 +703,7 @@ def test_samples_of_failed_questions_are_hashed_on_a_worker_thread(monkeypatch):
         threads.append(threading.get_ident())
         return next_sample(*arguments)
 
-    monkeypatch.setattr(session_module, "next_sample", recording)
+    monkeypatch.setattr(recall_module, "next_sample", recording)
     store = MemoryStore()
 
     async def main():
