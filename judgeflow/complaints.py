@@ -17,6 +17,9 @@ from pydantic import BaseModel
 
 _SECRET = re.compile(r"\b(sk-|sk_|gsk_|hf_|AIza)[\w-]+|(?<=://)[^/@\s]+(?=@)")
 _LONGEST_SHOWN = 80
+_BRANCH = re.compile(r"(constrained-)?float|literal\[.*\]")
+"""What pydantic calls the branches of a union, which are no keys."""
+
 _TABLE = 'it should be a TOML inline table, for instance {top_p = 0.9}; from outside the file also a JSON object, {"top_p": 0.9}'
 
 
@@ -97,8 +100,7 @@ def _is_model(kind: Any) -> bool:
 
 def describe(problem: Any, root: type[BaseModel], origin: Origin, hints: Mapping[tuple[str, ...], str]) -> str:
     """Return one line about one of pydantic's errors; `hints` say what keys accept that pydantic would explain at length."""
-    options = {"float", "literal['adaptive']"}  # the branches of a union are no keys
-    where = tuple(str(part) for part in problem["loc"] if part not in options)
+    where = tuple(str(part) for part in problem["loc"] if not _BRANCH.fullmatch(str(part)))
     if problem["type"] == "value_error":
         message = _addressed(str(problem["ctx"]["error"]), where)
         named = re.match(r"\[([\w.]+)\] (\w+)", message)

@@ -35,7 +35,10 @@ SCORERLESS: tuple[PolicyName, ...] = ("always", "random", "never")
 _JUDGE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
 _VARIABLE_NAME = re.compile(r"(?!sk_|gsk_|hf_|AIza)[A-Za-z_][A-Za-z0-9_]*")
 _ADDRESS = re.compile(r"https?://([^/?#@:\s\[\]]+|\[[\w:.%]+\])(:\d+)?(/[^?#\s]*)?")
-_HINTS: dict[tuple[str, ...], str] = {("routing", "threshold"): "it should be 'adaptive' or a finite number"}
+_HINTS: dict[tuple[str, ...], str] = {
+    ("routing", "threshold"): "it should be 'adaptive' or a finite number",
+    ("routing", "verdict_margin"): "it should be 'matched' or a number above 0",
+}
 
 
 class _Section(BaseModel):
@@ -355,7 +358,9 @@ def load_config(
     text = _read(source)
     data = _parse(text, source)
     origins: dict[tuple[str, ...], str] = {}
+    written = list(data["judges"]) if isinstance(data.get("judges"), dict) else []
     for where, raw, origin in _layers(os.environ if environ is None else environ, overrides or {}):
+        _check_judge(where, written, origin)
         table: Any = data
         for part in where[:-1]:
             table = table.setdefault(part, {}) if isinstance(table, dict) else None
@@ -370,6 +375,14 @@ def load_config(
     except ValidationError as error:
         problems = [describe(problem, Config, Origin(source, text, origins), _HINTS) for problem in error.errors()]
         raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
+
+
+def _check_judge(where: tuple[str, ...], written: Sequence[str], origin: str) -> None:
+    """Refuse a judge who is nearly one in the file: a slip of the pen would send questions to somebody else."""
+    name = where[1] if where[0] == "judges" else None
+    close = [] if name is None or name in written else difflib.get_close_matches(name, written, n=1)
+    if close:
+        raise ConfigurationError(f"{origin}: there is no [judges.{name}]; did you mean {close[0]}? Another judge needs a less similar name")
 
 
 def _read(source: Path) -> str:

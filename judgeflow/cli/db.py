@@ -111,7 +111,8 @@ def _judge_cells(judge: JudgeSummary) -> list[str]:
 
 
 def _run_cells(run: RunSummary) -> list[str]:
-    held = f"{run.reserved.requests:,} requests, {run.reserved.usd:.4f} USD" if run.open_reservations else "-"
+    put_aside = run.reserved
+    held = f"{put_aside.requests:,} requests, {put_aside.tokens:,} tokens, {put_aside.usd:.4f} USD" if run.open_reservations else "-"
     return [
         run.name,
         str(run.steps),

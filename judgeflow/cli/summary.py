@@ -164,7 +164,7 @@ _ACCURACY_NAMES = {
     "logit": "accuracy of the final logit",
 }
 
-_ONE_ORDER = {"choice": "accuracy, the one order asked"}
+_ONE_ORDER = {"choice": "accuracy, the orders asked"}
 
 
 def print_summary(summary: Summary, *, as_json: bool) -> None:

@@ -34,6 +34,9 @@ from judgeflow.types import Call, Cost, Reply, Reservation
 COMMIT_S = 0.01
 """About how long the store takes to put budget aside, with what else waits to be written."""
 
+AT_THE_GATE = 8
+"""So many questions wait at a closed gate with their budget put aside.  When it opens, more are put aside in one commit."""
+
 UNSTORABLE_REPLIES = 3
 """So many replies in a row that the store refuses are no accident of one reply: asking stops before more is paid for."""
 
@@ -257,10 +260,22 @@ class Dispatcher:
         is_up, waiting = self.health.breaker.state == "closed", len(self._ready) + (self._at_gate is not None)
         places = self.concurrency.limit + self._ahead() - self._in_flight if is_up else 1
         room = min(len(self._queue), max(0, places - waiting))
+        if room + waiting > AT_THE_GATE:  # what the rate limit holds back has no use for it yet, and would be lost if the process died
+            room = min(room, max(0, AT_THE_GATE + self._admitted_now() - waiting))
         if self._short_since is None:
             return room
         nothing_changed = self._purse.open > 0 and self._purse.closed == self._short_since
         return 0 if nothing_changed else min(1, room)
+
+    def _admitted_now(self) -> int:
+        """How many of those that are queued the rate limits admit at this moment."""
+        if self._at_gate is not None:
+            return 0
+        admitted = self.gate.capacity(self.clock.now())
+        bounds = [len(self._queue) if admitted.requests is None else admitted.requests]
+        if admitted.tokens is not None and self._queue:
+            bounds.append(admitted.tokens // max(1, self._queue[0].order.cost.tokens))
+        return min(bounds)
 
     def _ahead(self) -> int:
         """How many reservations to make before there is a place for them: as many replies as come back while one is committed."""

@@ -134,6 +134,7 @@ class Scheduler:
         for identity in self._rules.judges[1:]:
             await store.open_run(self.run, self._settings, identity)
         await self._match_margin(store, state.last_step)
+        self._tell_if_held(state.reserved)
         budget = Budget(self._budget.stock, self._budget.steps)
         for seat in self._seats:
             await self._remember(seat, store)
@@ -156,6 +157,11 @@ class Scheduler:
         if self._stopped:
             session.stop()
         return session
+
+    def _tell_if_held(self, held: Cost) -> None:
+        """Say how much of the budget cannot be spent, since others have it, or had it when they died."""
+        if held.requests and self._budget.stock != Stock():
+            self._observers.notice("budget_put_aside", requests=held.requests, tokens=held.tokens, usd=round(held.usd, 8))
 
     async def _match_margin(self, store: Store, last_step: int | None) -> None:
         """Learn a matched margin again from what the run left to the scorer in its last step."""

@@ -7,6 +7,8 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
     step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, judges, agreement, latency_s, remaining, seconds
     budget_spent, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
                     what the operator should know
+    budget_put_aside
+                    so much of the budget is held by questions of another process: under way, or left by one that died, and then charged
     limits_tightened
                     the judge said that it admits less than is configured: the lower limits, or for how long it has nothing left
     in_flight_lowered, in_flight_recovered
@@ -15,8 +17,7 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
                     the judge is down and nothing is sent to it; one question was sent to see; it answers again, after so many `seconds`
                     and `probes`; nobody waits for it any more
 
-Where there are several judges, what concerns one of them has its name as `judge`; `judges` of a step counts the calls paid to each, if more
-than one was.
+Where there are several judges, what concerns one of them has its name as `judge`.  `judges` of a step counts the calls paid to each, by id.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class LogObserver:
             calls=statistics.calls,
             tokens=statistics.spent.tokens,
             usd=round(statistics.spent.usd, 8),
-            judges={name: paid.requests for name, paid in statistics.judges.items()} if len(statistics.judges) > 1 else {},
+            judges={name: paid.requests for name, paid in statistics.judges.items()},
             agreement=statistics.agreement,
             latency_s={name: round(value, 4) for name, value in statistics.latency_s.items()},
             remaining={name: value for name, value in statistics.remaining.items() if value is not None},

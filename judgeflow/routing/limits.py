@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ class SlidingWindow:
         limit = self.limit if limit is None else limit
         periods, rest = divmod(until - now, self.period_s)
         horizon = now + rest - self.period_s
-        gone = sum(entry.weight for at, number, entry in self._log if entry.stamps == number and at <= horizon)
+        leaving = itertools.takewhile(lambda stamp: stamp[0] <= horizon, self._log)
+        gone = sum(entry.weight for _, number, entry in leaving if entry.stamps == number)
         return int(periods) * limit + max(0, limit - (self._used - gone))
 
 

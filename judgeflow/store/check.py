@@ -14,7 +14,7 @@ from judgeflow.keys import pair_keys, prompt_from_body, prompt_hash
 from judgeflow.store import schema
 from judgeflow.store.ledger import USD_DECIMALS, ReservationState
 from judgeflow.store.queries import reading, runs
-from judgeflow.types import Pair
+from judgeflow.types import Cost, Pair
 
 MOST_NAMED = 5
 USD_TOLERANCE = 1e-6
@@ -126,10 +126,14 @@ async def _sums(connection: AsyncConnection) -> dict[tuple[str, str], tuple[int,
     return {(name, "reserved" if still_open else "spent"): (requests, tokens, usd) for name, still_open, requests, tokens, usd in rows}
 
 
+def _amounts(cost: Cost) -> str:
+    return f"{cost.requests} requests, {cost.tokens} tokens and {cost.usd:.4f} USD"
+
+
 async def _open_reservations(connection: AsyncConnection) -> tuple[list[str], str]:
     """Open reservations are no damage: a process is asking right now, or died while it did, and then they stay charged."""
     held = [
-        f"run {run.name}: {run.open_reservations} open, {run.reserved.requests} requests and {run.reserved.usd:.4f} USD put aside"
+        f"run {run.name}: {run.open_reservations} open, {_amounts(run.reserved)} put aside"
         for run in await runs(connection)
         if run.open_reservations
     ]

@@ -124,7 +124,7 @@ def test_info_is_readable(filled):
 def test_check_of_a_sound_database_names_open_reservations_and_succeeds(filled):
     result = db("check", "--url", filled)
     assert result.exit_code == 0
-    assert "1 open, 1 requests and 0.0100 USD put aside" in result.stdout
+    assert "1 open, 1 requests, " in result.stdout
     assert "WRONG" not in result.stdout
 
 

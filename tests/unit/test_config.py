@@ -493,6 +493,11 @@ def test_a_mistake_about_a_further_judge_in_the_environment_names_the_variable(c
     assert complaint(TWO, environ={name: value}).startswith(f"environment variable {name}: {message}")
 
 
+def test_a_slip_in_a_judges_name_makes_no_new_judge(complaint):
+    message = complaint(TWO, overrides={"judges.bakcup.model": "x"})
+    assert message == "--set judges.bakcup.model: there is no [judges.bakcup]; did you mean backup? Another judge needs a less similar name"
+
+
 @pytest.mark.parametrize("name", ["judges.model", "judges.backup.limits", "judges.a.b.c"])
 def test_a_flag_about_a_further_judge_that_names_no_key_is_told_what_is_expected(complaint, name):
     message = complaint(TWO, overrides={name: "1"})

@@ -762,3 +762,52 @@ def test_a_stored_verdict_that_contradicts_itself_is_scored_where_the_scorer_dec
     asked, logits = run(main)
     assert len(asked) == scored
     assert all((logit != 0.0) == (setting == "scorer") for logit in logits)
+
+
+def test_little_is_put_aside_for_questions_that_a_rate_limit_holds_back():
+    """What a process has put aside when it dies stays charged: it should be little more than what it had sent."""
+    store = MemoryStore()
+
+    async def main(clock):
+        gate = WindowGate(LimitsConfig(requests_per_minute=10), clock)
+        async with scheduling(clock, LoggingJudge(clock=clock, latency=1.0), store=store, gate=gate) as scheduler:
+            routing = asyncio.ensure_future(scheduler.route(arithmetic_pairs(100)))
+            await clock.sleep(30.0)  # ten are answered, the others wait for the next window
+            reserved = (await store.run_state("default")).reserved.requests
+            await routing
+            return reserved
+
+    assert 0 < run(main) <= 10
+
+
+def test_little_is_put_aside_for_questions_that_a_token_limit_holds_back():
+    store = MemoryStore()
+
+    async def main(clock):
+        gate = WindowGate(LimitsConfig(tokens_per_minute=10 * TOKENS_A_REPLY), clock)
+        async with scheduling(clock, LoggingJudge(clock=clock, latency=1.0), store=store, gate=gate) as scheduler:
+            routing = asyncio.ensure_future(scheduler.route(arithmetic_pairs(30)))
+            await clock.sleep(30.0)
+            reserved = (await store.run_state("default")).reserved.requests
+            await routing
+            return reserved
+
+    assert 0 < run(main) <= 10
+
+
+def test_a_run_that_goes_on_after_a_crash_says_what_of_its_budget_is_held():
+    store, seen = MemoryStore(), Watcher()
+
+    async def main(clock):
+        crashed = scheduling(clock, LoggingJudge(clock=clock, latency=10.0), store=store, budget=BudgetConfig(requests=100))
+        await crashed.open()
+        routing = asyncio.ensure_future(crashed.route(arithmetic_pairs(3)))
+        await clock.sleep(5.0)
+        again = scheduling(clock, LoggingJudge(clock=clock), store=store.reopen(), budget=BudgetConfig(requests=100), observers=[seen])
+        async with again:
+            pass
+        await routing
+        await crashed.aclose()
+
+    run(main)
+    assert seen.notices == ["budget_put_aside"]

@@ -104,7 +104,7 @@ def test_a_judge_asked_in_one_order_has_no_accuracy_of_both_orders(table, orders
     assert table(JUDGED)["accuracy, both orders combined"] == "1.000 of 1"
     rows = table(JUDGED, orders=orders)
     assert "accuracy, both orders combined" not in rows
-    assert rows["accuracy, the one order asked"] == "1.000 of 1"
+    assert rows["accuracy, the orders asked"] == "1.000 of 1"
 
 
 def test_what_the_judge_failed_is_told_apart_from_what_the_user_limited():
