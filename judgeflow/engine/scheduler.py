@@ -25,7 +25,7 @@ from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.pacing import Pacer
-from judgeflow.types import Group, LateOutcome, Outcome, Pair, StepResult
+from judgeflow.types import Cost, Group, LateOutcome, Outcome, Pair, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
