@@ -3,7 +3,8 @@
 What is left of a limit tells what others take of the same account: with S the limit as it is said, R what is left, and U what our own
 window held when the question was sent or, if that is more, holds now (judges count at either moment),
 
-    others = S - R - U        leaves us S - others, for one period, or until a younger question hears something else
+    others = S - R - U        leaves us S - others, until the judge's reset, for one period at most, or until a younger question hears
+                              something else
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Learned:
         if others <= OTHERS_DOING * standing.limit or (self._configured is not None and share >= self._configured):
             self._shared_until = -math.inf
             return None
-        self._share, self._shared_until = share, now + self._window.period_s
+        period_s = self._window.period_s
+        self._share, self._shared_until = share, now + (period_s if standing.reset_s is None else min(period_s, standing.reset_s))
         return share
 
     def hold_s(self, now: float, standing: Standing) -> float:

@@ -381,3 +381,20 @@ def test_a_gate_that_has_waited_in_one_event_loop_waits_in_the_next_one_too(gate
 
     for _ in range(2):
         asyncio.run(two_requests())
+
+
+def test_what_others_take_of_an_account_is_over_with_the_judges_reset():
+    """Some judges tell their limits only when they turn somebody away: nobody tells later that there is room again."""
+    clock, times = VirtualClock(), []
+
+    async def main() -> None:
+        gate = WindowGate(LimitsConfig(), clock)
+        await send(gate, 1)
+        hear(gate, limit=60, remaining=0, reset_s=2.0)
+        for _ in range(5):
+            await send(gate, 1)
+            times.append(clock.now())
+
+    clock.run(main())
+    assert times[0] >= 2.0
+    assert times[-1] < 2.1
