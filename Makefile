@@ -45,6 +45,10 @@ format: $(READY) ## Format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: test-exhaustive
+test-exhaustive: $(READY) ## Run the tests of many seeds, moments and faults: a quarter of an hour
+	$(BIN)/python -m pytest -m exhaustive
+
 .PHONY: wheel
 wheel: $(READY) ## Build dist/*.whl
 	rm -rf dist

@@ -160,7 +160,7 @@ def in_virtual_time(faults, rate, *, count, budget, deadline_s=None, seed=0) -> 
 
 def each(*, slow_alone: bool) -> list:
     """Every fault alone, where `slow_alone` says so in the second stage only, and every mix."""
-    marks = pytest.mark.slow if slow_alone else ()
+    marks = pytest.mark.exhaustive if slow_alone else ()
     alone = [pytest.param(faults, id=name, marks=marks) for name, faults in ALONE.items()]
     return [*alone, *(pytest.param(faults, id=name) for name, faults in MIXES.items())]
 
@@ -204,7 +204,7 @@ def test_a_judge_that_fails_every_time_ends_in_the_label_of_the_fault_soon(fault
     assert ran.first.statistics.seconds <= RETRY.for_s + 3 * 30.0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("faults", MIXES.values(), ids=MIXES)
 def test_the_mixed_matrix_holds_for_many_seeds_deadlines_and_budgets(faults, seed):
@@ -266,14 +266,14 @@ async def test_over_http_at_30_percent_every_pair_has_its_outcome_and_nothing_re
     check_over_http(await over_http(tmp_path, faults, 0.3, count=5, seed=3))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("faults", [*ALONE.values(), *MIXES.values()], ids=[*ALONE, *MIXES])
 async def test_over_http_the_matrix_holds_for_larger_steps(tmp_path, faults, seed):
     check_over_http(await over_http(tmp_path, faults, 0.3, count=40, seed=seed))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_over_http_a_judge_that_fails_every_time_ends_in_the_same_labels_as_in_virtual_time(tmp_path, fault):
     ran = await over_http(tmp_path, [fault], 1.0, count=5)

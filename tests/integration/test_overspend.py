@@ -39,7 +39,7 @@ LIMITS = {"requests": {"requests": 300}, "tokens": {"tokens": 200_000}, "usd": {
 
 
 @pytest.mark.parametrize(
-    "limit", [pytest.param(limit, id=unit, marks=pytest.mark.slow if unit == "usd" else ()) for unit, limit in LIMITS.items()]
+    "limit", [pytest.param(limit, id=unit, marks=pytest.mark.exhaustive if unit == "usd" else ()) for unit, limit in LIMITS.items()]
 )
 def test_a_thousand_concurrent_calls_spend_no_more_than_the_budget_and_nearly_all_of_it(limit):
     ((unit, stock),) = limit.items()
@@ -58,7 +58,7 @@ def test_a_thousand_concurrent_calls_spend_no_more_than_the_budget_and_nearly_al
     assert {outcome.status for step in steps for outcome in step.outcomes} <= {"ok", "one_order", "budget"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_over_http_a_thousand_concurrent_calls_on_a_database_spend_no_more_than_the_budget(tmp_path):
     pairs, url = arithmetic_pairs(1000), f"sqlite+aiosqlite:///{tmp_path}/verdicts.db"
     async with FakeJudge.from_pairs(pairs) as server:
@@ -134,7 +134,7 @@ async def check_shared(folder, limit, *, killed, overlapping=False):
         assert served <= stock
         assert served <= run[f"spent_{unit}"] + run[f"reserved_{unit}"] + 1e-9 <= stock + 2e-9
         assert run["reserved_requests"] <= 2 * 4 * len(killed)  # what was in flight, and as many put aside ahead
-        assert served >= 0.6 * (stock - run[f"reserved_{unit}"])  # of what the killed ones have not left put aside
+        assert served + run[f"reserved_{unit}"] >= 0.6 * stock  # nothing is lost but what the killed ones have left put aside
     await check_sound(folder)
     statuses = [json.loads(line)["status"] for number in range(2) for line in (folder / f"outcomes{number}.jsonl").read_text().splitlines()]
     assert len(statuses) == sum(map(len, files))
@@ -146,7 +146,7 @@ async def test_two_processes_on_one_database_one_of_which_is_killed_spend_no_mor
     await check_shared(tmp_path, {"requests": 60}, killed=[1])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("overlapping", [False, True], ids=["other pairs", "common pairs"])
 @pytest.mark.parametrize("killed", [[], [0], [0, 1]], ids=["none killed", "one killed", "both killed"])
 @pytest.mark.parametrize("limit", [{"requests": 80}, {"tokens": 60_000}, {"usd": 0.3}], ids=["requests", "tokens", "usd"])
@@ -178,19 +178,19 @@ async def check_stopped(folder, number, after, *, faults="", latency="uniform:0.
         assert max(server.statistics.question_answers.values()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_a_run_that_is_terminated_keeps_what_was_paid_for_and_puts_nothing_aside(tmp_path):
     await check_stopped(tmp_path, signal.SIGTERM, 17)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("after", [1, 5, 40, 90, 110])
 async def test_a_run_that_is_stopped_at_any_moment_keeps_what_was_paid_for(tmp_path, number, after):
     await check_stopped(tmp_path, number, after)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [6, 30])
 async def test_a_run_that_is_stopped_while_the_judge_fails_and_turns_away_ends_and_keeps_what_was_paid_for(tmp_path, after):
     await check_stopped(tmp_path, signal.SIGTERM, after, faults="429:0.2,500:0.2,503:0.1")

@@ -120,7 +120,7 @@ async def until(server, requests):
         await asyncio.sleep(0.001)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("killed_at", [7, 20, 33])
 async def test_a_killed_process_that_is_started_again_at_once_passes_no_window_of_the_judge(tmp_path, killed_at):
     async with strict(REQUESTS, WINDOW_S, latency="uniform:0.1:3") as server:
@@ -136,7 +136,7 @@ async def test_a_killed_process_that_is_started_again_at_once_passes_no_window_o
     assert server.statistics.provoked_429 == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 async def test_a_process_that_is_put_to_sleep_and_woken_again_passes_no_window_of_the_judge(tmp_path):
     async with strict(REQUESTS, WINDOW_S, latency="uniform:0.1:2") as server:
         process = await start(tmp_path, server, 40)

@@ -53,7 +53,7 @@ def test_a_stream_holds_no_more_after_many_pairs_than_after_a_few(policy):
     assert late - early < 1000 * 150  # bytes; an outcome with its pair takes five times as many
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("policy", "count"), [("never", 1_000_000), ("always", 100_000)])
 def test_a_million_pairs_pass_through_a_stream_in_the_memory_that_the_first_tenth_took(policy, count):
     async def main():
@@ -144,7 +144,7 @@ def test_a_queue_ten_times_as_long_makes_no_question_dearer():
     assert _work_of_a_question(2000) < 1.1 * _work_of_a_question(200)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_queued_questions_make_no_question_dearer():
     assert _work_of_a_question(100_000) < 1.1 * _work_of_a_question(1000)
 

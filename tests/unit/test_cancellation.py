@@ -151,7 +151,7 @@ def test_a_step_that_is_disturbed_at_any_moment_leaves_budget_windows_and_store_
     disturb_everywhere(1, 23, action, **SETTINGS[setting])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("first", range(1, 6))
 @pytest.mark.parametrize(("action", "setting"), DISTURBANCES)
 def test_a_step_that_is_disturbed_at_every_single_moment_leaves_everything_consistent(action, setting, first):

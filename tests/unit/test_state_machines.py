@@ -530,11 +530,11 @@ class TestOnADatabase(SqlMachine.TestCase):
     settings = profile(3, 12)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 class TestInMemoryAtLength(Machine.TestCase):
     settings = profile(300, 60)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 class TestOnADatabaseAtLength(SqlMachine.TestCase):
     settings = profile(40, 30)
