@@ -261,6 +261,7 @@ def check_over_http(ran: Ran, budget: int = 500) -> None:
     assert sum(ran.judge.faults.values()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [*ALONE.values(), [fault for fault in MIXES["all"] if fault != "hang"]], ids=[*ALONE, "all"])
 async def test_over_http_at_30_percent_every_pair_has_its_outcome_and_nothing_received_is_asked_again(tmp_path, faults):
     check_over_http(await over_http(tmp_path, faults, 0.3, count=5, seed=3))

@@ -44,6 +44,7 @@ def test_unfamiliar_pairs_are_more_uncertain_than_familiar_ones(trained, unseen)
     assert mean["unfamiliar"] > 1.2 * mean["familiar"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_scorer_and_another_seed_another(tmp_path, learned):
     few = learned[:400]
     names = []

@@ -71,6 +71,7 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, 
     assert summary["trained"]["validation"] == report["validation"]
 
 
+@pytest.mark.slow
 def test_score_draws_what_it_measures_as_svg_and_as_png(run_cli, trained, pairs_file, tmp_path):
     svg, again, png = tmp_path / "plots.svg", tmp_path / "again.svg", tmp_path / "plots.PNG"
     for path in (svg, again, png):
@@ -218,6 +219,7 @@ async def test_a_scorer_that_is_not_there_stops_before_anything_is_opened(tmp_pa
     assert not (tmp_path / "judgeflow.db").exists()
 
 
+@pytest.mark.slow
 def test_every_option_of_training_reaches_the_checkpoint(run_cli, pairs_file, tmp_path):
     out, metrics = tmp_path / "scorer", tmp_path / "metrics.jsonl"
     options = ("--encoder", "concat", "--uncertainty", "last-layer-laplace", "--surface", "--pooling", "first", "--evidence", "relative")
@@ -236,6 +238,7 @@ def test_every_option_of_training_reaches_the_checkpoint(run_cli, pairs_file, tm
     assert list((tmp_path / "board").iterdir())
 
 
+@pytest.mark.slow
 def test_tuning_prints_what_it_tried(run_cli, pairs_file, tmp_path):
     ended = run_cli(*small_training(pairs_file, tmp_path / "scorer"), "--epochs", "0.2", "--tune")
     assert ended.code == 0, ended.err

@@ -313,6 +313,7 @@ def votes_of(planned, agrees, *, audit):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.05, 0.6), st.floats(0.1, 0.6))
 def test_over_many_draws_the_weighted_sums_are_those_of_all_pairs(seed, fraction, max_share):

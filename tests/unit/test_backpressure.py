@@ -31,6 +31,7 @@ def run(main):
 # Streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["never", "always"])
 def test_a_stream_holds_no_more_after_many_pairs_than_after_a_few(policy):
     """What is allocated in the middle of a stream, after 400 pairs and after 1,400."""

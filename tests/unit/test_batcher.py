@@ -109,6 +109,7 @@ def test_pairs_scored_before_time_is_up_keep_their_preference_and_are_asked_abou
     assert [outcome.preference is not None for outcome in step.outcomes] == [True] * 16 + [False] * 484
 
 
+@pytest.mark.slow
 def test_a_step_that_was_given_up_while_it_was_scored_holds_the_next_one_up_for_one_piece_only():
     pairs = arithmetic_pairs(3010)
 
