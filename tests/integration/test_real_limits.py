@@ -74,6 +74,7 @@ async def test_a_question_that_never_left_is_never_told_as_sent():
 # Stalls
 
 
+@pytest.mark.slow
 def test_a_loop_that_somebody_blocks_passes_no_window_of_the_judge():
     """The loop stands still for half a window again and again, in the middle of bursts and between them."""
     window_s, limits = 0.8, LimitsConfig(requests_per_minute=20, window_s=0.8, margin_s=0.25)

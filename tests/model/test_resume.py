@@ -81,6 +81,7 @@ def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(tmp_path, learned
     assert not state_folder(tmp_path / "s").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_from_its_last_state(tmp_path, learned, run_cli):
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_bytes(b"".join(pair_lines(learned[:400])))

@@ -103,6 +103,7 @@ def test_one_prompt_is_too_few(tmp_path):
         train([pair(1), pair(1)], tmp_path / "s", model=SMALL, training=QUICK, device="cpu")
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_which_response_stands_first_in_a_record(tmp_path, learned):
     """Chosen-and-rejected data always name the same one: the network is odd, so there is nothing to learn from that."""
     chosen_first = [p if p.label == "a" else p.swapped() for p in learned[:1500]]

@@ -50,6 +50,7 @@ def test_the_second_order_is_asked_where_the_first_contradicts_the_scorer_and_no
     assert planned == Cost()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(
     accuracy=st.floats(0.0, 1.0),
