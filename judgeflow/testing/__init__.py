@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from judgeflow.testing.scorer import FakeScorer
     from judgeflow.testing.store_contract import StoreContract
     from judgeflow.testing.threaded import serve_in_thread
+    from judgeflow.testing.watcher import Watcher
 
 __all__ = [
     "FAULTS",
@@ -49,6 +50,7 @@ __all__ = [
     "ScriptedJudge",
     "StoreContract",
     "VirtualClock",
+    "Watcher",
     "arithmetic_pairs",
     "recording",
     "serve_in_thread",
@@ -65,6 +67,7 @@ _HOME_OF = {
     "ScriptedJudge": "judgeflow.testing.judge",
     "StoreContract": "judgeflow.testing.store_contract",
     "VirtualClock": "judgeflow.clock",
+    "Watcher": "judgeflow.testing.watcher",
     "arithmetic_pairs": "judgeflow.testing.pairs",
     "recording": "judgeflow.testing.recorded",
     "serve_in_thread": "judgeflow.testing.threaded",

@@ -15,28 +15,11 @@ from judgeflow.config import JudgeConfig, RoutingConfig, load_config
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.judges.client import HttpJudge
 from judgeflow.store import SqlStore
-from judgeflow.testing import FakeJudge, JudgeLimits, arithmetic_pairs
+from judgeflow.testing import FakeJudge, JudgeLimits, Watcher, arithmetic_pairs
 from judgeflow.verdicts.prompt import load_template
 
 QUICK = RetryPolicy(attempts=14, for_s=5.0, base_s=0.01, cap_s=0.05)
 ALWAYS = RoutingConfig(policy="always")
-
-
-class Recorder:
-    def __init__(self):
-        self.notices = []
-
-    def call(self, event):
-        pass
-
-    def step(self, statistics):
-        pass
-
-    def notice(self, event, **fields):
-        self.notices.append((event, fields))
-
-    def close(self):
-        pass
 
 
 def judge_of(server, name="fake"):
@@ -79,7 +62,7 @@ url = "{folder}/verdicts.db"
 @pytest.mark.parametrize("fault", ["reset", "500", "garbage"])
 async def test_an_outage_is_waited_out_with_single_probes(database, fault):
     """Ten pairs are judged; then everything under way fails, at most 19 requests before that is an outage, and then single ones."""
-    pairs, seen, outage = arithmetic_pairs(40), Recorder(), 20
+    pairs, seen, outage = arithmetic_pairs(40), Watcher(), 20
     async with FakeJudge.from_pairs(pairs, faults=["ok"] * 20 + [fault] * outage, latency=0.01) as server:
         async with Scheduler(
             store=database, judge=judge_of(server), routing=ALWAYS, retry=QUICK, observers=[seen], max_in_flight=10

@@ -19,30 +19,11 @@ from judgeflow.errors import ConfigurationError, JudgeRefusesService, JudgeUnrea
 from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate, WindowGate
 from judgeflow.store import MemoryStore, SqlStore
-from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, arithmetic_pairs, serve_in_thread
+from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, Watcher, arithmetic_pairs, serve_in_thread
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
 QUICK = RetryPolicy(attempts=4, for_s=5.0, base_s=0.01, cap_s=0.05)
-
-
-class Recorder:
-    """An observer that keeps what it is told."""
-
-    def __init__(self):
-        self.calls, self.steps, self.notices, self.closed = [], [], [], False
-
-    def call(self, event):
-        self.calls.append(event)
-
-    def step(self, statistics):
-        self.steps.append(statistics)
-
-    def notice(self, event, **fields):
-        self.notices.append((event, fields))
-
-    def close(self):
-        self.closed = True
 
 
 def judge_of(server: FakeJudge, **settings) -> HttpJudge:
@@ -142,7 +123,7 @@ async def test_two_schedulers_on_one_database_do_not_both_pay_for_a_question_unl
 
 
 async def test_a_spent_budget_is_said_once_and_everything_still_gets_an_outcome(database):
-    pairs, seen = arithmetic_pairs(12), Recorder()
+    pairs, seen = arithmetic_pairs(12), Watcher()
     async with FakeJudge.from_pairs(pairs) as server:
         async with scheduling(server, database, budget=BudgetConfig(requests=4), observers=[seen]) as scheduler:
             for start in range(0, 12, 3):
@@ -237,7 +218,7 @@ async def test_a_position_biased_judge_is_found_inconsistent_and_its_word_does_n
 
 
 async def test_an_absent_judge_ends_in_labelled_outcomes_quickly_and_is_tried_again_by_the_next_step(database):
-    pairs, seen = arithmetic_pairs(30), Recorder()
+    pairs, seen = arithmetic_pairs(30), Watcher()
     server = FakeJudge.from_pairs(pairs)
     async with server:
         pass
@@ -373,7 +354,7 @@ async def test_preferences_are_antisymmetric_to_the_last_bit_whichever_way_a_pai
 
 
 async def test_a_failing_scorer_becomes_labelled_outcomes_not_a_crash(database):
-    pairs, seen = arithmetic_pairs(300), Recorder()
+    pairs, seen = arithmetic_pairs(300), Watcher()
     scorer = FakeScorer(pairs, fail_on=[4, 5])  # after 16, 32 and 64 pairs: 128, and the first 64 of them
     routing = RoutingConfig(policy="error", max_share=0.1)
     async with FakeJudge.from_pairs(pairs) as server:
@@ -442,7 +423,7 @@ class _BrokenStore(MemoryStore):
 
 
 async def test_when_replies_cannot_be_stored_asking_stops_and_outcomes_say_why():
-    pairs, seen = arithmetic_pairs(50), Recorder()
+    pairs, seen = arithmetic_pairs(50), Watcher()
     async with FakeJudge.from_pairs(pairs) as server:
         async with scheduling(server, _BrokenStore(), max_in_flight=4, observers=[seen]) as scheduler:
             step = await scheduler.route(pairs)
@@ -495,7 +476,7 @@ class _IllegibleJudge(HttpJudge):
 
 
 async def test_a_reply_that_the_judges_reader_chokes_on_is_kept_and_not_asked_again(database):
-    pairs, seen = arithmetic_pairs(2), Recorder()
+    pairs, seen = arithmetic_pairs(2), Watcher()
     async with FakeJudge() as server:
         judge = _IllegibleJudge(JudgeConfig(base_url=server.base_url, model="fake-judge"), load_template("default"))
         async with scheduling(server, database, judge=judge, observers=[seen]) as scheduler:
@@ -544,11 +525,11 @@ async def test_a_judge_object_with_a_bug_is_labelled_and_charged_at_worst_case(d
 
 
 async def test_an_observer_that_raises_is_dropped_and_the_others_go_on(database, capsys):
-    class Faulty(Recorder):
+    class Faulty(Watcher):
         def call(self, event):
             raise RuntimeError("no disk for logs")
 
-    seen = Recorder()
+    seen = Watcher()
     async with FakeJudge() as server, scheduling(server, database, observers=[Faulty(), seen]) as scheduler:
         await scheduler.route(arithmetic_pairs(3))
     assert len(seen.calls) == 6
@@ -558,7 +539,7 @@ async def test_an_observer_that_raises_is_dropped_and_the_others_go_on(database,
 
 
 async def test_events_carry_keys_and_figures_and_never_texts(database):
-    pairs, seen = arithmetic_pairs(2), Recorder()
+    pairs, seen = arithmetic_pairs(2), Watcher()
     async with FakeJudge(faults=["500"]) as server, scheduling(server, database, observers=[seen]) as scheduler:
         await scheduler.route(pairs)
     assert [event.outcome for event in seen.calls].count("ok") == 4

@@ -11,7 +11,7 @@ from judgeflow.errors import JudgeBusy, JudgeOverloaded, JudgeRefusesService, Ra
 from judgeflow.judges.gate import WindowGate
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.store import MemoryStore
-from judgeflow.testing import ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import ScriptedJudge, Watcher, arithmetic_pairs
 
 # The rule
 
@@ -121,24 +121,12 @@ def test_the_limit_is_never_below_one_nor_above_what_is_configured(most, happene
 # The dispatcher
 
 
-class Watcher:
-    """Keeps the notices about requests in flight."""
-
-    def __init__(self):
-        self.notices = []
-
-    def call(self, event):
-        pass
-
-    def step(self, statistics):
-        pass
+class FlightWatcher(Watcher):
+    """Keeps the notices about requests in flight alone."""
 
     def notice(self, event, **fields):
         if event.startswith("in_flight"):
-            self.notices.append((event, fields))
-
-    def close(self):
-        pass
+            super().notice(event, **fields)
 
 
 class MoodyJudge(ScriptedJudge):
@@ -167,7 +155,7 @@ class MoodyJudge(ScriptedJudge):
 
 def routed(places, *, pairs=400, latency="lognormal:30:0.5", error=JudgeBusy, routing=None, **settings):
     """Route `pairs` in both orders, 64 at a time at most; return (result, judge, notices)."""
-    clock, seen = VirtualClock(), Watcher()
+    clock, seen = VirtualClock(), FlightWatcher()
     judge = MoodyJudge(clock=clock, places=places, error=error, latency=latency)
 
     async def main():

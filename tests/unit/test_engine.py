@@ -15,29 +15,17 @@ from judgeflow.errors import JudgeOverloaded, JudgeRefusesService, StoreError
 from judgeflow.judges.gate import WindowGate
 from judgeflow.keys import next_sample
 from judgeflow.store import MemoryStore
-from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, Watcher, arithmetic_pairs
 
 ALWAYS = RoutingConfig(policy="always")
 TOKENS_A_REPLY = 1100  # at least what a reply of ScriptedJudge is reserved at: 1024 tokens and its prompt
 
 
-class Watcher:
-    """An observer that keeps notices."""
-
-    def __init__(self):
-        self.notices = []
-
-    def call(self, event):
-        pass
-
-    def step(self, statistics):
-        pass
+class EventWatcher(Watcher):
+    """Keeps the names of notices."""
 
     def notice(self, event, **fields):
         self.notices.append(event)
-
-    def close(self):
-        pass
 
 
 class LoggingJudge(ScriptedJudge):
@@ -92,7 +80,7 @@ def test_replies_that_another_step_paid_for_meanwhile_give_their_budget_back():
 
 @pytest.mark.parametrize("budget", [BudgetConfig(tokens=20 * TOKENS_A_REPLY), BudgetConfig(usd=20 * 0.011)], ids=["tokens", "usd"])
 def test_a_fixed_rule_spends_its_budget_although_each_question_is_reserved_at_its_worst_case(budget):
-    pairs, seen = arithmetic_pairs(200), Watcher()
+    pairs, seen = arithmetic_pairs(200), EventWatcher()
 
     async def main(clock):
         judge = LoggingJudge(clock=clock, latency="uniform:1:3", prompt_usd_per_mtok=10.0, completion_usd_per_mtok=10.0)
@@ -183,7 +171,7 @@ def test_an_adaptive_threshold_plans_with_what_replies_really_take():
 
 
 def test_a_paced_budget_whose_share_is_used_is_not_said_to_be_spent():
-    pairs, seen = arithmetic_pairs(20), Watcher()
+    pairs, seen = arithmetic_pairs(20), EventWatcher()
 
     async def main(clock):
         settings = {"budget": BudgetConfig(requests=40, steps=10), "observers": [seen]}
@@ -431,7 +419,7 @@ def test_one_reply_that_cannot_be_stored_is_charged_and_the_others_go_on():
             await super().settle(run, reservation, question, call)
 
     async def main(clock):
-        store, seen = Picky(), Watcher()
+        store, seen = Picky(), EventWatcher()
         async with scheduling(clock, ScriptedJudge(clock=clock), store=store, orders="first", observers=[seen]) as scheduler:
             step = await scheduler.route(arithmetic_pairs(5))
             return step.statistics.statuses, (await store.run_state("default")), scheduler.refusal, seen.notices
@@ -796,7 +784,7 @@ def test_little_is_put_aside_for_questions_that_a_token_limit_holds_back():
 
 
 def test_a_run_that_goes_on_after_a_crash_says_what_of_its_budget_is_held():
-    store, seen = MemoryStore(), Watcher()
+    store, seen = MemoryStore(), EventWatcher()
 
     async def main(clock):
         crashed = scheduling(clock, LoggingJudge(clock=clock, latency=10.0), store=store, budget=BudgetConfig(requests=100))

@@ -7,32 +7,20 @@ from judgeflow.clock import VirtualClock
 from judgeflow.config import LimitsConfig, RoutingConfig
 from judgeflow.judges.gate import WindowGate
 from judgeflow.store import MemoryStore
-from judgeflow.testing import JudgeLimits, ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import JudgeLimits, ScriptedJudge, Watcher, arithmetic_pairs
 
 
-class Watcher:
-    """Keeps what is said about tightened limits."""
+class LimitsWatcher(Watcher):
+    """Tells what was said about tightened limits."""
 
-    def __init__(self):
-        self.said = []
-
-    def call(self, event):
-        pass
-
-    def step(self, statistics):
-        pass
-
-    def notice(self, event, **fields):
-        if event == "limits_tightened":
-            self.said.append(fields)
-
-    def close(self):
-        pass
+    @property
+    def said(self):
+        return [fields for event, fields in self.notices if event == "limits_tightened"]
 
 
 def routed(own: LimitsConfig, judges: JudgeLimits, latency: str | float = "lognormal:20:0.5", pairs: int = 200):
     """Route `pairs` in both orders; return (statistics, how many requests were turned away, what was said, the replies' rates)."""
-    clock, seen, store = VirtualClock(), Watcher(), MemoryStore()
+    clock, seen, store = VirtualClock(), LimitsWatcher(), MemoryStore()
 
     async def main():
         judge = ScriptedJudge(clock=clock, latency=latency, limits=judges)

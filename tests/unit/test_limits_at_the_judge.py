@@ -15,7 +15,7 @@ from judgeflow.errors import JudgeUnreachable, RateLimited, ReplyLost
 from judgeflow.judges.gate import WindowGate
 from judgeflow.ports import DEPARTURE
 from judgeflow.store import MemoryStore
-from judgeflow.testing import JudgeLimits, ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import JudgeLimits, ScriptedJudge, Watcher, arithmetic_pairs
 from judgeflow.types import Cost, Pair
 
 ALWAYS = RoutingConfig(policy="always")
@@ -280,24 +280,8 @@ class Tired(ScriptedJudge):
         return await super().ask(question)
 
 
-class Noticing:
-    """An observer that keeps notices."""
-
-    def __init__(self):
-        self.notices = []
-
-    def call(self, event): ...
-
-    def step(self, statistics): ...
-
-    def notice(self, event, **fields):
-        self.notices.append((event, fields))
-
-    def close(self): ...
-
-
 def test_a_judge_that_wants_more_rest_than_a_question_waits_for_declines_everything_at_once_and_is_left_alone():
-    pairs, seen = arithmetic_pairs(200), Noticing()
+    pairs, seen = arithmetic_pairs(200), Watcher()
 
     async def main(clock):
         judge = Tired(clock=clock, latency=1.0)

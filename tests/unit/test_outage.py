@@ -19,29 +19,21 @@ from judgeflow.errors import (
 )
 from judgeflow.judges.gate import WindowGate
 from judgeflow.store import MemoryStore
-from judgeflow.testing import ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import ScriptedJudge, Watcher, arithmetic_pairs
 
 ALWAYS = RoutingConfig(policy="always")
 BREAKER = ("judge_opened", "judge_half_open", "judge_closed", "judge_stopped")
 
 
-class Watcher:
-    """An observer that keeps notices with the time at which they came."""
+class TimedWatcher(Watcher):
+    """Keeps notices with the time at which they came."""
 
     def __init__(self, clock):
-        self.notices, self.clock = [], clock
-
-    def call(self, event):
-        pass
-
-    def step(self, statistics):
-        pass
+        super().__init__()
+        self.clock = clock
 
     def notice(self, event, **fields):
         self.notices.append((self.clock.now(), event, fields))
-
-    def close(self):
-        pass
 
     @property
     def events(self):
@@ -70,7 +62,7 @@ def play(pairs, *, down, error=JudgeUnreachable, steps=1, pause=0.0, deadline=No
     judge_settings = {key: settings.pop(key) for key in ("latency", "faults") if key in settings}
 
     async def main(clock):
-        seen, judge = Watcher(clock), Outages(clock=clock, down=down, error=error, **judge_settings)
+        seen, judge = TimedWatcher(clock), Outages(clock=clock, down=down, error=error, **judge_settings)
         routing = RoutingConfig(policy="always", step_deadline_s=deadline)
         chosen = {"store": MemoryStore(), "routing": routing, "max_in_flight": 20} | settings
         results, refusals, size = [], [], len(pairs) // steps
@@ -167,7 +159,7 @@ def test_a_judge_that_is_too_busy_for_a_single_question_is_down_and_one_that_is_
             return await super().ask(question)
 
     async def main(clock):
-        seen = Watcher(clock)
+        seen = TimedWatcher(clock)
         async with Scheduler(
             store=MemoryStore(), judge=Crowded(clock=clock, down=[]), clock=clock, routing=ALWAYS, observers=[seen], max_in_flight=40
         ) as scheduler:
