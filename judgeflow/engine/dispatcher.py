@@ -280,7 +280,7 @@ class Dispatcher:
     def _ahead(self) -> int:
         """How many reservations to make before there is a place for them: as many replies as come back while one is committed."""
         limit, latency_s = self.concurrency.limit, self.experience.mean_latency_s
-        return 0 if latency_s is None else min(limit, int(limit * COMMIT_S / max(latency_s, COMMIT_S)))
+        return 0 if latency_s is None else int(limit * COMMIT_S / max(latency_s, COMMIT_S))
 
     async def _reserve(self, batch: Sequence[Job]) -> None:
         jobs = [job for job in batch if self._still_wanted(job)]

@@ -62,10 +62,6 @@ class LateWork:
             waiting.expect(copies[expected.item], expected.question, expected.reply, launched=expected.launched)
         self._open.append(questions)
 
-    def queued(self) -> Cost:
-        """What those that are not sent yet will probably cost."""
-        return sum((questions[key] for questions in self._open for key in self._waiting(questions)), Cost())
-
     def make_way(self, room: Stock, asked: Mapping[bytes, Cost] | None) -> int:
         """Drop questions that are not sent yet until those `asked` fit into the `room` that is left beside the rest; return how many.
 

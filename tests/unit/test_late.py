@@ -131,7 +131,7 @@ def test_an_adaptive_threshold_counts_late_questions_and_leaves_them_half():
         async with scheduling(clock, judge, **settings) as scheduler:
             asyncio.get_running_loop().call_later(0.1, gate.pause, 119.0)
             first = await scheduler.route(pairs[:200])
-            queued = scheduler._session._late.queued().requests
+            queued = scheduler._session.panel.questions(0)
             second = await scheduler.route(pairs[200:])
             return first.statistics, queued, second.statistics, scheduler.late_outcomes()
 
