@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from judgeflow.keys import KEY_BYTES
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -185,4 +185,26 @@ reservation = Table(
     Column("sends", Integer, nullable=False, server_default="0"),
     Column("sent_at", Double),
     Index("ix_reservation_created_at", "created_at"),
+)
+
+# What a scorer thinks of a stored pair, in canonical order: the logit that `low` is preferred.
+score = Table(
+    "score",
+    metadata,
+    Column("scorer", Text, primary_key=True),
+    Column("pair_key", _key(), ForeignKey(pair.c.key), primary_key=True),
+    Column("logit", Double, nullable=False),
+    Column("uncertainty", Double),
+    Column("created_at", Double, nullable=False),
+)
+
+# Which response of a stored pair is known to be the better one, and from where: 1 `low`, -1 `high`, 0 neither.
+label = Table(
+    "label",
+    metadata,
+    Column("pair_key", _key(), ForeignKey(pair.c.key), primary_key=True),
+    Column("preferred", Integer, nullable=False),
+    Column("category", Text),
+    Column("source", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
