@@ -127,7 +127,7 @@ def _name(where: tuple[str, ...], depth: int) -> str:
 
 def _explain(problem: Any, where: tuple[str, ...], root: type[BaseModel], hints: Mapping[tuple[str, ...], str]) -> str:
     if problem["type"] == "extra_forbidden":
-        return _unknown(where, root)
+        return _unknown(where, root, problem["input"])
     if problem["type"] == "missing":
         return "is required" if len(where) == depth_of(root, where) else "this section is required"
     if problem["type"] == "model_type":
@@ -138,11 +138,13 @@ def _explain(problem: Any, where: tuple[str, ...], root: type[BaseModel], hints:
     return f"{shown(problem['input'])} is not accepted; {hints.get(where, accepted).replace('input should', 'it should')}"
 
 
-def _unknown(where: tuple[str, ...], root: type[BaseModel]) -> str:
+def _unknown(where: tuple[str, ...], root: type[BaseModel], value: Any) -> str:
     model = model_of(root, where[:-1])
     known = list(model.model_fields) if model else []
     close = difflib.get_close_matches(where[-1], known, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
+    if isinstance(value, dict) and len(where) == 2 and model_of(root, (f"{where[0]}s", where[1])):
+        hint = f"; one more {where[0]} is written [{where[0]}s.{where[1]}]."
     return f"unknown {'section' if len(where) == 1 else 'key'}{hint} Accepted: {', '.join(known)}"
 
 

@@ -244,6 +244,7 @@ class Config(_Section):
                 f"set policy to {', '.join(SCORERLESS)}"
             )
         check_adaptive(routing, self.budget)
+        check_steps(self.budget)
         check_ranking(routing)
         check_deadline(routing)
         check_scorer(routing, self.judge.orders, has_scorer=self.scorer is not None)
@@ -276,6 +277,12 @@ def check_adaptive(routing: RoutingConfig, budget: BudgetConfig) -> None:
             "[routing] threshold: 'adaptive' has nothing to adapt to; set [routing] max_share or step_deadline_s, or [budget] steps, "
             "or give the threshold as a number"
         )
+
+
+def check_steps(budget: BudgetConfig) -> None:
+    """Raise `ValueError` for steps that nothing is to last for."""
+    if budget.steps is not None and budget.stock == Stock():
+        raise ValueError("[budget] steps: says how long a budget should last, and there is none; set requests, tokens or usd, or no steps")
 
 
 def check_deadline(routing: RoutingConfig) -> None:

@@ -47,7 +47,7 @@ class Dispatcher:
     Everything happens on one loop.  The queues, `_in_flight`, `_short_since`, `_halted` and `planned` change only between awaits, in the
     methods below.  No more reservations are open than `concurrency` admits requests, but for a few made ahead, replies that are being
     stored, questions that rest before another attempt, and those that were open when it fell.  `has_stand_in` tells that another judge is
-    asked where this one fails: nobody waits for it then.  `label` names the judge in notices where there are several.
+    asked where this one fails: nobody waits for it then.  With `named` its notices say which judge they are about.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Dispatcher:
         run: str,
         clock: Clock,
         observers: Observers,
-        label: str | None = None,
+        named: bool = False,
         has_stand_in: bool = False,
     ) -> None:
         self.seat = seat
@@ -75,7 +75,7 @@ class Dispatcher:
         self.queued = Cost()
         self.freed: set[Callable[[], None]] = set()  # called whenever a question is done with
         patience = 0 if has_stand_in else seat.retry.attempts
-        self._notice = observers.naming(label)
+        self._notice = observers.naming(seat.judge.identity.id, seat.label) if named else observers.notice
         self.health = Health(seat, self.concurrency, patience=patience, clock=clock, notice=self._notice)
         self._asker = Asker(seat.judge, run, clock, observers)
         self._purse = purse

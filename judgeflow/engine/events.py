@@ -28,9 +28,9 @@ class Observers:
         """Pass on a notice."""
         self._tell(lambda observer: observer.notice(event, **fields))
 
-    def naming(self, judge: str | None) -> Callable[..., None]:
-        """Return `notice`, with the judge's name among the fields; None: there is only one, and nobody needs its name."""
-        return self.notice if judge is None else functools.partial(self.notice, judge=judge)
+    def naming(self, judge: str, seat: str) -> Callable[..., None]:
+        """Return `notice`, with the judge's id among the fields, and what its seat is called if that is something else."""
+        return functools.partial(self.notice, judge=judge, **({"seat": seat} if seat != judge else {}))
 
     def close(self) -> None:
         """Say that nothing more will come."""

@@ -56,7 +56,7 @@ class Panel:
                 run=run,
                 clock=clock,
                 observers=observers,
-                label=seat.label if several else None,
+                named=several,
                 has_stand_in=mode == "fallback" and place < len(seats),
             )
             for place, seat in enumerate(seats, start=1)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig, check_adaptive, check_deadline, check_ranking, check_scorer
+from judgeflow.config import (
+    SCORERLESS,
+    BudgetConfig,
+    RoutingConfig,
+    check_adaptive,
+    check_deadline,
+    check_ranking,
+    check_scorer,
+    check_steps,
+)
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.events import Observers
 from judgeflow.engine.late import LateOutcomes
@@ -331,6 +340,7 @@ def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[S
         raise ConfigurationError(f"policy {routing.policy!r} ranks pairs by a scorer; pass scorer=, or use {', '.join(SCORERLESS)}")
     try:
         check_adaptive(routing, budget)
+        check_steps(budget)
         check_ranking(routing)
         check_deadline(routing)
         check_scorer(routing, orders, has_scorer=scorer is not None)

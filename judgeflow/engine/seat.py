@@ -63,7 +63,7 @@ class Seat:
     """A judge on a panel: `Scheduler(judges=[Seat(judge=one, gate=gate_of_one), Seat(judge=other)])`.
 
     `gate` keeps this judge's rate limits, `max_in_flight` bounds its requests under way, `timeout_s` is how long one attempt may take.
-    `weight` is its share of the pairs where the panel goes by weights.  `name` is what the log calls it; default: the judge's id.
+    `weight` is its share of the pairs where the panel goes by weights.  `name` is what errors and the log call it; default: its judge's id.
     """
 
     judge: Judge
@@ -76,5 +76,5 @@ class Seat:
 
     @property
     def label(self) -> str:
-        """What the log calls this judge."""
+        """What errors and the log call this seat."""
         return self.name or self.judge.identity.id

@@ -17,7 +17,8 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
                     the judge is down and nothing is sent to it; one question was sent to see; it answers again, after so many `seconds`
                     and `probes`; nobody waits for it any more
 
-Where there are several judges, what concerns one of them has its name as `judge`.  `judges` of a step counts the calls paid to each, by id.
+Where there are several judges, what concerns one of them has its id as `judge`, and the name of its section as `seat`.  `judges` of a step
+counts the calls paid to each, by id.
 """
 
 from __future__ import annotations

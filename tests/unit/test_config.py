@@ -103,7 +103,8 @@ configs = st.fixed_dictionaries(
         "limits": table(
             requests_per_minute=st.integers(1, 10**6), max_in_flight=st.integers(1, 10_000), window_s=positive, margin_s=amounts
         ),
-        "budget": table(requests=st.integers(0, 10**9), tokens=st.integers(0, 10**12), usd=amounts, steps=st.integers(1, 10**6)),
+        "budget": table(requests=st.integers(0, 10**9), tokens=st.integers(0, 10**12), usd=amounts)
+        | st.fixed_dictionaries({"tokens": st.integers(0, 10**12), "steps": st.integers(1, 10**6)}),
         "store": table(url=texts),
         "log": table(path=texts, level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["json", "console"])),
     },
@@ -333,6 +334,15 @@ def test_a_policy_that_ranks_by_a_scorer_needs_one(complaint, policy):
     message = complaint(MINIMAL.replace("always", policy))
     assert message.startswith(f"judgeflow.toml:5: [routing] policy: '{policy}' ranks pairs by a scorer")
     assert "always, random, never" in message
+
+
+def test_steps_need_a_budget_that_is_to_last_for_them(complaint):
+    message = complaint(MINIMAL + "\n[budget]\nsteps = 10\n")
+    assert message.startswith("judgeflow.toml:8: [budget] steps: says how long a budget should last, and there is none")
+
+
+def test_a_judge_written_inside_the_first_one_is_told_where_it_belongs(complaint):
+    assert "one more judge is written [judges.local]" in complaint(MINIMAL + '\n[judge.local]\nmodel = "other"\n')
 
 
 def test_an_adaptive_threshold_with_nothing_to_adapt_to_is_a_mistake(complaint):

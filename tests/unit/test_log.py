@@ -5,8 +5,10 @@ import json
 import pytest
 
 from judgeflow.config import LogConfig
+from judgeflow.engine.events import Observers
 from judgeflow.errors import ConfigurationError
 from judgeflow.observe.log import console_log, file_log
+from judgeflow.testing import Watcher
 from judgeflow.types import CallEvent, Cost, StepStatistics, Usage
 
 CALL = CallEvent(
@@ -98,3 +100,14 @@ def test_the_terminal_shows_steps_and_notices_and_attempts_only_when_debugging(c
     assert "sources='judge 4, scorer 6'" in lines[1]
     assert "agreement=0.667" in lines[1]
     assert "threshold" not in lines[1]
+
+
+def test_a_notice_about_one_of_several_judges_has_its_id_as_calls_do_and_its_seat():
+    told = Watcher()
+    observers = Observers([told])
+    observers.naming("gpt@api", "judges.reserve")("judge_opened", error="down")
+    observers.naming("gpt@api", "gpt@api")("judge_closed")
+    assert told.notices == [
+        ("judge_opened", {"judge": "gpt@api", "seat": "judges.reserve", "error": "down"}),
+        ("judge_closed", {"judge": "gpt@api"}),
+    ]

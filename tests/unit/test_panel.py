@@ -34,7 +34,7 @@ class Notes:
         self.steps.append(statistics)
 
     def notice(self, event, **fields):
-        self.notices.append((event, fields.get("judge")))
+        self.notices.append((event, fields.get("seat")))
 
     def close(self):
         pass
@@ -168,7 +168,7 @@ def test_when_the_first_judge_goes_down_the_next_one_answers_the_rest_of_the_ste
     assert asked <= wasted
     assert refusal is None
     assert notes.notices[:2] == [("judge_opened", "first"), ("judge_stopped", "first")]
-    assert {judge for _, judge in notes.notices} == {"first"}
+    assert {seat for _, seat in notes.notices} == {"first"}
 
 
 def test_both_orders_of_every_verdict_are_one_judges_and_the_statistics_name_who_was_paid():
@@ -250,7 +250,7 @@ def test_a_judge_that_comes_back_is_found_by_one_pair_and_then_has_all_of_them()
     assert statuses == [{"ok": 30}] * 5
     assert who == [{"one"}, {"two"}, {"two"}, {"one", "two"}, {"one"}]
     assert sum(202.0 <= at < 250.0 for at, _ in asked) == 1
-    events = [event for event, judge in notes.notices if judge == "first"]
+    events = [event for event, seat in notes.notices if seat == "first"]
     assert events == ["judge_opened", "judge_stopped", "judge_half_open", "judge_closed"]
 
 
