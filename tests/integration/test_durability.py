@@ -6,24 +6,19 @@ The judge counts what it has served; after every `kill -9` the database is compa
 import asyncio
 import json
 import random
+import signal
 import sqlite3
 import sys
-import textwrap
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 
 import pytest
 
-from judgeflow import Scheduler
-from judgeflow.config import JudgeConfig, RoutingConfig
-from judgeflow.judges.client import HttpJudge
 from judgeflow.keys import pair_keys, questions
-from judgeflow.store import SqlStore
 from judgeflow.store.check import check
 from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs
 from judgeflow.testing.opinions import count_tokens
-from judgeflow.verdicts.prompt import load_template
 
 USD_PER_MTOK = 5.0
 IN_FLIGHT = 4
@@ -172,23 +167,25 @@ class Mortal:
         return len(judged)
 
     async def die(self, number, dice):
-        """Start the process of one file and kill it at a random moment: in its first second, or at and around a request."""
+        """Start the process of one file and kill it at a random moment: soon after its start, or at and around a request."""
         process = await self.start(number)
-        at_random = dice.random() < 0.2
-        moment = asyncio.ensure_future(
-            asyncio.sleep(dice.uniform(0.02, 1.5)) if at_random else self.speaker.arrivals(self.asks[number], dice.randint(1, 10))
-        )
+        at_once = dice.random() < 0.2
+        requests = self.speaker.arrivals(self.asks[number], dice.randint(1, 10))
+        moment = asyncio.ensure_future(asyncio.sleep(dice.uniform(0.02, 1.5)) if at_once else requests)
         ended = asyncio.ensure_future(process.wait())
-        await asyncio.wait({moment, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not at_random and dice.random() < 0.6:
-            await asyncio.wait({ended}, timeout=dice.uniform(0.0, 0.03))
-        if process.returncode is None:
-            process.kill()
-        moment.cancel()
-        _, said = await process.communicate()
-        await asyncio.wait({ended})
-        assert process.returncode == -9, said.decode()
-        self.kills["in the first second" if at_random else "around a request"] += 1
+        try:
+            await asyncio.wait({moment, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not at_once and dice.random() < 0.6:
+                await asyncio.wait({ended}, timeout=dice.uniform(0.0, 0.03))
+        finally:
+            if process.returncode is None:
+                process.kill()
+            moment.cancel()
+            requests.close()
+            _, said = await process.communicate()
+            await ended
+        assert process.returncode == -signal.SIGKILL, said.decode()
+        self.kills["soon after its start" if at_once else "around a request"] += 1
 
     async def live(self, number, tokens=None):
         process = await self.start(number, tokens)
