@@ -24,7 +24,7 @@ from judgeflow.engine.health import Health
 from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import Attempt, Job, NotAsked, Order
 from judgeflow.engine.seat import Seat
-from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, JudgeUnreachable, RateLimited, StoreError
+from judgeflow.errors import JudgeError, JudgeflowError, JudgeOverloaded, JudgeUnreachable, RateLimited, StoreError, StoreUnavailable
 from judgeflow.ports import DEPARTURE, Clock, Permit, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency

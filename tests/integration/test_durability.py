@@ -170,8 +170,8 @@ class Mortal:
         """Start the process of one file and kill it at a random moment: soon after its start, or at and around a request."""
         process = await self.start(number)
         at_once = dice.random() < 0.2
-        requests = self.speaker.arrivals(self.asks[number], dice.randint(1, 10))
-        moment = asyncio.ensure_future(asyncio.sleep(dice.uniform(0.02, 1.5)) if at_once else requests)
+        wait = asyncio.sleep(dice.uniform(0.02, 1.5)) if at_once else self.speaker.arrivals(self.asks[number], dice.randint(1, 10))
+        moment = asyncio.ensure_future(wait)
         ended = asyncio.ensure_future(process.wait())
         try:
             await asyncio.wait({moment, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -181,7 +181,6 @@ class Mortal:
             if process.returncode is None:
                 process.kill()
             moment.cancel()
-            requests.close()
             _, said = await process.communicate()
             await ended
         assert process.returncode == -signal.SIGKILL, said.decode()
@@ -239,7 +238,8 @@ async def check_kills(folder, *, processes, kills, pairs, seed):
         books = run.audit()
         served = Counter(server.statistics.question_answers)
         lost = served - books.settled
-        print(f"{run.kills}: {served.total()} served, {books.spent[0]} kept, {lost.total()} lost in flight, {books.reserved[0]} put aside")
+        figures = f"{served.total()} served, {books.spent[0]} kept, {lost.total()} lost in flight, {books.reserved[0]} put aside"
+        print(f"{dict(run.kills)}: {figures}")  # noqa: T201 - for whoever runs it with -s
         assert books.calls == {name for names in run.asks for name in names}
         assert books.spent[1] == run.cost(served) - run.cost(lost)
         assert run.cost(served) == server.statistics.prompt_tokens + server.statistics.completion_tokens
