@@ -128,6 +128,11 @@ class Panel:
             await dispatcher.released()
 
     @property
+    def store_failure(self) -> StoreUnavailable | None:
+        """Why the store cannot be used, since that was told; None while it can."""
+        return self._backlog.failure
+
+    @property
     def in_flight(self) -> int:
         """Requests under way."""
         return sum(dispatcher.in_flight for dispatcher in self._dispatchers)

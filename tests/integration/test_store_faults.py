@@ -277,6 +277,7 @@ async def test_a_log_that_is_deleted_after_an_unclean_death_takes_its_replies_wi
     await store.aclose()
 
 
+@pytest.mark.slow
 async def test_a_log_of_another_database_is_told_as_damage(tmp_path):
     await fill_store(tmp_path / "v.db", range(100, 140))
     shutil.copy(write_and_die(tmp_path / "other.db"), tmp_path / "v.db-wal")
