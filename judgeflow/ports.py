@@ -135,7 +135,8 @@ class Store(Protocol):
         """Store planned decisions before anything is asked.  The first plan of a pair in a step stays.
 
         `pacing` (what JSON can hold) is what the run's pacer has learnt with this plan: kept in the same transaction instead of what
-        was there, so that a step which is found decided has been learnt from; None leaves what is there.
+        was there, so that a step which is found decided has been learnt from; None leaves what is there.  A store may write thousands
+        of decisions in several transactions, `pacing` with the last: what a crash has cut off is then planned again.
         """
         ...
 

@@ -18,6 +18,7 @@ from typing import Any
 from judgeflow.clock import MOMENT_S
 from judgeflow.engine.accounts import Accounts, Purse
 from judgeflow.engine.asking import Asker
+from judgeflow.engine.backlog import Backlog, as_store_error
 from judgeflow.engine.events import Observers
 from judgeflow.engine.health import Health
 from judgeflow.engine.inflight import Arrival
@@ -57,6 +58,7 @@ class Dispatcher:
         store: Store,
         budget: Budget,
         purse: Purse,
+        backlog: Backlog,
         run: str,
         clock: Clock,
         observers: Observers,
@@ -70,7 +72,8 @@ class Dispatcher:
         self.retry = seat.retry
         self.concurrency = Concurrency(seat.max_in_flight)
         self.experience = Experience()
-        self.accounts = Accounts(store, run, seat.judge.identity.fingerprint, observers, purse)
+        self.accounts = Accounts(store, run, seat.judge.identity.fingerprint, purse, backlog)
+        self._backlog = backlog
         self.planned = Cost()
         self.queued = Cost()
         self.freed: set[Callable[[], None]] = set()  # called whenever a question is done with
@@ -80,7 +83,7 @@ class Dispatcher:
         self._asker = Asker(seat.judge, run, clock, observers)
         self._purse = purse
         purse.on_close.append(self._stir)
-        self._failure: JudgeflowError | None = None  # of the store, or of the gate
+        self._failure: JudgeflowError | None = None  # of the gate, or of a store that refuses every reply
         self._answered_at = -math.inf
         self._jobs: dict[bytes, Job] = {}
         self._lots: dict[object, dict[Job, None]] = {}  # the same by step, each in the order in which it was asked
@@ -160,12 +163,11 @@ class Dispatcher:
             runner.cancel()
 
     async def drain(self) -> None:
-        """Wait until nothing is under way and everything is written.  Call `halt` first."""
+        """Wait until nothing is under way; what the store has not taken is in the backlog.  Call `halt` first."""
         if self._runners:
             await asyncio.wait(self._runners)
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self.accounts.aclose()
 
     async def reserved(self) -> None:
         """Wait until what is being reserved is: until then the store may count it already, and the budget still as planned."""
@@ -180,7 +182,7 @@ class Dispatcher:
     @property
     def refusal(self) -> JudgeflowError | None:
         """Why nothing is asked of this judge at the moment; None while it answers, or is expected to."""
-        return self._failure or self.left_alone or self.health.refusal
+        return self._failure or self._backlog.failure or self.left_alone or self.health.refusal
 
     @property
     def left_alone(self) -> JudgeflowError | None:
@@ -286,7 +288,7 @@ class Dispatcher:
         jobs = [job for job in batch if self._still_wanted(job)]
         closed = self._purse.closed  # what closes from here on, a refusal may not know of
         try:
-            await self.accounts.save_again()
+            await self._backlog.save_again()
         except StoreError as error:
             answers: list[Reservation | Call | BaseException | None] = [error] * len(jobs)
         else:
@@ -310,7 +312,9 @@ class Dispatcher:
             self._land(job, Arrival(call=answer, paid=False))
             return
         job.reservation = answer
-        if self._still_wanted(job):
+        if self._backlog.failure is not None:  # the store has failed since: what it could not keep is not paid for
+            self._drop(job, self._backlog.failure)
+        elif self._still_wanted(job):
             self._ready.append(job)
             self._wake_gate.set()
 
@@ -511,13 +515,16 @@ class Dispatcher:
 
     def _store_failed(self, job: Job, error: BaseException) -> None:
         """A store that cannot be used stops the asking; one that refuses a single reply, only if it refuses every one."""
-        failure = error if isinstance(error, StoreError) else StoreUnavailable(f"the store raised {error!r}")
+        failure = as_store_error(error)
         self._unstorable += 1
         self._drop(job, failure)
-        if not isinstance(failure, StoreUnavailable) and self._unstorable < UNSTORABLE_REPLIES:
+        if isinstance(failure, StoreUnavailable):
+            self._backlog.failed(failure)
+            self._drop_waiting(failure)
+        elif self._unstorable < UNSTORABLE_REPLIES:
             self._notice("reply_not_stored", error=str(failure))
-            return
-        self._give_up(failure, "store_failed")
+        else:
+            self._give_up(failure, "store_failed")
 
     def _give_up(self, failure: JudgeflowError, event: str) -> None:
         """Nobody would fare better now: answer everybody who waits.  A later step tries again."""

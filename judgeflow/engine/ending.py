@@ -88,7 +88,8 @@ class Ending:
         try:
             await self._store.record_step(statistics, decisions)
         except StoreError as error:
-            self._observers.notice("step_not_recorded", error=str(error))
+            if self._panel is None or self._panel.store_failure is None:  # else that has been told
+                self._observers.notice("step_not_recorded", error=str(error))
 
     async def _left(self) -> Stock | None:
         """What the run may still spend; None if the store cannot be asked."""

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from judgeflow.engine.accounts import Purse
+from judgeflow.engine.backlog import Backlog
 from judgeflow.engine.dispatcher import Dispatcher
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import Order
 from judgeflow.engine.seat import PanelMode, Seat
-from judgeflow.errors import JudgeflowError
+from judgeflow.errors import JudgeflowError, StoreUnavailable
 from judgeflow.ports import Clock, Judge, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.threshold import INSTANT_S, PROBE_REQUESTS, in_time
@@ -46,6 +47,7 @@ class Panel:
         self.judges: tuple[Judge, ...] = tuple(seat.judge for seat in seats)
         self._weights = tuple(seat.weight for seat in seats) if mode == "weights" else ()
         self._purse = Purse()
+        self._backlog = Backlog(clock, observers)
         several = len(seats) > 1
         self._dispatchers = tuple(
             Dispatcher(
@@ -53,6 +55,7 @@ class Panel:
                 store=store,
                 budget=budget,
                 purse=self._purse,
+                backlog=self._backlog,
                 run=run,
                 clock=clock,
                 observers=observers,
@@ -108,6 +111,11 @@ class Panel:
         """Wait until nothing is under way and everything is written.  Call `halt` first."""
         for dispatcher in self._dispatchers:
             await dispatcher.drain()
+        await self._backlog.aclose()
+
+    def store_failed(self, error: StoreUnavailable) -> None:
+        """The store cannot be used: nothing is asked until it works again."""
+        self._backlog.failed(error)
 
     async def reserved(self) -> None:
         """Wait until what is being reserved at this moment is."""
@@ -118,6 +126,11 @@ class Panel:
         """Wait until budget of questions that are not sent after all is given back."""
         for dispatcher in self._dispatchers:
             await dispatcher.released()
+
+    @property
+    def store_failure(self) -> StoreUnavailable | None:
+        """Why the store cannot be used, since that was told; None while it can."""
+        return self._backlog.failure
 
     @property
     def in_flight(self) -> int:

@@ -243,8 +243,8 @@ class Scheduler:
         """Return one outcome per pair, in input order, by the step's deadline.
 
         Without a step number, steps count up from the run's last.  Never raises for one bad pair or a failing judge: such pairs
-        have source "fallback".  Raises `StoreUnavailable` if nothing can be read or decisions cannot be recorded, and `UsageError` for
-        misuse; nothing is asked that was not recorded.
+        have source "fallback", and so have those that could not be asked about because the store cannot be used: nothing is asked that
+        was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
         """
         return await self._opened().run_step(_checked(pairs), step)
 

@@ -35,7 +35,7 @@ from judgeflow.engine.late import LateOutcomes, LateWork
 from judgeflow.engine.panel import Panel
 from judgeflow.engine.recall import recall
 from judgeflow.engine.waiting import Emit, Expected, Outcomes, Waiting, status_of
-from judgeflow.errors import JudgeflowError, ScorerError
+from judgeflow.errors import JudgeflowError, ScorerError, StoreClosed, StoreUnavailable
 from judgeflow.ports import Clock, Store
 from judgeflow.routing.audit import lot_of
 from judgeflow.routing.budget import Budget
@@ -144,7 +144,7 @@ class Session:
     # Before anything is asked
 
     async def _prepare(self, course: Course, pairs: Sequence[Pair]) -> Planned:
-        """Find the step's items and decide about them; at the deadline, with what is known by then."""
+        """Find the step's items and decide about them; at the deadline, or without the store, with what is known by then."""
         try:
             async with asyncio.timeout(self._time_left(course.started)) as limit:
                 course.items += await self._collect(pairs, course.outcomes)
@@ -153,11 +153,26 @@ class Session:
         except TimeoutError:
             if not limit.expired():
                 raise
+        except StoreClosed:
+            raise
+        except StoreUnavailable as error:
+            await self._do_without_store(course, error)
+            return self._unplanned(course, steps.UNSTORED)
         if not course.items:
             course.outcomes.give_up(steps.LATE)
-        self._let_go(course, steps.LATE)
+        return self._unplanned(course, steps.LATE)
+
+    async def _do_without_store(self, course: Course, error: StoreUnavailable) -> None:
+        """Nothing may be asked that cannot be recorded; what the scorer says needs no store."""
+        if self.panel is not None:
+            self.panel.store_failed(error)
+        await self._score([item for item in course.items if not item.is_scored], course.started, asyncio.Event())
+
+    def _unplanned(self, course: Course, status: str) -> Planned:
+        """A step that could not decide asks nothing more than it has asked already."""
+        self._let_go(course, status)
         self._end_beginning(course)
-        return Planned(steps.out_of_time(course.items, course.early, self._rules), self._budget.stock)
+        return Planned(steps.undecided(course.items, course.early, self._rules, status), self._budget.stock)
 
     async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
         items, invalid = await self._off_loop(steps.collect, pairs, self._rules)

@@ -36,6 +36,8 @@ from judgeflow.verdicts.combine import combine
 Orders = Literal["both", "adaptive", "random", "first"]
 
 LATE = "deadline"
+UNSTORED = "store_error"
+"""Statuses of pairs that a step had to leave undecided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,15 +315,18 @@ def unknown(item: Item, rules: Rules) -> bool:
     return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
 
 
-def out_of_time(items: Sequence[Item], early: Collection[int], rules: Rules) -> StepPlan:
-    """Give every item the action of a step whose deadline came before it could decide: it takes what it has, and what it asked `early`."""
+def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, status: str) -> StepPlan:
+    """Give every item the action of a step that could not decide, for the reason that `status` names.
+
+    It takes what it has, and what it asked `early`.
+    """
     for index, item in enumerate(items):
         if index in early:
             continue
-        is_late = unknown(item, rules)
-        item.action = Decline(LATE) if is_late else Accept()
-        if is_late:
-            item.failures |= {question.call_key: LATE for question in item.missing()}
+        is_unanswered = unknown(item, rules)
+        item.action = Decline(status) if is_unanswered else Accept()
+        if is_unanswered:
+            item.failures |= {question.call_key: status for question in item.missing()}
     actions = tuple(item.action or Accept() for item in items)
     return StepPlan(actions=actions, threshold=None, propensities=tuple(float(index in early) for index in range(len(items))))
 

@@ -5,8 +5,13 @@ Events and their fields (JSON lines carry `timestamp` and `level` too):
     call            run, judge, call, pair, order, outcome, attempt, latency_s, error, and prompt_tokens, completion_tokens,
                     reasoning_tokens, usd
     step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, judges, agreement, latency_s, remaining, seconds
-    budget_spent, scorer_failed, store_failed, step_not_recorded, reply_unreadable, tokens_estimated
+    budget_spent, scorer_failed, step_not_recorded, reply_unreadable, tokens_estimated
                     what the operator should know
+    store_failed, store_recovered
+                    the database cannot be used: nothing is asked, and what is under way is kept in memory; it can again, after so many
+                    `seconds`, and so many kept entries are `written`
+    reply_not_stored, replies_not_stored
+                    a reply that the database refuses for good; so many that it had not taken when the run was closed
     budget_put_aside
                     so much of the budget is held by questions of another process: under way, or left by one that died, and then charged
     limits_tightened

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from judgeflow.errors import StoreError, StoreUnavailable
 
 BUSY_SECONDS = 30
+NOTHING_LEFT = 65536
+"""A disk with fewer bytes than this is full for a database that begins to be written."""
 
 _ELSEWHERE = "or choose another [store] url"
 _CAUSES = (
@@ -40,6 +44,8 @@ def explain(where: str, error: Exception) -> StoreError:
     """Return the error to raise for a driver's `error` about the database `where`."""
     original = getattr(error, "orig", None) or error
     said = str(original).lower()
+    if "disk i/o error" in said and _is_full(where):  # SQLite says so of its log's index, which it maps into memory
+        said = "disk is full"
     if isinstance(error, IntegrityError | sqlite3.IntegrityError) and "foreign key" in said:
         return StoreError(f"{where} refuses this write ({original}); open_run registers the run and its judge before anything else")
     if _is_about_values(error, said):
@@ -48,6 +54,13 @@ def explain(where: str, error: Exception) -> StoreError:
         if sign in said:
             return StoreUnavailable(f"{where}: {advice} ({original})")
     return StoreUnavailable(f"{where}: the verdict database failed: {original}; `judgeflow db check` tells whether it is sound")
+
+
+def _is_full(where: str) -> bool:
+    try:
+        return shutil.disk_usage(Path(where).absolute().parent).free < NOTHING_LEFT
+    except OSError:
+        return False
 
 
 def _is_about_values(error: Exception, said: str) -> bool:

@@ -85,18 +85,31 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """Store how a step ended."""
+    """Store how decisions of a step ended, and with the last of them the step's statistics."""
 
-    statistics: StepStatistics
+    run: str
+    step: int
     decisions: Sequence[Decision]
-
-    @property
-    def run(self) -> str:
-        """Name of the run."""
-        return self.statistics.run
+    statistics: StepStatistics | None = None
 
 
 Operation = OpenRun | Reserve | Close | Settle | Plan | Finish
+
+_SETTLED_ROWS = 6
+"""Three texts, the pair, the call and the reservation."""
+
+_CHARACTERS_A_ROW = 2048
+"""Long texts take about as long to hash and to write as so many rows."""
+
+
+def weight(operation: Operation) -> int:
+    """Return about how many rows an operation writes."""
+    if isinstance(operation, Settle):
+        question, reply = operation.question, operation.call.reply
+        messages = [question.prompt] if isinstance(question.prompt, str) else [message.content for message in question.prompt]
+        texts = (*messages, question.first, question.second, reply.text, reply.reasoning)
+        return _SETTLED_ROWS + sum(map(len, texts)) // _CHARACTERS_A_ROW
+    return 1 + len(operation.decisions) if isinstance(operation, Plan | Finish) else 1
 
 
 @dataclass(slots=True)
@@ -133,8 +146,9 @@ def build_rows(operations: Iterable[Operation], run_ids: Mapping[str, int], now:
             if operation.pacing is not None:
                 rows.pacing[run_ids[operation.run]] = operation.pacing
         elif isinstance(operation, Finish):
-            rows.steps.append(_step_row(run_ids[operation.run], operation.statistics, now))
-            rows.finished += _decision_rows(run_ids[operation.run], operation.statistics.step, operation.decisions)
+            rows.finished += _decision_rows(run_ids[operation.run], operation.step, operation.decisions)
+            if operation.statistics is not None:
+                rows.steps.append(_step_row(run_ids[operation.run], operation.statistics, now))
     return rows
 
 

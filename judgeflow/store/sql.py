@@ -12,12 +12,12 @@ from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, cast
 from sqlalchemy import Engine, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from judgeflow.errors import StoreUnavailable
+from judgeflow.errors import StoreClosed
 from judgeflow.store import migrate, schema
 from judgeflow.store.engines import file_of, normalise_url, reader_engine, writer_engine
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import Entry, ReservationState
-from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows
+from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows, weight
 from judgeflow.store.transaction import Entries, Overtaken, apply, dispatches, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
@@ -35,6 +35,9 @@ from judgeflow.types import (
 
 # Building the calls of one chunk keeps the loop for about 5 ms.
 KEYS_PER_READ = 512
+
+DECISIONS_PER_WRITE = 4000
+"""About 50 ms of writing.  Other writes, of this process and of others, come in between."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,7 +57,7 @@ class SqlStore:
         self._run_ids: dict[str, int] = {}
         # Reservations made here and not closed yet; used on the writer's thread alone.
         self._open_entries: dict[str, Entry] = {}
-        self._queue: GroupWriter[Operation] = GroupWriter(self._commit)
+        self._queue: GroupWriter[Operation] = GroupWriter(self._commit, weight)
         self._closed = False
 
     @classmethod
@@ -105,12 +108,22 @@ class SqlStore:
                 return {row["pair_key"]: Decision(**row) for row in rows}
 
     async def record_plan(self, run: str, step: int, decisions: Sequence[Decision], pacing: Mapping[str, Any] | None = None) -> None:
-        """See `Store.record_plan`."""
-        await self._queue.submit(Plan(run=run, step=step, decisions=decisions, pacing=pacing))
+        """See `Store.record_plan`.  A very large plan is written in parts, the pacing with the last; others may write in between."""
+        *parts, last = _parts(decisions)
+        for part in parts:
+            await self._queue.submit(Plan(run=run, step=step, decisions=part))
+        await self._queue.submit(Plan(run=run, step=step, decisions=last, pacing=pacing))
 
     async def record_step(self, statistics: StepStatistics, decisions: Sequence[Decision]) -> None:
-        """See `Store.record_step`.  Recording a step again adds a row of statistics and renews source and status."""
-        await self._queue.submit(Finish(statistics=statistics, decisions=decisions))
+        """See `Store.record_step`.  Recording a step again adds a row of statistics and renews source and status.
+
+        Very many decisions are written in parts, the statistics with the last.
+        """
+        run, step = statistics.run, statistics.step
+        *parts, last = _parts(decisions)
+        for part in parts:
+            await self._queue.submit(Finish(run=run, step=step, decisions=part))
+        await self._queue.submit(Finish(run=run, step=step, decisions=last, statistics=statistics))
 
     async def reserve(self, run: str, reservation: Reservation, stock: Stock) -> bool | Call:
         """See `Store.reserve`.  Raises `StoreError` for an id that was used before."""
@@ -153,7 +166,7 @@ class SqlStore:
 
     def _readable(self) -> AsyncEngine:
         if self._closed:
-            raise StoreUnavailable(f"{self._where}: the store is closed; open it again to go on")
+            raise StoreClosed(f"{self._where}: the store is closed; open it again to go on")
         return self._reader
 
     async def _commit(self, operations: Sequence[Operation]) -> Sequence[object]:
@@ -194,6 +207,11 @@ class SqlStore:
 
 
 _DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)
+
+
+def _parts(decisions: Sequence[Decision]) -> list[Sequence[Decision]]:
+    """Cut decisions so that no part holds the writer for long; one part at least."""
+    return [decisions[start : start + DECISIONS_PER_WRITE] for start in range(0, max(1, len(decisions)), DECISIONS_PER_WRITE)]
 
 
 def _chunks(items: Mapping[Item, object], size: int) -> Iterator[list[Item]]:

@@ -1,7 +1,8 @@
 """Group commit: writes that wait at the same moment share one transaction.
 
 A commit costs the same for one write as for hundreds, so under load the store is as fast as its batches are large, and an idle
-store answers at once: nothing waits for a batch to fill.
+store answers at once: nothing waits for a batch to fill.  A batch is as heavy as about 50 ms of writing at most, so that whoever waits
+for the next one, here or in another process, does not wait long.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Generic, TypeVar
 
 from judgeflow.errors import StoreClosed, StoreUnavailable
 
-MOST_PER_BATCH = 512
+HEAVIEST_BATCH = 4096
+"""Rows of one transaction: about 50 ms of writing.  A single operation may be heavier; it then has a transaction to itself."""
+
+MOST_WAITING = 8192
+"""So many operations may wait.  Many times what one process has under way: a store that is so far behind does not come back by waiting."""
 
 Operation = TypeVar("Operation")
 
@@ -22,11 +27,15 @@ class GroupWriter(Generic[Operation]):
     """Runs operations in the order they were submitted, many per call of `commit`.
 
     `commit` applies all operations it is given in one transaction and returns their results, or raises and has changed nothing.
-    The queue is as long as there are callers waiting, since each waits for its own operation.
+    `weigh` tells about how many rows an operation writes.  The queue is bounded: callers wait for their own operation, but one that
+    stops waiting leaves it here.
     """
 
-    def __init__(self, commit: Callable[[Sequence[Operation]], Awaitable[Sequence[object]]]) -> None:
+    def __init__(
+        self, commit: Callable[[Sequence[Operation]], Awaitable[Sequence[object]]], weigh: Callable[[Operation], int] = lambda _: 1
+    ) -> None:
         self._commit = commit
+        self._weigh = weigh
         # Appended to by submit(), emptied by the one task; both run on the same loop.
         self._queue: deque[tuple[Operation, asyncio.Future[object]]] = deque()
         self._wake = asyncio.Event()
@@ -36,10 +45,13 @@ class GroupWriter(Generic[Operation]):
     async def submit(self, operation: Operation) -> object:
         """Return the operation's result once it is committed.
 
-        Cancelling the caller does not take the operation back: it was accepted before the first await.
+        Cancelling the caller does not take the operation back: it was accepted before the first await.  Raises `StoreUnavailable`, and
+        has not accepted it, if `MOST_WAITING` wait already.
         """
         if self._closed:
             raise StoreClosed
+        if len(self._queue) >= MOST_WAITING:
+            raise StoreUnavailable(f"the verdict database is too far behind: {len(self._queue):,} writes wait for it already")
         if self._task is not None and self._task.done():
             raise StoreClosed("the store's loop has ended")  # nobody would answer any more
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -68,13 +80,24 @@ class GroupWriter(Generic[Operation]):
         if not self._queue:
             self._wake.clear()
             await self._wake.wait()
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_BATCH))]
+        batch = self._take_batch()
         futures = [future for _, future in batch]
         results: Sequence[object] = [StoreClosed("the store's loop has ended during a write")] * len(batch)
         try:
             results = await self._results([operation for operation, _ in batch])
         finally:
             self._answer(futures, results)
+
+    def _take_batch(self) -> list[tuple[Operation, asyncio.Future[object]]]:
+        """Take what has waited longest, until the next operation would make the batch too heavy."""
+        batch: list[tuple[Operation, asyncio.Future[object]]] = []
+        weight = 0
+        while self._queue:
+            weight += self._weigh(self._queue[0][0])
+            if batch and weight > HEAVIEST_BATCH:
+                break
+            batch.append(self._queue.popleft())
+        return batch
 
     async def _results(self, operations: Sequence[Operation]) -> Sequence[object]:
         """Commit all; if that fails for another reason than the database itself, each alone, so that only the bad one fails."""

@@ -11,6 +11,7 @@ from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
 from judgeflow.engine.ending import GRACE_S
 from judgeflow.engine.retry import RetryPolicy
+from judgeflow.engine.seat import Seat
 from judgeflow.errors import JudgeOverloaded, JudgeRefusesService, StoreError
 from judgeflow.judges.gate import WindowGate
 from judgeflow.keys import next_sample
@@ -386,6 +387,56 @@ def test_replies_that_come_while_the_store_is_locked_are_kept_until_it_takes_the
     assert statuses == {"store_error": 10}
     assert stored == asked == state.spent.requests
     assert state.reserved.requests == 0
+
+
+def test_what_one_account_of_a_judge_could_not_store_is_not_asked_of_another():
+    pairs = arithmetic_pairs(8)
+
+    async def main(clock):
+        store = _Locked(clock, opens_at=1.1)
+        stops = LoggingJudge(clock=clock, latency=1.0, moods={7: JudgeRefusesService("quota used up")})
+        judges = [Seat(judge=stops, name="one"), Seat(judge=LoggingJudge(clock=clock, latency=1.0), name="other")]
+        async with Scheduler(judges=judges, store=store, routing=ALWAYS, orders="first", clock=clock) as scheduler:
+            locked = await scheduler.route(pairs)
+            await clock.sleep(0.2)  # the lock is gone, and what waits in memory has not been offered again
+            again = await scheduler.route(pairs)
+        return locked.statistics.statuses, again.statistics.statuses, sum(seat.judge.statistics.answered for seat in judges)
+
+    assert run(main) == ({"store_error": 8}, {"ok": 8}, 8)
+
+
+def test_steps_go_on_with_the_scorers_word_while_nothing_can_be_read_or_recorded_and_the_outage_is_told_once():
+    pairs = arithmetic_pairs(10)
+
+    class Away(MemoryStore):
+        down = False
+
+        async def read(self, call_keys):
+            if self.down:
+                raise StoreUnavailable("locked for 30 s")
+            return await super().read(call_keys)
+
+        async def record_step(self, statistics, decisions):
+            if self.down:
+                raise StoreUnavailable("locked for 30 s")
+            await super().record_step(statistics, decisions)
+
+    async def main(clock):
+        store, judge, seen = Away(), ScriptedJudge(clock=clock), EventWatcher()
+        async with scheduling(clock, judge, store=store, scorer=FakeScorer(pairs), observers=[seen]) as scheduler:
+            store.down = True
+            away = [await scheduler.route(pairs) for _ in range(3)]
+            refusal, asked = scheduler.refusal, judge.statistics.requests
+            store.down = False
+            back = await scheduler.route(pairs)
+            return away, str(refusal), asked, back.statistics.statuses, scheduler.refusal, seen.notices
+
+    away, refusal, asked, back, after, notices = run(main)
+    assert (refusal, asked, back, after) == ("locked for 30 s", 0, {"ok": 10}, None)
+    assert notices == ["store_failed", "store_recovered"]
+    for step in away:
+        assert {(outcome.source, outcome.status) for outcome in step.outcomes} == {("fallback", "store_error")}
+        assert all(outcome.logit == outcome.preference.logit != 0.0 for outcome in step.outcomes)
 
 
 def test_a_store_that_fails_once_costs_one_step_and_not_the_run():
