@@ -47,7 +47,7 @@ def route(
     from judgeflow.cli.outcomes_file import OutcomesFile
     from judgeflow.cli.summary import JudgeShare, Summary
     from judgeflow.config import load_config
-    from judgeflow.records import read_pairs
+    from judgeflow.records import place, read_pairs
     from judgeflow.store.engines import file_of
 
     if on_bad_record not in {"fatal", "skip"}:
@@ -57,7 +57,7 @@ def route(
     database = file_of(store_url(loaded))
     with OutcomesFile(out, {pairs: "the pairs", config: "the configuration", database: "the verdict database"}) as outcomes:
         for record in bad:
-            typer.echo(f"{pairs}:{record.line}: skipped: {record.reason}", err=True)
+            typer.echo(f"{place(pairs, record.line)}: skipped: {record.reason}", err=True)
         run = _Run(
             config=loaded,
             source=pairs,
