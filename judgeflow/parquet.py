@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from judgeflow.errors import RecordError, UsageError
 
@@ -46,7 +47,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 class ParquetWriter:
     """Writes rows with fixed columns to a stream.  The file is whole once it is closed."""
 
-    def __init__(self, stream: BinaryIO, columns: Mapping[str, Kind]) -> None:
+    def __init__(self, stream: io.RawIOBase, columns: Mapping[str, Kind]) -> None:
         pa = _pyarrow("a .parquet file")
         from pyarrow import parquet
 
