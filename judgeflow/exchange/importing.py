@@ -85,9 +85,10 @@ def require_template(source: Path, found: Survey, rules: Rules) -> None:
     best, count = max(found.read_by.items(), key=lambda item: item[1], default=("", 0))
     if 2 * found.unread <= found.raw or 2 * count <= found.raw:
         return
+    remedy = f"give --template {best}" if rules.counts_as is None else f'set [judge] template = "{best}" in the configuration of --as'
     raise UsageError(
         f"{source}: template {rules.template.name} cannot read {found.unread:,} of {found.raw:,} replies, and {best} reads {count:,} of "
-        f"these: give --template {best}; nothing was stored"
+        f"these: {remedy}; nothing was stored"
     )
 
 
