@@ -180,7 +180,8 @@ def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
         }
         print(json.dumps(record, ensure_ascii=False), file=sys.stderr if to_stdout else sys.stdout)
         return
-    lines = [f"{written:,} {what} in {name}" for name, written in files.items()]
+    noun = what.removesuffix("s")
+    lines = [f"{written:,} {noun if written == 1 else what} in {'stdout' if to_stdout else name}" for name, written in files.items()]
     lines += [f"{tally.left_out[reason]:,} left out: {words}" for reason, words in LEFT_OUT.items() if tally.left_out[reason]]
     if tally.transcripts:
         lines.append(

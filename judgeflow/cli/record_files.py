@@ -12,7 +12,7 @@ from judgeflow.cli.outcomes_file import OutcomesFile
 if TYPE_CHECKING:
     from judgeflow.parquet import Kind, ParquetWriter
 
-ROWS_PER_GROUP = 2048
+ROWS_PER_GROUP = 1024
 """Rows that a Parquet file keeps together: enough to compress well, few enough to hold in memory."""
 
 STDOUT = Path("-")

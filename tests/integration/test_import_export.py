@@ -457,7 +457,10 @@ for kind, name in (("json", "text.jsonl"), ("parquet", "messages.parquet")):
         model=LlamaForSequenceClassification(LlamaConfig(**size, num_labels=1)),
         args=RewardConfig(**how), train_dataset=data, processing_class=tokenizer,
     )
-    direct = DPOTrainer(model=LlamaForCausalLM(LlamaConfig(**size)), args=DPOConfig(**how), train_dataset=data, processing_class=tokenizer)
+    policy, reference = (LlamaForCausalLM(LlamaConfig(**size)) for _ in range(2))
+    direct = DPOTrainer(
+        model=policy, ref_model=reference, args=DPOConfig(**how), train_dataset=data, processing_class=tokenizer
+    )
     for trainer in (reward, direct):
         assert trainer.train().training_loss > 0
         print(name, type(trainer).__name__, trainer.state.global_step, len(trainer.train_dataset))
