@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from judgeflow.exchange.importing import Survey
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import Evidence, EvidenceWriter
+    from judgeflow.types import JudgeIdentity
+    from judgeflow.verdicts.prompt import Template
 
 BATCH = 256
 """Records of one transaction: few enough that a run on the same database hardly waits."""
@@ -30,6 +32,9 @@ def import_(
     judge: Annotated[str | None, typer.Option(metavar="NAME", help="Take this judge's replies only.")] = None,
     template: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="How replies are read. Default: default, or that of --as.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="PAIRS.jsonl", help="The file that judgeflow score has scored: FILE has no texts.")
     ] = None,
     scorer: Annotated[str, typer.Option(metavar="NAME", help="Whose scores those without a name are.")] = "imported",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Take labels too.")] = True,
@@ -48,12 +53,17 @@ def import_(
 
     from judgeflow.cli.db import address_of
     from judgeflow.exchange.importing import require_one_judge, require_template, survey
+    from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter
 
     if on_bad_record not in {"fatal", "skip"}:
         raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
     address = address_of(url, config or counts_as)
-    rules = {file: _rules(file, counts_as=counts_as, judge=judge, template=template, scorer=scorer, labels=labels) for file in files}
+    read_by, identity = _reading(counts_as, template)
+    rules = {
+        file: Rules(template=read_by, source=file.name, judge=judge, counts_as=identity, scorer=scorer, labels=labels, pairs=pairs)
+        for file in files
+    }
     found = {file: survey(file, rules[file]) for file in files}
     for file, held in found.items():
         _tell_bad(file, held, on_bad_record)
@@ -70,13 +80,12 @@ def import_(
     _report(found, writer, as_json=as_json)
 
 
-def _rules(file: Path, *, counts_as: Path | None, judge: str | None, template: str | None, scorer: str, labels: bool) -> Rules:
-    from judgeflow.exchange.replies import Rules
+def _reading(counts_as: Path | None, template: str | None) -> tuple[Template, JudgeIdentity | None]:
+    """How replies are read, and whose they count as if not their own judge's."""
     from judgeflow.verdicts.prompt import load_template
 
     if counts_as is None:
-        loaded = load_template(template or "default")
-        return Rules(template=loaded, source=file.name, judge=judge, scorer=scorer, labels=labels)
+        return load_template(template or "default"), None
     from judgeflow.config import load_config
     from judgeflow.errors import UsageError
     from judgeflow.judges.client import identity_of
@@ -85,8 +94,7 @@ def _rules(file: Path, *, counts_as: Path | None, judge: str | None, template: s
     loaded = load_template(settings.judge.template, settings.path("."))
     if template is not None and load_template(template).hash != loaded.hash:
         raise UsageError(f"--template {template}: the judge of {counts_as} is asked with {settings.judge.template}; leave one of them out")
-    identity = identity_of(settings.judge, loaded)
-    return Rules(template=loaded, source=file.name, judge=judge, counts_as=identity, scorer=scorer, labels=labels)
+    return loaded, identity_of(settings.judge, loaded)
 
 
 def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:

@@ -50,9 +50,7 @@ def find(record: Mapping[str, Any], rules: Rules, now: float) -> Finding:
     """Return the evidence in one record; `now` is Unix time in seconds.  Raises `ValueError` naming the key that makes no sense."""
     plain = {key: _nested(key, value) for key, value in record.items()}
     if "logit" in plain and "prompt" not in plain:
-        raise ValueError(
-            "a logit without the pair's texts, as judgeflow score writes it, is about no known pair; add the texts to the record"
-        )
+        raise ValueError("a logit without the pair's texts, as judgeflow score writes it; name the file that was scored with --pairs")
     pair = pair_from_record(plain)
     keys = pair_keys(pair)
     if keys.identical:

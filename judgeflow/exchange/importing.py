@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from judgeflow.errors import UsageError
+from judgeflow.errors import RecordError, UsageError
 from judgeflow.exchange.evidence import Finding, find
 from judgeflow.exchange.replies import BY_WINNER, UNREADABLE, Rules
-from judgeflow.records import BadRecord, decode, raw_records
+from judgeflow.records import BadRecord, RawRecord, decode, place, raw_records
 from judgeflow.types import ReadingStatus, Reply
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, load_template, packaged_templates
+
+_TEXTS = ("prompt", "response_a", "response_b", "conversational")
 
 MOST_BAD = 1000
 """Bad records that are kept to be told; the others are counted."""
@@ -60,11 +63,27 @@ class Survey:
 
 def findings(source: Path, rules: Rules, now: float) -> Iterator[tuple[int, Finding | BadRecord]]:
     """Yield what every record of a file says, or why it says nothing, with its line or row.  Raises `RecordError` as `raw_records`."""
+    texts = None if rules.pairs is None else raw_records(rules.pairs)
     for number, raw in raw_records(source):
         try:
-            yield number, find(decode(raw), rules, now)
+            record = decode(raw)
+            if texts is not None:
+                record = _completed(record, next(texts, None), place(source, number), rules.pairs)
+            yield number, find(record, rules, now)
         except ValueError as error:
             yield number, BadRecord(line=number, reason=str(error))
+    if texts is not None and next(texts, None) is not None:
+        raise RecordError(f"{rules.pairs} has more records than {source}: these are not the pairs that it was made from")
+
+
+def _completed(record: dict[str, Any], raw: tuple[int, RawRecord] | None, where: str, pairs: Path | None) -> dict[str, Any]:
+    """A record with the texts of the pair that stands in the same place.  Raises `RecordError` if that is not its pair."""
+    if raw is None:
+        raise RecordError(f"{where}: {pairs} has fewer records: these are not the pairs that this file was made from")
+    pair = decode(raw[1])
+    if "id" in record and str(record["id"]) != str(pair.get("id")):
+        raise RecordError(f"{where}: id is {record['id']!r}, and the record in the same place of {pairs} has {pair.get('id')!r}")
+    return record | {key: pair[key] for key in _TEXTS if key in pair}
 
 
 def survey(source: Path, rules: Rules) -> Survey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from judgeflow.keys import digest
@@ -26,7 +27,8 @@ class Rules:
     """How records are to be understood.
 
     `judge` takes the replies of one judge alone; `counts_as` has them count as replies of that judge.  `source` is where labels come
-    from that do not say so themselves, `scorer` whose a score without a name is.
+    from that do not say so themselves, `scorer` whose a score without a name is.  `pairs` is a file with the texts of the records, one
+    by one, where they have none themselves.
     """
 
     template: Template
@@ -35,6 +37,7 @@ class Rules:
     counts_as: JudgeIdentity | None = None
     scorer: str = IMPORTED
     labels: bool = True
+    pairs: Path | None = None
 
     def identity(self, name: str) -> JudgeIdentity:
         """Return the judge that replies recorded as `name`'s are stored as."""

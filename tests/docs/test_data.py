@@ -37,7 +37,7 @@ def test_every_command_on_the_page_prints_what_the_page_shows(tmp_path):
 
 @pytest.mark.parametrize("verb", [import_, export])
 def test_every_option_stands_in_its_table(verb):
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command()(verb)
     command = typer.main.get_command(app)
     options = {option for each in command.params for option in (*each.opts, *each.secondary_opts) if option.startswith("--")}

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from judgeflow.cli.app import app
 from judgeflow.errors import RecordError, UsageError
 from judgeflow.keys import pair_keys, questions
-from judgeflow.records import outcome_line, parse_pair, read_pairs
+from judgeflow.records import outcome_line, parse_pair, preference_record, read_pairs
 from judgeflow.store import SqlStore, migrate
 from judgeflow.testing import arithmetic_pairs
 from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_decision, make_statistics, settle
@@ -214,6 +214,22 @@ def test_of_outcomes_the_judges_choices_are_verdicts_and_only_the_scorers_logit_
     Path("out.jsonl").write_bytes(b"".join(map(outcome_line, outcomes)))
     found = report("import", "out.jsonl", *ABC, "--scorer", "mine")
     assert (found["replies"], found["scores"]) == ({JUDGE.id: {"winner_only": 1}}, {"mine": 1})
+
+
+def test_what_a_scorer_wrote_is_joined_with_the_pairs_it_was_made_from(folder):
+    pairs = [parse_pair(json.dumps(record(n, id=f"p{n}"))) for n in range(3)]
+    file = write("pairs.jsonl", [record(n, id=f"p{n}") for n in range(3)])
+    scores = [preference_record(pair, Preference(logit=0.5 + n, uncertainty=1.5)) for n, pair in enumerate(pairs)]
+    found = report("import", write("scores.jsonl", scores), "--pairs", file, "--scorer", "mine")
+    assert (found["scores"], found["stored"]["score"]["new"]) == ({"mine": 3}, 3)
+    assert rows("select abs(logit), uncertainty from score order by 1") == [(0.5, 1.5), (1.5, 1.5), (2.5, 1.5)]
+    for wrong, reason in (
+        (scores[::-1], "scores.jsonl:1: id is 'p2', and the record in the same place of pairs.jsonl has 'p0'"),
+        (scores[:2], "pairs.jsonl has more records than scores.jsonl"),
+        ([*scores, scores[0]], "scores.jsonl:4: pairs.jsonl has fewer records"),
+    ):
+        with pytest.raises(RecordError, match=reason):
+            run("import", write("scores.jsonl", wrong), "--pairs", file)
 
 
 @real_data
