@@ -1,7 +1,9 @@
-"""Pair records in, outcome records out: one JSON object a line, UTF-8.
+"""Pair records in, outcome records out: one JSON object a line, UTF-8, or one row of a Parquet file.
 
 A pair record is `{"id"?, "prompt": str | [messages], "response_a": str, "response_b": str, "label"?: "a"|"b"|"tie", "group"?,
-"category"?, "strength"?}`; other keys are kept as metadata.  A record that cannot be used is reported with file and line.
+"category"?, "strength"?}`; other keys are kept as metadata.  Instead of two responses and a label it may have `chosen` and `rejected`,
+each a text or a list of messages that ends with the response, as most published sets do.  A record that cannot be used is reported
+with file and line, or row.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from typing import Any, Literal
 import orjson
 
 from judgeflow.errors import RecordError
+from judgeflow.keys import prompt_from_body, text_hash
+from judgeflow.parquet import is_parquet, parquet_rows
 from judgeflow.types import Outcome, Pair, Preference, Prompt, Verdict
 
 OnBadRecord = Literal["fatal", "skip"]
-_OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group"})
+_OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group", "conversational"})
 _EXPECTED = "each line should be a JSON object with prompt, response_a and response_b"
+RawRecord = bytes | str | dict[str, Any]
+"""A line that is to be decoded, or a row that has been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRecord:
-    """One line that could not be used, and why."""
+    """One line, or row of a Parquet file, that could not be used, and why."""
 
     line: int
     reason: str
@@ -40,17 +46,25 @@ def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tup
     source = Path(path)
     pairs: list[Pair] = []
     bad: list[BadRecord] = []
-    for number, line in _lines(source):
+    for number, raw in raw_records(source):
         try:
-            pairs.append(parse_pair(line))
+            pairs.append(parse_pair(raw))
         except ValueError as error:
             bad.append(BadRecord(line=number, reason=str(error)))
     if bad and on_bad_record == "fatal":
-        raise RecordError(_complaint(source, bad))
+        raise bad_records(source, bad)
     if not pairs:
-        first = f"the first of {len(bad)} bad records is line {bad[0].line}: {bad[0].reason}" if bad else ""
+        first = f"the first of {len(bad)} bad records is {_unit(source)} {bad[0].line}: {bad[0].reason}" if bad else ""
         raise RecordError(f"{source}: holds no usable pair; {first or _EXPECTED}")
     return pairs, bad
+
+
+def raw_records(source: Path) -> Iterator[tuple[int, RawRecord]]:
+    """Yield the records of a file one by one, with their line or row; blank lines are no records.
+
+    Raises `RecordError` for a file that cannot be read, `UsageError` for Parquet without pyarrow.
+    """
+    yield from parquet_rows(source) if is_parquet(source) else _lines(source)
 
 
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
@@ -64,17 +78,34 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
         raise RecordError(f"{source}: cannot be read: {error.strerror or error}") from None
 
 
-def _complaint(source: Path, bad: Sequence[BadRecord]) -> str:
-    shown = [f"{source}:{record.line}: {record.reason}" for record in bad[:10]]
+def _unit(source: Path) -> str:
+    return "row" if is_parquet(source) else "line"
+
+
+def place(source: Path, number: int) -> str:
+    """Return how a message names one record of a file."""
+    return f"{source}: row {number}" if is_parquet(source) else f"{source}:{number}"
+
+
+def bad_records(source: Path, bad: Sequence[BadRecord], begun: str = "Nothing was begun.") -> RecordError:
+    """Return the error that names up to ten bad records of a file."""
+    shown = [f"{place(source, record.line)}: {record.reason}" for record in bad[:10]]
     if len(bad) > 10:
         shown.append(f"... and {len(bad) - 10} more")
-    return "\n".join([*shown, "Nothing was begun. Mend the records, or leave them out with --on-bad-record skip."])
+    return RecordError("\n".join([*shown, f"{begun} Mend the records, or leave them out with --on-bad-record skip."]))
 
 
-def parse_pair(line: bytes | str) -> Pair:
-    """Return the pair of one JSON line.  Raises `ValueError` saying what is wrong with it."""
+def parse_pair(raw: RawRecord) -> Pair:
+    """Return the pair of one JSON line or one row.  Raises `ValueError` saying what is wrong with it."""
+    return pair_from_record(decode(raw))
+
+
+def decode(raw: RawRecord) -> dict[str, Any]:
+    """Return the record of one JSON line; a row is one already.  Raises `ValueError` saying what is wrong with it."""
+    if isinstance(raw, dict):
+        return raw
     try:
-        text = line if isinstance(line, str) else line.decode()
+        text = raw if isinstance(raw, str) else raw.decode()
         record = orjson.loads(text.rstrip("\r\n"))  # orjson would count columns from the line's end
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
@@ -82,11 +113,13 @@ def parse_pair(line: bytes | str) -> Pair:
         raise ValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None
     if not isinstance(record, dict):
         raise ValueError(f"a record is a JSON object, not {_json_type(record)}")
-    return pair_from_record(record)
+    return record
 
 
 def pair_from_record(record: dict[str, Any]) -> Pair:
     """Return the pair of one decoded record.  Raises `ValueError` naming the key that is missing or wrong."""
+    if "chosen" in record and "rejected" in record and not {"response_a", "response_b"} & record.keys():
+        record = _from_preference(record)
     missing = [key for key in ("prompt", "response_a", "response_b") if key not in record]
     if missing:
         raise ValueError(f"{', '.join(missing)} is missing; a record needs prompt, response_a and response_b")
@@ -100,7 +133,7 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
             raise ValueError(f"{key} is {_json_type(record[key])}; it should be a string")
     try:
         return Pair(
-            prompt=record["prompt"],
+            prompt=_prompt_of(record),
             response_a=record["response_a"],
             response_b=record["response_b"],
             id=_text_or_none(record.get("id")),
@@ -110,6 +143,48 @@ def pair_from_record(record: dict[str, Any]) -> Pair:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"prompt: {error}") from None
+
+
+def _prompt_of(record: dict[str, Any]) -> Any:
+    """The prompt, which stands as the JSON text of its messages where `conversational` says so."""
+    prompt = record["prompt"]
+    if record.get("conversational") is not True or not isinstance(prompt, str):
+        return prompt
+    try:
+        return prompt_from_body(prompt, conversational=True)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("conversational is true, so the JSON text of a list of messages is expected") from None
+
+
+def _from_preference(record: dict[str, Any]) -> dict[str, Any]:
+    """The same record with two responses and a label.
+
+    The response whose text has the smaller hash is response_a: nothing about the better one follows from its place.
+    """
+    if record.get("label") not in (None, "tie"):
+        raise ValueError(f'label is {record["label"]!r} beside chosen and rejected, which say the same; accepted is only "tie"')
+    (before, chosen), (other, rejected) = (_last_turn(record, key) for key in ("chosen", "rejected"))
+    rest = {key: value for key, value in record.items() if key not in {"chosen", "rejected"}}
+    if rest.get("prompt") is None:
+        if not before or before != other:
+            raise ValueError("prompt is missing, and chosen and rejected do not begin with the same messages")
+        rest["prompt"] = before
+    is_first = text_hash(chosen) <= text_hash(rejected)
+    response_a, response_b = (chosen, rejected) if is_first else (rejected, chosen)
+    return rest | {"response_a": response_a, "response_b": response_b, "label": rest.get("label") or ("a" if is_first else "b")}
+
+
+def _last_turn(record: dict[str, Any], key: str) -> tuple[list[Any], str]:
+    """The messages before a response, and its text."""
+    value = record[key]
+    if not isinstance(value, list):
+        _require_text(record, key)
+        return [], value
+    last = value[-1] if value else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        raise ValueError(f"{key} is a list that does not end with a message of the assistant")
+    _require_text({key: last.get("content")}, key)
+    return value[:-1], str(last["content"])
 
 
 def _check_strength(value: object) -> None:

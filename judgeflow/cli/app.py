@@ -9,7 +9,9 @@ import typer
 from judgeflow import __version__
 from judgeflow.cli import db
 from judgeflow.cli.demo import demo
+from judgeflow.cli.export import export
 from judgeflow.cli.fake_judge import fake_judge
+from judgeflow.cli.import_ import import_
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
 from judgeflow.cli.train import train
@@ -26,6 +28,8 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("score")(score)
 app.command("route")(route)
+app.command("import")(import_)
+app.command("export")(export)
 app.add_typer(db.app, name="db")
 app.command("fake-judge")(fake_judge)
 

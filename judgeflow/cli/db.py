@@ -32,7 +32,7 @@ def upgrade(url: Url = None, config: ConfigFile = None, as_json: AsJson = False)
     from judgeflow.store import migrate
     from judgeflow.store.schema import REVISIONS
 
-    address = _address(url, config)
+    address = address_of(url, config)
     before = asyncio.run(migrate.upgrade(address))
     found = before.revision or "nothing"
     if as_json:
@@ -50,7 +50,7 @@ def check(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -
 
     from judgeflow.store.check import check as run_checks
 
-    address = _address(url, config)
+    address = address_of(url, config)
     findings = asyncio.run(run_checks(address))
     sound = all(finding.ok for finding in findings)
     if as_json:
@@ -69,15 +69,15 @@ def info(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) ->
 
     from judgeflow.store.queries import summary
 
-    found = asyncio.run(summary(_address(url, config)))
+    found = asyncio.run(summary(address_of(url, config)))
     if as_json:
         _print_json(dataclasses.asdict(found))
     else:
         _print_summary(found)
 
 
-def _address(url: str | None, config: Path | None) -> str:
-    """--url, else the configuration's, else judgeflow.db in this folder; relative paths of a configuration start as it says."""
+def address_of(url: str | None, config: Path | None) -> str:
+    """Return --url, else the configuration's, else judgeflow.db in this folder; relative paths of a configuration start as it says."""
     from judgeflow.store.engines import normalise_url
 
     if url is not None:

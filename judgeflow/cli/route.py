@@ -22,7 +22,7 @@ DEFAULT_STEP_SIZE = 1536
 
 
 def route(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records, one JSON object a line.")],
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records, one JSON object a line, or Parquet.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUTCOMES.jsonl", help="Where the outcomes go, in input order.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")] = Path("judgeflow.toml"),
     step_size: Annotated[int, typer.Option(min=1, help="Pairs of one step.")] = DEFAULT_STEP_SIZE,
@@ -47,7 +47,7 @@ def route(
     from judgeflow.cli.outcomes_file import OutcomesFile
     from judgeflow.cli.summary import JudgeShare, Summary
     from judgeflow.config import load_config
-    from judgeflow.records import read_pairs
+    from judgeflow.records import place, read_pairs
     from judgeflow.store.engines import file_of
 
     if on_bad_record not in {"fatal", "skip"}:
@@ -57,7 +57,7 @@ def route(
     database = file_of(store_url(loaded))
     with OutcomesFile(out, {pairs: "the pairs", config: "the configuration", database: "the verdict database"}) as outcomes:
         for record in bad:
-            typer.echo(f"{pairs}:{record.line}: skipped: {record.reason}", err=True)
+            typer.echo(f"{place(pairs, record.line)}: skipped: {record.reason}", err=True)
         run = _Run(
             config=loaded,
             source=pairs,

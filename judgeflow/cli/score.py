@@ -19,7 +19,7 @@ CHUNK = 8192
 
 
 def score(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records, one JSON object a line.")],
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pair records, one JSON object a line, or Parquet.")],
     scorer: Annotated[Path, typer.Option("--scorer", "-s", metavar="DIR", help="Folder of a scorer, as judgeflow train writes it.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="SCORES.jsonl", help="Where the preferences go, in input order.")

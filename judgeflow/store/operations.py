@@ -157,7 +157,7 @@ def _add_settled(rows: Rows, operation: Settle) -> None:
     prompt, first, second = (_hash(rows, text) for text in (question.prompt, question.first, question.second))
     low, high = (first, second) if question.canonical else (second, first)
     rows.pairs[question.pair_key] = {"key": question.pair_key, "prompt": prompt, "low": low, "high": high}
-    rows.calls.append(_call_row(operation.call))
+    rows.calls.append(call_row(operation.call))
 
 
 def _hash(rows: Rows, text: Prompt) -> bytes:
@@ -165,15 +165,17 @@ def _hash(rows: Rows, text: Prompt) -> bytes:
     key = rows.hashes.get(text)
     if key is None:
         key = rows.hashes[text] = prompt_hash(text)  # a response's hash is that of a prompt of the same text
-        rows.texts[key] = _text_row(key, prompt_body(text), conversational=not isinstance(text, str))
+        rows.texts[key] = text_row(key, prompt_body(text), conversational=not isinstance(text, str))
     return key
 
 
-def _text_row(key: bytes, body: str, *, conversational: bool) -> Row:
+def text_row(key: bytes, body: str, *, conversational: bool) -> Row:
+    """Return the row of a prompt or a response."""
     return {"hash": key, "conversational": conversational, "body": body}
 
 
-def _call_row(call: Call) -> Row:
+def call_row(call: Call) -> Row:
+    """Return the row of a reply."""
     reply, reading, usage = call.reply, call.reading, call.reply.usage
     return {
         "key": call.key,

@@ -1,12 +1,17 @@
 import codecs
 import json
+import re
+import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgeflow.errors import RecordError
-from judgeflow.records import BadRecord, outcome_line, outcome_record, parse_pair, read_pairs
+from judgeflow.errors import RecordError, UsageError
+from judgeflow.keys import pair_keys
+from judgeflow.records import BadRecord, outcome_line, outcome_record, pair_from_record, parse_pair, read_pairs
 from judgeflow.types import Call, JudgeIdentity, Message, Outcome, Pair, Preference, Reading, ReadingStatus, Reply, Usage, Verdict
 
 unhurried = settings(deadline=None)
@@ -295,3 +300,93 @@ def test_an_outcome_line_is_one_line_that_reads_back_as_its_pair(prompt, first, 
     assert again == pair
     assert (again.id, again.label) == (name, label)
     assert again.metadata["logit"] == logit
+
+
+# Chosen and rejected
+
+
+def test_chosen_and_rejected_become_two_responses_and_a_label_whose_place_says_nothing():
+    pairs = [pair_from_record({"prompt": "p", "chosen": f"good {n}", "rejected": f"bad {n}"}) for n in range(200)]
+    assert all({"a": pair.response_a, "b": pair.response_b}[pair.label].startswith("good") for pair in pairs)
+    assert 60 < sum(pair.label == "a" for pair in pairs) < 140
+    assert all(pair_keys(pair).canonical for pair in pairs)
+
+
+def test_chosen_and_rejected_may_be_whole_conversations_that_begin_alike():
+    question = {"role": "user", "content": "Which?"}
+    pair = pair_from_record(
+        {"chosen": [question, {"role": "assistant", "content": "yes"}], "rejected": [question, {"role": "assistant", "content": "no"}]}
+    )
+    assert pair.prompt == (Message(role="user", content="Which?"),)
+    assert {pair.response_a, pair.response_b} == {"yes", "no"}
+    assert {"a": pair.response_a, "b": pair.response_b}[pair.label] == "yes"
+
+
+def test_a_tie_between_chosen_and_rejected_stays_a_tie_and_strength_stays():
+    pair = pair_from_record({"prompt": "p", "chosen": "x", "rejected": "y", "label": "tie", "strength": 0.5})
+    assert (pair.label, pair.metadata) == ("tie", {"strength": 0.5})
+
+
+def test_a_prompt_is_read_as_messages_where_conversational_says_so():
+    body = '[{"content":"Hi","role":"user"}]'
+    assert parse_pair(line(prompt=body, conversational=True)).prompt == (Message(role="user", content="Hi"),)
+    assert parse_pair(line(prompt=body, conversational=False)).prompt == body
+    assert parse_pair(line(prompt=body)).prompt == body
+
+
+ANSWER = {"role": "assistant", "content": "x"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"label": "a"}, "label is 'a' beside chosen and rejected"),
+        ({"chosen": ["x", "y"]}, "chosen is a list that does not end with a message of the assistant"),
+        ({"rejected": []}, "rejected is a list that does not end"),
+        ({"rejected": " "}, "rejected is empty"),
+        ({"chosen": [ANSWER | {"content": ""}]}, "chosen is empty"),
+        ({"chosen": None}, "chosen is null; it should be a string"),
+        ({"prompt": None}, "prompt is missing, and chosen and rejected do not begin with the same messages"),
+    ],
+)
+def test_what_is_wrong_with_a_preference_is_told_by_its_own_keys(changes, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        pair_from_record({"prompt": "p", "chosen": "x", "rejected": "y", **changes})
+
+
+# Parquet
+
+
+def parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_a_parquet_file_is_read_as_the_same_pairs(tmp_path):
+    rows = [record(id=str(n), label="a", prompt=[{"role": "user", "content": f"{n}?"}]) for n in range(600)]
+    pairs, bad = read_pairs(parquet(tmp_path / "pairs.parquet", rows))
+    assert [(pair.id, pair.label, pair.prompt[0].content) for pair in pairs] == [(str(n), "a", f"{n}?") for n in range(600)]
+    assert bad == []
+
+
+def test_a_bad_row_is_named_by_its_number(tmp_path):
+    path = parquet(tmp_path / "pairs.parquet", [record(), record(response_b=" "), record()])
+    with pytest.raises(RecordError, match=r"pairs\.parquet: row 2: response_b is empty"):
+        read_pairs(path)
+    assert read_pairs(path, on_bad_record="skip")[1] == [BadRecord(line=2, reason="response_b is empty")]
+
+
+@pytest.mark.parametrize("content", [b"", b"no table at all", None])
+def test_a_file_that_is_no_parquet_is_told(tmp_path, content):
+    path = tmp_path / "pairs.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"pairs\.parquet: cannot be read"):
+        read_pairs(path)
+
+
+def test_without_pyarrow_the_error_says_what_to_install(tmp_path, monkeypatch):
+    path = parquet(tmp_path / "pairs.parquet", [record()])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match=r'needs pyarrow: pip install "judgeflow\[parquet\]", or use JSONL'):
+        read_pairs(path)

@@ -1,0 +1,191 @@
+"""`judgeflow export`: preference pairs, replies or decisions, from a verdict database into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from judgeflow.cli.db import AsJson, ConfigFile, Url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from judgeflow.exchange.exporting import Exported, Tally
+    from judgeflow.exchange.preferences import Format
+    from judgeflow.parquet import Kind
+
+SOURCES = ("judge", "store", "scorer", "fallback")
+_STDOUT = Path("-")
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.jsonl|.parquet", help="Where records go; - is stdout, as JSONL.")],
+    url: Url = None,
+    config: ConfigFile = None,
+    what: Annotated[str, typer.Option(help="pairs: preferences; calls: every reply; outcomes: what --run decided.")] = "pairs",
+    judge: Annotated[str | None, typer.Option(metavar="ID", help="One judge, by its id or the beginning of its fingerprint.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Pairs that this run decided.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Pairs that --run decided so: judge, store, scorer or fallback; repeatable.")
+    ] = None,
+    min_agreement: Annotated[str, typer.Option(help="both: the two orders prefer the same; any: one does and none objects.")] = "both",
+    strong_only: Annotated[bool, typer.Option("--strong-only", help="Both orders prefer clearly.")] = False,
+    include_ties: Annotated[bool, typer.Option("--include-ties", help='Take ties, with the label "tie".')] = False,
+    label: Annotated[str, typer.Option(help="verdict: what a judge prefers; label: what is known to be better.")] = "verdict",
+    split_by_prompt: Annotated[
+        float | None, typer.Option(metavar="FRACTION", help="Hold out about this share of the prompts, in a file of their own.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, or messages: prompt and responses as chat messages.")] = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Write what a verdict database holds: preference pairs to train on, or replies to analyse.
+
+    Records come in the order of their pair keys, so the same database gives the same file.
+
+    Example: judgeflow export --out preferences.jsonl --split-by-prompt 0.1
+    """
+    import asyncio
+    import contextlib
+
+    from judgeflow.cli.db import address_of
+    from judgeflow.exchange.exporting import Tally
+
+    _check(what, run, source or [], split_by_prompt, out, {"--min-agreement": min_agreement, "--label": label, "--format": form})
+    address = address_of(url, config)
+    tally = Tally()
+    records, columns = _records(
+        address,
+        what,
+        judge,
+        run,
+        source,
+        tally,
+        both=min_agreement == "both",
+        strong=strong_only,
+        ties=include_ties,
+        label=label,
+        form=form,
+    )
+    with contextlib.ExitStack() as stack:
+        sink = _Sink(stack, out, split_by_prompt, columns, address)
+        asyncio.run(sink.take(records))
+        sink.complete()
+    _report(tally, sink, what, as_json=as_json)
+
+
+def _check(what: str, run: str | None, sources: Sequence[str], share: float | None, out: Path, choices: Mapping[str, str]) -> None:
+    from judgeflow.errors import UsageError
+
+    accepted = {"--min-agreement": ("both", "any"), "--label": ("verdict", "label"), "--format": ("text", "messages")}
+    values = [("--what", what, ("pairs", "calls", "outcomes")), *((name, value, accepted[name]) for name, value in choices.items())]
+    for name, value, allowed in [*values, *(("--source", value, SOURCES) for value in sources)]:
+        if value not in allowed:
+            raise UsageError(f"{name} {value}: accepted are {', '.join(allowed)}")
+    if run is None and (sources or what == "outcomes"):
+        raise UsageError(f"{'--source' if sources else '--what outcomes'} is about the decisions of a run: name it with --run")
+    if share is not None and not 0 < share < 1:
+        raise UsageError(f"--split-by-prompt {share}: a share between 0 and 1 is expected, for instance 0.1")
+    if share is not None and out == _STDOUT:
+        raise UsageError("--split-by-prompt writes two files: name --out FILE.jsonl")
+    if out != _STDOUT and out.suffix not in {".jsonl", ".parquet"}:
+        raise UsageError(f"--out {out}: a name that ends in .jsonl or .parquet is expected, or - for stdout")
+
+
+def _records(
+    address: str,
+    what: str,
+    judge: str | None,
+    run: str | None,
+    source: Sequence[str] | None,
+    tally: Tally,
+    *,
+    both: bool,
+    strong: bool,
+    ties: bool,
+    label: str,
+    form: str,
+) -> tuple[AsyncGenerator[Exported, None], Mapping[str, Kind]]:
+    from judgeflow.exchange import exporting
+    from judgeflow.exchange.calls import CALL_COLUMNS
+    from judgeflow.exchange.preferences import Demands, preference_columns
+    from judgeflow.store.extract import Selection
+
+    selection = Selection(judge=judge, run=run, sources=tuple(source or ()))
+    if what == "calls":
+        return exporting.calls(address, selection, tally), CALL_COLUMNS
+    if what == "outcomes":
+        return exporting.outcomes(address, selection, tally), exporting.OUTCOME_COLUMNS
+    wanted = Demands(both=both, strong_only=strong, include_ties=ties)
+    known_form: Format = "messages" if form == "messages" else "text"
+    return (
+        exporting.preferences(address, selection, wanted, known_form, tally, by_label=label == "label"),
+        preference_columns(known_form),
+    )
+
+
+class _Sink:
+    """The one or two files that records go to."""
+
+    def __init__(self, stack: Any, out: Path, share: float | None, columns: Mapping[str, Kind], address: str) -> None:
+        from judgeflow.cli.record_files import RecordFile
+        from judgeflow.store.engines import file_of
+
+        self._share = share
+        names = [out] if share is None else [out.with_name(f"{out.stem}.{part}{out.suffix}") for part in ("train", "test")]
+        inputs = {file_of(address): "the verdict database"}
+        self.files = {str(name): stack.enter_context(RecordFile(name, columns, inputs)) for name in names}
+
+    async def take(self, chunks: AsyncGenerator[Exported, None]) -> None:
+        """Write every record to its file."""
+        from contextlib import aclosing
+
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                self._write(chunk)
+
+    def _write(self, chunk: Exported) -> None:
+        from judgeflow.exchange.exporting import held_out
+
+        share, (first, *second) = self._share, self.files.values()
+        if share is None:
+            first.write(chunk.records)
+            return
+        aside = [prompt is not None and held_out(prompt, share) for prompt in chunk.prompts]
+        first.write([record for record, out in zip(chunk.records, aside, strict=True) if not out])
+        second[0].write([record for record, out in zip(chunk.records, aside, strict=True) if out])
+
+    def complete(self) -> None:
+        """Let the files take their names."""
+        for file in self.files.values():
+            file.complete()
+
+
+def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
+    import json
+    import sys
+
+    from judgeflow.exchange.preferences import LEFT_OUT
+
+    files = {name: file.written for name, file in sink.files.items()}
+    to_stdout = str(_STDOUT) in files
+    if as_json:
+        record = {
+            "what": what,
+            "written": tally.written,
+            "files": files,
+            "left_out": dict(tally.left_out),
+            "transcripts": tally.transcripts,
+        }
+        print(json.dumps(record, ensure_ascii=False), file=sys.stderr if to_stdout else sys.stdout)
+        return
+    noun = what.removesuffix("s")
+    lines = [f"{written:,} {noun if written == 1 else what} in {'stdout' if to_stdout else name}" for name, written in files.items()]
+    lines += [f"{tally.left_out[reason]:,} left out: {words}" for reason, words in LEFT_OUT.items() if tally.left_out[reason]]
+    if tally.transcripts:
+        lines.append(
+            f"{tally.transcripts:,} prompts are conversations and were written as transcripts; --format messages keeps their turns"
+        )
+    for line in lines:
+        print(line, file=sys.stderr if to_stdout else sys.stdout)

@@ -1,0 +1,1 @@
+"""Verdicts, scores and labels that come from elsewhere, and preference data for elsewhere."""

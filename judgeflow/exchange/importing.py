@@ -1,0 +1,121 @@
+"""A file of records, looked at as a whole before anything of it is stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from judgeflow.errors import RecordError, UsageError
+from judgeflow.exchange.evidence import Finding, find
+from judgeflow.exchange.replies import BY_WINNER, UNREADABLE, Rules
+from judgeflow.records import BadRecord, RawRecord, decode, place, raw_records
+from judgeflow.types import ReadingStatus, Reply
+from judgeflow.verdicts.parse import read_reply
+from judgeflow.verdicts.prompt import Template, load_template, packaged_templates
+
+_TEXTS = ("prompt", "response_a", "response_b", "conversational")
+
+MOST_BAD = 1000
+"""Bad records that are kept to be told; the others are counted."""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a file holds: records, replies by judge and by how they came to their verdict, scores by scorer, labels.
+
+    `raw` counts replies with a text, `read_by` how many of those that the template cannot read the other packaged ones can.
+    """
+
+    records: int = 0
+    identical: int = 0
+    bad: list[BadRecord] = field(default_factory=list)
+    bad_count: int = 0
+    judges: dict[str, Counter[str]] = field(default_factory=dict)
+    scores: Counter[str] = field(default_factory=Counter)
+    labels: int = 0
+    raw: int = 0
+    unread: int = 0
+    read_by: Counter[str] = field(default_factory=Counter)
+
+    def add(self, finding: Finding, others: dict[str, Template]) -> None:
+        """Count one record."""
+        evidence = finding.evidence
+        self.records += 1
+        self.identical += evidence.keys.identical
+        self.scores.update(list(evidence.scores))
+        self.labels += evidence.label is not None
+        for reply in finding.replies:
+            self.judges.setdefault(reply.name, Counter())[reply.how] += 1
+            if reply.directed is not None and reply.directed.raw is not None:
+                self._add_raw(reply.directed.raw, others, unread=reply.how in {UNREADABLE, BY_WINNER})
+
+    def _add_raw(self, raw: str, others: dict[str, Template], *, unread: bool) -> None:
+        self.raw += 1
+        self.unread += unread
+        if unread:
+            self.read_by.update(
+                name for name, template in others.items() if read_reply(Reply(text=raw), template.verdicts).status is ReadingStatus.OK
+            )
+
+
+def findings(source: Path, rules: Rules, now: float) -> Iterator[tuple[int, Finding | BadRecord]]:
+    """Yield what every record of a file says, or why it says nothing, with its line or row.  Raises `RecordError` as `raw_records`."""
+    texts = None if rules.pairs is None else raw_records(rules.pairs)
+    for number, raw in raw_records(source):
+        try:
+            record = decode(raw)
+            if texts is not None:
+                record = _completed(record, next(texts, None), place(source, number), rules.pairs)
+            yield number, find(record, rules, now)
+        except ValueError as error:
+            yield number, BadRecord(line=number, reason=str(error))
+    if texts is not None and next(texts, None) is not None:
+        raise RecordError(f"{rules.pairs} has more records than {source}: these are not the pairs that it was made from")
+
+
+def _completed(record: dict[str, Any], raw: tuple[int, RawRecord] | None, where: str, pairs: Path | None) -> dict[str, Any]:
+    """A record with the texts of the pair that stands in the same place.  Raises `RecordError` if that is not its pair."""
+    if raw is None:
+        raise RecordError(f"{where}: {pairs} has fewer records: these are not the pairs that this file was made from")
+    pair = decode(raw[1])
+    if "id" in record and str(record["id"]) != str(pair.get("id")):
+        raise RecordError(f"{where}: id is {record['id']!r}, and the record in the same place of {pairs} has {pair.get('id')!r}")
+    return record | {key: pair[key] for key in _TEXTS if key in pair}
+
+
+def survey(source: Path, rules: Rules) -> Survey:
+    """Look at a whole file.  Raises `RecordError` for one that cannot be read."""
+    found = Survey()
+    others = {name: load_template(name) for name in packaged_templates()}
+    for _, finding in findings(source, rules, 0.0):
+        if isinstance(finding, Finding):
+            found.add(finding, others)
+        else:
+            found.bad_count += 1
+            found.bad += [finding][: MOST_BAD - len(found.bad)]
+    return found
+
+
+def require_template(source: Path, found: Survey, rules: Rules) -> None:
+    """Raise `UsageError` where another packaged template reads most replies and the given one does not."""
+    best, count = max(found.read_by.items(), key=lambda item: item[1], default=("", 0))
+    if 2 * found.unread <= found.raw or 2 * count <= found.raw:
+        return
+    remedy = f"give --template {best}" if rules.counts_as is None else f'set [judge] template = "{best}" in the configuration of --as'
+    raise UsageError(
+        f"{source}: template {rules.template.name} cannot read {found.unread:,} of {found.raw:,} replies, and {best} reads {count:,} of "
+        f"these: {remedy}; nothing was stored"
+    )
+
+
+def require_one_judge(found: dict[Path, Survey], rules: Rules) -> None:
+    """Raise `UsageError` where replies of several judges would count as those of one, or the one that is wanted said nothing."""
+    names = sorted({name for each in found.values() for name in each.judges})
+    if rules.counts_as is not None and len(names) != 1:
+        there = f"there are {', '.join(names)}: name one with --judge" if names else "there are no replies"
+        raise UsageError(f"--as makes the replies of one judge those of {rules.counts_as.id}; {there}")
+    if rules.judge is not None and not names:
+        raise UsageError(f"--judge {rules.judge}: no reply of that judge is recorded in {', '.join(map(str, found))}")
