@@ -93,7 +93,7 @@ def build_seats(settings: Config, clock: Clock) -> list[Seat]:
 
 
 def _seat(settings: Config, judge: JudgeConnection, limits: LimitsConfig, section: str, clock: Clock) -> Seat:
-    key, template = _key_of(judge, section), load_template(judge.template, settings.path("."))
+    key, template = key_of(judge, section), load_template(judge.template, settings.path("."))
     return Seat(
         judge=HttpJudge(judge, template, api_key=key, max_in_flight=limits.max_in_flight, section=section),
         gate=ThrottleGate(limits, clock, longest_reply=judge.max_completion_tokens),
@@ -107,10 +107,11 @@ def _seat(settings: Config, judge: JudgeConnection, limits: LimitsConfig, sectio
 
 def api_key(settings: Config) -> str | None:
     """Return the key of [judge], or None where none is configured.  Raises `ConfigurationError` if its variable is not set."""
-    return _key_of(settings.judge, "judge")
+    return key_of(settings.judge, "judge")
 
 
-def _key_of(judge: JudgeConnection, section: str) -> str | None:
+def key_of(judge: JudgeConnection, section: str) -> str | None:
+    """Return the API key of the judge in a section, or None where none is configured.  Raises `ConfigurationError` as `api_key`."""
     name = judge.api_key_env
     if name is None:
         return None

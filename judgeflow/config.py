@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -352,6 +353,21 @@ def check_room(limits: LimitsConfig, judge: JudgeConnection, section: str = "jud
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A checked configuration, and where its values come from."""
+
+    config: Config
+    origin: Origin
+
+    def origin_of(self, *where: str) -> str | None:
+        """Return where a key was set, given by the names that lead to it: `file:line`, a variable or a flag; None for a default."""
+        holder: Any = self.config
+        for part in where[:-1]:
+            holder = holder[part] if isinstance(holder, dict) else getattr(holder, part)
+        return self.origin.of(where, len(where)) if holder is not None and where[-1] in holder.model_fields_set else None
+
+
 def load_config(
     path: str | Path = DEFAULT_FILE,
     overrides: Mapping[str, str] | None = None,
@@ -361,6 +377,15 @@ def load_config(
 
     Raises `ConfigurationError` naming the key, where it was set and what is accepted.
     """
+    return settle(path, overrides, environ).config
+
+
+def settle(
+    path: str | Path = DEFAULT_FILE,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settled:
+    """Read a configuration as `load_config` does, and remember where each value was set."""
     source = Path(path)
     text = _read(source)
     data = _parse(text, source)
@@ -377,10 +402,11 @@ def load_config(
         for depth in range(1, len(where)):
             origins.setdefault(where[:depth], origin)
         origins[where] = origin
+    origins_of_all = Origin(source, text, origins)
     try:
-        return Config.model_validate(data)
+        return Settled(Config.model_validate(data), origins_of_all)
     except ValidationError as error:
-        problems = [describe(problem, Config, Origin(source, text, origins), _HINTS) for problem in error.errors()]
+        problems = [describe(problem, Config, origins_of_all, _HINTS) for problem in error.errors()]
         raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
 
 

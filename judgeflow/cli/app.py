@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from judgeflow import __version__
-from judgeflow.cli import db
+from judgeflow.cli import config, db
 from judgeflow.cli.demo import demo
+from judgeflow.cli.doctor import doctor
 from judgeflow.cli.export import export
 from judgeflow.cli.fake_judge import fake_judge
 from judgeflow.cli.import_ import import_
+from judgeflow.cli.logs import logs
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
 from judgeflow.cli.train import train
@@ -31,6 +33,9 @@ app.command("route")(route)
 app.command("import")(import_)
 app.command("export")(export)
 app.add_typer(db.app, name="db")
+app.add_typer(config.app, name="config")
+app.command("doctor")(doctor)
+app.command("logs")(logs)
 app.command("fake-judge")(fake_judge)
 
 

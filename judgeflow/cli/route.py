@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judgeflow.cli import INTERRUPTED
+from judgeflow.cli.overrides import overrides
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from judgeflow.cli.outcomes_file import OutcomesFile
     from judgeflow.cli.summary import Summary
     from judgeflow.config import Config, JudgeConnection, LimitsConfig
@@ -52,7 +51,7 @@ def route(
 
     if on_bad_record not in {"fatal", "skip"}:
         raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
-    loaded = load_config(config, _overrides(settings or []))
+    loaded = load_config(config, overrides(settings))
     records, bad = read_pairs(pairs, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
     database = file_of(store_url(loaded))
     with OutcomesFile(out, {pairs: "the pairs", config: "the configuration", database: "the verdict database"}) as outcomes:
@@ -74,18 +73,6 @@ def route(
             ),
         )
         _carry_out(run, as_json=json)
-
-
-def _overrides(settings: Sequence[str]) -> dict[str, str]:
-    from judgeflow.errors import ConfigurationError
-
-    overrides = {}
-    for setting in settings:
-        name, separator, value = setting.partition("=")
-        if not separator:
-            raise ConfigurationError(f"--set {setting}: expected SECTION.KEY=VALUE, for instance routing.policy=always")
-        overrides[name.strip()] = value.strip()
-    return overrides
 
 
 def _carry_out(run: _Run, *, as_json: bool) -> None:

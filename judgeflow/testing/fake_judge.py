@@ -175,7 +175,9 @@ class FakeJudge:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _list_models(self, _request: web.Request) -> web.Response:
+    async def _list_models(self, request: web.Request) -> web.Response:
+        if not self._is_known(_key(request)):
+            return _wrong_key()
         models = [{"id": name, "object": "model"} for name in self._models]
         return _response(orjson.dumps({"object": "list", "data": models}))
 
@@ -197,9 +199,9 @@ class FakeJudge:
         return response
 
     async def _respond(self, request: web.Request, request_id: str) -> web.StreamResponse | None:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        if self._api_keys and key not in self._api_keys:
-            return _response(error_body(401, "invalid_api_key", "Incorrect API key provided."), 401)
+        key = _key(request)
+        if not self._is_known(key):
+            return _wrong_key()
         try:
             model, asked = parse_request(await request.read())
         except ValueError as error:
@@ -217,6 +219,9 @@ class FakeJudge:
             return response
         finally:
             self._desk.leave(ruling, answered=answered)
+
+    def _is_known(self, key: str) -> bool:
+        return not self._api_keys or key in self._api_keys
 
     def _label(self, key: str) -> str:
         """The name of an API key in the statistics: a key that is not one of ours may be a real one and is not shown."""
@@ -274,6 +279,14 @@ class FakeJudge:
                 return await _cut_off(request, body)
             case _:
                 return _response(body, headers=headers)
+
+
+def _key(request: web.Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+
+
+def _wrong_key() -> web.Response:
+    return _response(error_body(401, "invalid_api_key", "Incorrect API key provided."), 401)
 
 
 def _response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -1,0 +1,180 @@
+"""`judgeflow logs`: the JSON log, filtered and readable, and as it grows."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+LEVELS = ("debug", "info", "warning", "error")
+POLL_S = 0.2
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FIRST = ("timestamp", "level", "event")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which events are shown: all that pass every filter that is set.  `since` is compared as ISO time, in UTC."""
+
+    events: frozenset[str] = frozenset()
+    levels: frozenset[str] = frozenset()
+    fields: tuple[tuple[str, str], ...] = ()
+    since: str = ""
+
+    def admits(self, event: dict[str, Any]) -> bool:
+        """Whether an event passes."""
+        named = not self.events or event.get("event") in self.events
+        loud = not self.levels or event.get("level", "info") in self.levels
+        matched = all(str(event.get(name)) == value for name, value in self.fields)
+        return named and loud and matched and str(event.get("timestamp", "")) >= self.since
+
+
+def logs(
+    file: Annotated[Path | None, typer.Argument(metavar="LOG", help="The log; default: [log] path of the configuration.")] = None,
+    config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file that names the log.")] = Path("judgeflow.toml"),
+    event: Annotated[list[str] | None, typer.Option("--event", "-e", help="Only these events: step, call, ...; repeatable.")] = None,
+    level: Annotated[str, typer.Option(help="Only events of this level and above: debug, info, warning, error.")] = "debug",
+    where: Annotated[
+        list[str] | None, typer.Option("--where", "-w", metavar="FIELD=VALUE", help="Only events whose field has this value; repeatable.")
+    ] = None,
+    since: Annotated[str, typer.Option(metavar="AGE", help="Only events of the last 90s, 10m, 2h, 3d.")] = "",
+    lines: Annotated[int | None, typer.Option("--lines", "-n", min=0, help="Only the last so many of them.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on, until Ctrl-C.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the events as they are, one JSON object a line.")] = False,
+) -> None:
+    """Read the log of a run: one line an event, filtered, and with --follow as it grows.
+
+    Example: judgeflow logs --event step --since 1h --follow
+    Example: judgeflow logs run.jsonl --event call --where outcome=rate_limited --json
+    """
+    path = file or _configured(config)
+    wanted = Wanted(
+        events=frozenset(event or ()), levels=_from_level(level), fields=_fields(where or []), since=_moment(since, datetime.now(UTC))
+    )
+    written = _Printed(wanted, as_json=json)
+    try:
+        with path.open("rb") as stream:
+            position = written.print_all(stream.read(), lines)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if follow:
+        _follow(path, position, written)
+    written.complain(path)
+
+
+def _configured(config: Path) -> Path:
+    from judgeflow.config import load_config
+    from judgeflow.errors import ConfigurationError
+
+    settings = load_config(config)
+    if settings.log.path is None:
+        raise ConfigurationError(f"{config}: [log] path: is not set, so this configuration writes no log; set it, or name a file")
+    return settings.path(settings.log.path)
+
+
+def _unreadable(path: Path, error: OSError) -> Exception:
+    from judgeflow.errors import ConfigurationError
+
+    return ConfigurationError(f"{path}: cannot be read: {error.strerror or error}; name a log that [log] path has written")
+
+
+def _from_level(level: str) -> frozenset[str]:
+    if level not in LEVELS:
+        raise typer.BadParameter(f"accepted are {', '.join(LEVELS)}", param_hint="--level")
+    return frozenset(LEVELS[LEVELS.index(level) :])
+
+
+def _fields(filters: list[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for each in filters:
+        name, separator, value = each.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{each}: expected FIELD=VALUE, for instance outcome=rate_limited", param_hint="--where")
+        found.append((name.strip(), value.strip()))
+    return tuple(found)
+
+
+def _moment(age: str, now: datetime) -> str:
+    """The moment so long ago, as the log writes it."""
+    if not age:
+        return ""
+    match = _AGE.fullmatch(age)
+    if match is None:
+        raise typer.BadParameter(f"{age}: expected a number with s, m, h or d, for instance 10m", param_hint="--since")
+    return (now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])).isoformat()
+
+
+class _Printed:
+    """Prints what is wanted of a log that is handed to it in pieces; counts lines that are no events."""
+
+    def __init__(self, wanted: Wanted, *, as_json: bool) -> None:
+        self._wanted = wanted
+        self._as_json = as_json
+        self._unreadable = 0
+
+    def print_all(self, content: bytes, last: int | None = None) -> int:
+        """Print whole lines, at most the `last` so many; return how many bytes they and all before them are."""
+        whole = content.rfind(b"\n") + 1
+        shown = list(self._shown(content[:whole]))
+        for line in shown if last is None else shown[len(shown) - last :]:
+            print(line, flush=True)
+        return whole
+
+    def _shown(self, content: bytes) -> Iterator[str]:
+        import orjson
+
+        for line in content.splitlines():
+            try:
+                event = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                event = None
+            if not isinstance(event, dict):
+                self._unreadable += bool(line.strip())
+            elif self._wanted.admits(event):
+                yield line.decode() if self._as_json else readable(event)
+
+    def complain(self, path: Path) -> None:
+        """Say on stderr how much of the log could not be read."""
+        if self._unreadable:
+            hint = '[log] format = "console" writes lines for people, "json" lines for this command'
+            typer.echo(f"{path}: {self._unreadable:,} lines are no events; {hint}", err=True)
+
+
+def readable(event: dict[str, Any]) -> str:
+    """Return one event as a line: when, how serious, what, and its fields."""
+    when = str(event.get("timestamp", ""))[:19].replace("T", " ")
+    rest = " ".join(f"{name}={_value(value)}" for name, value in event.items() if name not in _FIRST and value not in (None, {}, ""))
+    return f"{when} {event.get('level', '')!s:<7} {event.get('event', '')!s:<16} {rest}".rstrip()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{_value(item)}" for name, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return repr(text) if " " in text else text
+
+
+def _follow(path: Path, position: int, written: _Printed, wait: Callable[[float], None] = time.sleep) -> None:
+    """Print what is added, also after the file was replaced by a new one, until the user interrupts."""
+    identity = path.stat().st_ino
+    try:
+        while True:
+            state = path.stat() if path.exists() else None
+            if state is not None and (state.st_ino != identity or state.st_size < position):
+                identity, position = state.st_ino, 0
+            if state is not None and state.st_size > position:
+                with path.open("rb") as stream:
+                    stream.seek(position)
+                    position += written.print_all(stream.read())
+            wait(POLL_S)
+    except KeyboardInterrupt:
+        return

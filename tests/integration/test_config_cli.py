@@ -1,0 +1,245 @@
+"""`judgeflow config`, `doctor` and `logs`, as somebody types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from typer.testing import CliRunner
+
+from judgeflow.cli.app import app
+from judgeflow.config import load_config
+from judgeflow.errors import ConfigurationError
+from judgeflow.testing import FakeJudge, JudgeLimits, serve_in_thread
+
+SETTINGS = """\
+[judge]
+base_url = "{base_url}"
+model = "fake-judge"
+extra_body = {{top_p = 0.9, tags = ["a", "b"]}}
+
+[judges.local]
+base_url = "{base_url}"
+model = "small"
+
+[judges.local.limits]
+requests_per_minute = 20
+
+[routing]
+policy = "always"
+
+[store]
+url = "verdicts.db"
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "judgeflow.toml").write_text(SETTINGS.format(base_url="http://127.0.0.1:1/v1"))
+    return tmp_path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+# config
+
+
+def test_what_config_show_prints_is_a_configuration_that_says_the_same(here):
+    shown = run("config", "show").stdout
+    (here / "again.toml").write_text(shown)
+    assert load_config(here / "again.toml", environ={}) == load_config(here / "judgeflow.toml", environ={})
+
+
+def test_config_show_names_where_each_value_was_set(here, monkeypatch):
+    monkeypatch.setenv("JUDGEFLOW_BUDGET__REQUESTS", "500")
+    sections = json.loads(run("config", "show", "--json", "--set", "routing.seed=3").stdout)
+    assert sections["budget"]["requests"] == {"value": 500, "origin": "environment variable JUDGEFLOW_BUDGET__REQUESTS"}
+    assert sections["routing"]["seed"] == {"value": 3, "origin": "--set routing.seed"}
+    assert sections["judges.local.limits"]["requests_per_minute"] == {"value": 20, "origin": "judgeflow.toml:11"}
+    assert sections["limits"]["max_in_flight"] == {"value": 64, "origin": "default"}
+
+
+def test_config_show_is_toml_with_its_origins_as_comments(here):
+    lines = run("config", "show").stdout.splitlines()
+    assert next(line for line in lines if line.startswith("model")).endswith("# judgeflow.toml:3")
+    assert "# temperature is not set" in lines
+    assert tomllib.loads("\n".join(lines))["judge"]["extra_body"] == {"top_p": 0.9, "tags": ["a", "b"]}
+
+
+def test_config_check_warns_of_what_is_seldom_meant(here):
+    result = run("config", "check")
+    assert result.exit_code == 0
+    assert "warning: [budget]: nothing limits what a run may cost" in result.stdout
+    assert "warning: [limits]: no rate limit is kept" in result.stdout
+    assert "[judges.local.limits]: no rate" not in result.stdout
+    assert result.stdout.endswith("judgeflow.toml is sound\n")
+
+
+def test_config_check_has_nothing_to_say_about_a_careful_configuration(here):
+    careful = ["--set", "budget.requests=10", "--set", "limits.requests_per_minute=10"]
+    assert json.loads(run("config", "check", "--json", *careful).stdout) == {"config": "judgeflow.toml", "ok": True, "warnings": []}
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("judge.api_key_env=NOBODY_SETS_THIS", "NOBODY_SETS_THIS is not set"),
+        ("judge.template=missing.toml", "missing.toml cannot be read"),
+        ("scorer.path=nowhere", "nowhere is no folder"),
+        ("judge.modle=x", "did you mean model?"),
+    ],
+)
+def test_config_check_finds_what_a_run_would_stop_at(here, setting, named):
+    result = run("config", "check", "--set", setting)
+    assert isinstance(result.exception, ConfigurationError)
+    assert named in str(result.exception)
+
+
+# doctor
+
+
+@pytest.fixture
+def judge():
+    with serve_in_thread(
+        FakeJudge(models=["fake-judge", "small"], api_keys=["sesame"], limits=JudgeLimits(requests_per_minute=90))
+    ) as running:
+        yield running
+
+
+def examine(here, judge, *arguments, key="sesame"):
+    (here / "judgeflow.toml").write_text(SETTINGS.format(base_url=judge.base_url))
+    keys = [part for section in ("judge", "judges.local") for part in ("--set", f"{section}.api_key_env=DOOR")]
+    environment = {"DOOR": key}
+    return CliRunner().invoke(app, ["doctor", *keys, *arguments], env=environment)
+
+
+def test_the_doctor_finds_nothing_wrong_and_pays_for_nothing(here, judge):
+    result = examine(here, judge)
+    assert result.exit_code == 0
+    assert f"ok    judge: {judge.base_url} is there and knows fake-judge" in result.stdout
+    assert f"ok    judges.local: {judge.base_url} is there and knows small" in result.stdout
+    assert "note  database: verdicts.db holds nothing yet" in result.stdout
+    assert judge.statistics.requests == 0
+    assert not (here / "verdicts.db").exists()
+
+
+def test_the_doctor_asks_every_judge_if_told_to_and_keeps_the_replies(here, judge):
+    result = examine(here, judge, "--ask", "--json")
+    findings = {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert findings["question to judge"]["ok"]
+    assert findings["question to judges.local"]["ok"]
+    assert "its headers say that a window admits 90 requests" in findings["question to judge"]["detail"]
+    assert judge.statistics.requests == 4
+    assert "4" in run("db", "info").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--set", "judge.model=other"], "has no model 'other'; it has fake-judge, small"),
+        (["--set", "judge.base_url=http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1 cannot be reached"),
+        (["--set", "judge.template=missing.toml"], "missing.toml cannot be read"),
+        (["--set", "store.url=nowhere/verdicts.db"], "the folder"),
+        (["--set", "scorer.path=nowhere"], "nowhere"),
+    ],
+)
+def test_the_doctor_names_what_does_not_work(here, judge, arguments, named):
+    result = examine(here, judge, *arguments)
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
+    assert result.exit_code == 1
+    assert any(named in line for line in wrong)
+
+
+def test_the_doctor_tells_a_wrong_key_from_a_missing_server(here, judge):
+    assert "refuses the API key (401); check the key in DOOR" in examine(here, judge, key="open").stdout
+
+
+# logs
+
+EVENTS = [
+    {"event": "call", "outcome": "ok", "latency_s": 1.23456, "level": "info", "timestamp": "2026-01-01T00:00:00.1Z"},
+    {"event": "call", "outcome": "rate_limited", "error": "too many requests", "level": "info", "timestamp": "2026-01-01T00:00:01Z"},
+    {"event": "judge_opened", "judge": "j", "level": "warning", "timestamp": "2026-01-01T00:00:02Z"},
+    {"event": "step", "sources": {"judge": 2, "scorer": 8}, "level": "info", "timestamp": "2999-01-01T00:00:03Z"},
+]
+
+
+@pytest.fixture
+def log(here):
+    path = here / "run.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in EVENTS))
+    return path
+
+
+def test_logs_are_one_readable_line_an_event(log):
+    lines = run("logs", "run.jsonl").stdout.splitlines()
+    assert len(lines) == len(EVENTS)
+    assert lines[0].split() == ["2026-01-01", "00:00:00", "info", "call", "outcome=ok", "latency_s=1.235"]
+    assert "error='too many requests'" in lines[1]
+    assert "sources=judge:2,scorer:8" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--event", "step"], [3]),
+        (["--event", "step", "-e", "judge_opened"], [2, 3]),
+        (["--level", "warning"], [2]),
+        (["--where", "outcome=rate_limited"], [1]),
+        (["--since", "10m"], [3]),
+        (["--lines", "2"], [2, 3]),
+        (["--event", "call", "-n", "1"], [1]),
+        (["--lines", "0"], []),
+    ],
+)
+def test_logs_are_filtered(log, arguments, shown):
+    lines = run("logs", "run.jsonl", "--json", *arguments).stdout.splitlines()
+    assert [json.loads(line) for line in lines] == [EVENTS[index] for index in shown]
+
+
+def test_lines_that_are_no_events_are_counted_and_a_half_written_last_line_waits(log):
+    log.write_bytes(b"not json\n" + log.read_bytes() + b'{"event": "half')
+    result = run("logs", "run.jsonl")
+    assert len(result.stdout.splitlines()) == len(EVENTS)
+    assert "run.jsonl: 1 lines are no events" in result.stderr
+
+
+def test_logs_finds_the_log_of_the_configuration(log, here):
+    (here / "judgeflow.toml").write_text('[judge]\nmodel = "m"\n[routing]\npolicy = "always"\n[log]\npath = "run.jsonl"\n')
+    assert len(run("logs").stdout.splitlines()) == len(EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [([], "this configuration writes no log"), (["missing.jsonl"], "missing.jsonl: cannot be read: No such file")],
+)
+def test_a_log_that_cannot_be_read_is_named(here, arguments, named):
+    assert named in str(run("logs", *arguments).exception)
+
+
+@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--level", "loud"], ["--where", "outcome"]])
+def test_a_filter_that_makes_no_sense_is_a_usage_error(log, arguments):
+    result = run("logs", "run.jsonl", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+
+
+def test_logs_follows_a_growing_log_also_when_a_new_one_takes_its_place(log):
+    command = [sys.executable, "-m", "judgeflow", "logs", str(log), "--follow", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}, text=True) as process:
+        assert [json.loads(process.stdout.readline()) for _ in EVENTS] == EVENTS
+        with log.open("a") as stream:
+            stream.write('{"event": "added"}\n')
+        assert json.loads(process.stdout.readline()) == {"event": "added"}
+        fresh = log.with_name("fresh")
+        fresh.write_text('{"event": "rotated"}\n')
+        fresh.replace(log)
+        assert json.loads(process.stdout.readline()) == {"event": "rotated"}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
