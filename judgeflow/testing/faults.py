@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from judgeflow.errors import ConfigurationError
-from judgeflow.testing.chance import chance
+from judgeflow.chance import chance
 
 OK = "ok"
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from judgeflow.errors import ScorerError
 from judgeflow.keys import PairKeys, digest, pair_keys
-from judgeflow.testing.chance import chance
+from judgeflow.chance import chance
 from judgeflow.types import Pair, Preference
 
 
