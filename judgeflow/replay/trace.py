@@ -49,7 +49,7 @@ class Testimony:
     @property
     def replied(self) -> Bools:
         """Which questions have a reply, understood or not; n x 2."""
-        return self.statuses != NO_REPLY
+        return np.not_equal(self.statuses, NO_REPLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
