@@ -44,7 +44,10 @@ class Fate:
 
 
 class Lane:
-    """The judge, its account, and what is known of it.  `now` is virtual seconds; `spent` and `reserved` are the run's.  `sent` has the calls that were sent; n x 2."""
+    """The judge, its account, and what is known of it.
+
+    `now` is virtual seconds; `spent` and `reserved` are the run's; `sent` tells which of n x 2 calls were sent.
+    """
 
     def __init__(self, bill: Bill, what_if: WhatIf) -> None:
         self.now = 0.0
