@@ -3,7 +3,9 @@
     JudgeflowError
     ├── UsageError                    the caller did what the contract forbids
     │   ├── ConfigurationError        a setting is unknown, mistyped, impossible or missing
-    │   └── RecordError               a pair record cannot be used (file and line are named)
+    │   ├── RecordError               a pair record cannot be used (file and line are named)
+    │   └── ReplayError               what was recorded cannot answer the question
+    │       └── NotCovered            it has no verdicts on what a policy would ask about
     ├── ScorerError                   the scorer failed on a batch
     ├── StoreError                    the verdict database cannot do what was asked
     │   ├── StoreUnavailable          locked, read-only, full, corrupt or unreachable
@@ -51,6 +53,14 @@ class ConfigurationError(UsageError):
 
 class RecordError(UsageError):
     """A pair record is not usable."""
+
+
+class ReplayError(UsageError):
+    """What was recorded cannot answer the question."""
+
+
+class NotCovered(ReplayError):
+    """There are no verdicts on what the policy would ask about."""
 
 
 class ScorerError(JudgeflowError):

@@ -1,6 +1,8 @@
 """What a replay works on: pairs with what a scorer believes of them, what judges said, and which response is known to be better.
 
-Everything is in a pair's canonical order (`judgeflow.keys`), so a logit above 0 prefers the response with the smaller hash.
+Everything is in a pair's canonical order (`judgeflow.keys`), so a logit above 0 prefers the response with the smaller hash.  Columns are
+arrays, so that a million pairs fit; texts are not kept.  Arrays of calls are n x 2: `CANONICAL`, where the canonical order was shown, and
+`SWAPPED`.
 """
 
 from __future__ import annotations
@@ -11,42 +13,68 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from judgeflow.types import Call, JudgeIdentity, Preference
+from judgeflow.types import JudgeIdentity, ReadingStatus
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.int8]
+Wholes = NDArray[np.int64]
+
+CANONICAL, SWAPPED = 0, 1
+
+NO_REPLY = -1
+"""The status of a question that was never answered."""
+
+STATUSES = tuple(ReadingStatus)
+"""What the other statuses of a `Testimony` count in: 0 is `ok`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Testimony:
-    """What one judge said: for each of n pairs its reply in canonical order and in swapped order, None where it has given none.
+    """What one judge said about each of n pairs in either order; every array is n x 2.
 
-    Replies come without their texts; their readings, tokens, USD and latencies are those recorded.
+    `statuses` index `STATUSES`, or are `NO_REPLY`; `preferred` is 1 for the first response of the canonical order, -1 for the second and 0
+    for a tie or where nothing was understood.  0 tokens and 0 seconds mean that nobody knows.
     """
 
     judge: JudgeIdentity
-    canonical: tuple[Call | None, ...]
-    swapped: tuple[Call | None, ...]
+    statuses: Bytes
+    preferred: Bytes
+    strong: Bools
+    prompt_tokens: Wholes
+    completion_tokens: Wholes
+    usd: Floats
+    latency_s: Floats
+
+    @property
+    def replied(self) -> Bools:
+        """Which questions have a reply, understood or not; n x 2."""
+        return np.not_equal(self.statuses, NO_REPLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """n recorded pairs, in the order in which they came.
 
-    `prompts` numbers the prompts from 0: pairs of one prompt are no independent observations.  `truth` is 1 where the first response of
-    the canonical order is known to be better, 0 where the second is, 0.5 for a tie and NaN where nobody knows.  `steps` is the step of the
-    run that a pair was decided in, None where it was not recorded; `propensities` the probability with which the run asked about the pair
-    (1 for pairs that were judged whatever a scorer thought).  `source` names where all this was read, and `scorer` whose beliefs they are.
+    `prompts` numbers the prompts from 0: pairs of one prompt are no independent observations.  `logits` and `uncertainties` are what the
+    scorer believes, NaN where there is none.  `truth` is 1 where the first response of the canonical order is known to be better, 0 where
+    the second is, 0.5 for a tie and NaN where nobody knows.  `propensities` is the probability with which what was recorded asked about
+    the pair: 1 for pairs that were judged whatever a scorer thought, 0 for those that were never going to be asked about.  `swapped` is
+    true where the pair came with its canonical order exchanged; `steps` has the recorded step, -1 where there was none.  `source` names
+    where all this was read, and `scorer` whose beliefs they are.
     """
 
     source: str
     scorer: str | None
     keys: tuple[bytes, ...]
     prompts: NDArray[np.intp]
-    preferences: tuple[Preference | None, ...]
+    logits: Floats
+    uncertainties: Floats
     truth: Floats
     propensities: Floats
+    swapped: Bools
+    steps: Wholes
     testimonies: Mapping[str, Testimony]
-    steps: tuple[int, ...] | None = None
     categories: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:

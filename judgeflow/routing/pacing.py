@@ -363,7 +363,11 @@ def decide(candidates: Sequence[Candidate], routing: RoutingConfig, means: Means
 
     With an adaptive threshold `means.allowance` is what is left of the run, and the pacer divides it among the steps.
     """
-    contest = survey(candidates, routing)
+    return paced(survey(candidates, routing), means, pacer=pacer, step=step, lot=lot)
+
+
+def paced(contest: Contest, means: Means, *, pacer: Pacer, step: int, lot: int = 0) -> StepPlan:
+    """The same for candidates that are ranked already."""
     planned = settle(contest, replace(means, places=pacer.places(step, contest, means)), lot)
     pacer.asked(contest, planned)
     return planned

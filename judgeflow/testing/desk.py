@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from judgeflow.testing.chance import chance, parse_latency
+from judgeflow.chance import chance, parse_latency
 from judgeflow.testing.faults import OK, parse_faults
 from judgeflow.testing.limits import JudgeLimits, Meter, OverLimit
 from judgeflow.testing.opinions import Asked, NotRecorded, Speaker, count_tokens, tags_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from judgeflow.chance import chance
 from judgeflow.errors import ConfigurationError
-from judgeflow.testing.chance import chance
 
 OK = "ok"
 

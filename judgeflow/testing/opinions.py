@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from judgeflow.chance import chance
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import pair_keys, question_nonce
-from judgeflow.testing.chance import chance
 from judgeflow.tokens import ESTIMATE_BYTES_PER_TOKEN
 from judgeflow.types import Pair
 from judgeflow.verdicts.prompt import SLOTS, Grade, Shown, find_question, load_template, packaged_templates

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Sequence
 
+from judgeflow.chance import chance
 from judgeflow.errors import ScorerError
 from judgeflow.keys import PairKeys, digest, pair_keys
-from judgeflow.testing.chance import chance
 from judgeflow.types import Pair, Preference
 
 
