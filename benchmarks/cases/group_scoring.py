@@ -174,11 +174,11 @@ def _orders(pair: Any) -> tuple[tuple[str, str], tuple[str, str]]:
 
 def learned_accuracy(encoder: str, count: int, seed: int) -> float:
     """Train a scorer with this encoder on `count` pairs of the demo's tasks and return its accuracy on routed ones."""
-    from benchmarks.statistics import credit
     from judgeflow.cli.demo.tasks import routed_pairs, training_pairs
     from judgeflow.cli.recipes import choose_recipe
     from judgeflow.model.config import ModelConfig, TrainingConfig
     from judgeflow.model.train import train
+    from judgeflow.replay.statistics import credit
 
     learned = training_pairs(count, seed)
     routed = routed_pairs(ROUTED, seed + 1, without={pair.prompt for pair in learned})

@@ -3,17 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.statistics import (
-    Estimate,
-    accuracy,
-    credit,
-    estimate,
-    gains,
-    mean_estimate,
-    overlap,
-    prompt_counts,
-    rate_by_decile,
-)
+from benchmarks.statistics import overlap
+from judgeflow.replay.statistics import Estimate, accuracy, credit, estimate, gains, mean_estimate, prompt_counts, rate_by_decile
 
 ONCE = np.ones((1, 4))
 
