@@ -73,7 +73,8 @@ def _whether(measured: Measured, curves: dict[str, Curve], chosen: str | None, s
         yield from _beats_default(curves, chosen, share)
         return
     best = _best(curves, share) or DEFAULT
-    yield f"{pairs} no policy is certainly better than random at {share:.0%}; the best looking, {best}: {points(curves[best].at(share).gain)}."
+    gain = points(curves[best].at(share).gain)
+    yield f"{pairs} no policy is certainly better than random at {share:.0%}; the best looking, {best}: {gain}."
     worse = [name for name, curve in curves.items() if curve.wary_gains[share].below]
     if worse:
         yield f"Worse than random: {', '.join(worse)}. The scorer may be below chance here: do not route by it."

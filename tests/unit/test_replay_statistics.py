@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from judgeflow.errors import UsageError
+from judgeflow.replay import trace as replay_trace
 from judgeflow.replay.advice import advise
 from judgeflow.replay.evidence import evidence
 from judgeflow.replay.measure import measure, position_bias, second_order
 from judgeflow.replay.statistics import agreement, estimate, prompt_counts, threshold_at, walk
-from judgeflow.replay.trace import Testimony, Trace
+from judgeflow.replay.trace import Trace
 from judgeflow.types import JudgeIdentity
 
 JUDGE = "judge"
@@ -20,7 +21,7 @@ def trace(*, logits, preferred, truth=None, propensities=None, statuses=None):
     """Pairs of a prompt each, 100 tokens and a second a call."""
     n, preferred = len(logits), np.array(preferred, dtype=np.int8)
     counts = np.full((n, 2), 50, dtype=np.int64)
-    testimony = Testimony(
+    testimony = replay_trace.Testimony(
         judge=JudgeIdentity(id=JUDGE, model="m", fingerprint=b"j"),
         statuses=np.zeros((n, 2), dtype=np.int8) if statuses is None else np.array(statuses, dtype=np.int8),
         preferred=preferred,
@@ -33,7 +34,7 @@ def trace(*, logits, preferred, truth=None, propensities=None, statuses=None):
     return Trace(
         source="pairs.jsonl",
         scorer="s",
-        keys=tuple(bytes([i % 256, i // 256]) for i in range(n)),
+        keys=tuple(i.to_bytes(4, "little") for i in range(n)),
         prompts=np.arange(n),
         logits=np.array(logits, dtype=np.float64),
         uncertainties=np.full(n, np.nan),
