@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 import judgeflow.testing
+from judgeflow.chance import chance, parse_latency
 from judgeflow.errors import ConfigurationError, RateLimited, ReplyLost, ScorerError
 from judgeflow.keys import pair_keys, questions
 from judgeflow.ports import Judge, Scorer
 from judgeflow.records import parse_pair
 from judgeflow.testing import FakeScorer, JudgeLimits, Opinions, ScriptedJudge, VirtualClock, arithmetic_pairs
-from judgeflow.chance import chance, parse_latency
 from judgeflow.testing.limits import Meter, SlidingWindow, duration
 from judgeflow.testing.pairs import pair_lines
 from judgeflow.types import Pair
