@@ -36,7 +36,7 @@ class PostgresqlDatabase:
 
     def __init__(self, address: str) -> None:
         self._address = make_url(address)
-        self.url = self._address.set(password=None).render_as_string()
+        self.url = self._address._replace(password=None).render_as_string()  # set() takes None for no change
 
     @property
     def name(self) -> str:

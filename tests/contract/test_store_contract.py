@@ -15,6 +15,7 @@ class TestSqlStore(StoreContract):
         return await SqlStore.open(str(self.path))
 
 
+@pytest.mark.slow
 class TestSqlStoreOnPostgresql(StoreContract):
     @pytest.fixture(autouse=True)
     def _database(self, postgresql_url):
