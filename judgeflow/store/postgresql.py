@@ -100,11 +100,17 @@ class PostgresqlDatabase:
         import asyncpg
 
         try:
-            return await asyncpg.connect(**options)
+            connection = await asyncpg.connect(**options)
         except OSError as error:  # also what took too long
             said = str(error) or f"no answer for {CONNECT_SECONDS:.0f} s"
             advice = "start it, or check host and port of [store] url"
             raise StoreUnavailable(f"{self.name}: the PostgreSQL server cannot be reached ({said}); {advice}") from error
+        encoding = connection.get_settings().server_encoding
+        if encoding != "UTF8":  # a reply with other characters would be refused after it was paid for
+            await connection.close()
+            advice = "create one with: createdb --template=template0 --encoding=UTF8 NAME"
+            raise StoreUnavailable(f"{self.name}: texts of this database are {encoding}, but replies may hold any character; {advice}")
+        return connection
 
 
 class PostgresqlWriter(Writer):

@@ -245,6 +245,12 @@ def test_a_full_disk_of_the_server_is_told():
     assert "the server's disk is full; free some space there" in str(failure)
 
 
+async def test_a_database_that_cannot_hold_every_character_is_refused_before_anything_is_paid_for(postgresql_server, postgresql_url):
+    postgresql_server.psql("CREATE DATABASE western ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;")
+    url = make_url(postgresql_url).set(database="western").render_as_string()
+    assert "texts of this database are LATIN1, but replies may hold any character; create one with" in await error_of(url)
+
+
 async def test_tables_of_another_program_are_left_alone(empty_postgresql_url):
     await execute(empty_postgresql_url, "CREATE TABLE experiments (id integer)")
     with pytest.raises(SchemaMismatch, match=r"belongs to another program; choose another \[store\] url"):
