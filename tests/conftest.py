@@ -1,18 +1,18 @@
-"""A real PostgreSQL server for the tests that want one: started once, a database of its own for each."""
+"""A real PostgreSQL server for the tests that want one: started once for all of them."""
 
 import asyncio
 import itertools
+import subprocess
 import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
 
-from judgeflow.store import migrate
+from judgeflow.store import migrate, schema
 from judgeflow.store.engines import normalise_url
 
 NUMBERS = itertools.count()
-TABLES_MADE = "prepared"
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +34,28 @@ def empty_postgresql_url(postgresql_server):
     return _new_database(postgresql_server)
 
 
-@pytest.fixture
-def postgresql_url(postgresql_server, _migrated):
-    """The address of a new verdict database."""
-    return _new_database(postgresql_server, TABLES_MADE)
-
-
 @pytest.fixture(scope="session")
 def _migrated(postgresql_server):
-    asyncio.run(migrate.upgrade(_new_database(postgresql_server, name=TABLES_MADE)))
+    url = _new_database(postgresql_server)
+    asyncio.run(migrate.upgrade(url))
+    return url
 
 
-def _new_database(server, template="template1", name=None):
-    name = name or f"verdicts{next(NUMBERS)}"
-    server.psql(f"CREATE DATABASE {name} TEMPLATE {template};")
+@pytest.fixture
+def postgresql_url(postgresql_server, _migrated):
+    """The address of a verdict database without rows."""
+    tables = ", ".join(f'"{name}"' for name in schema.metadata.tables)
+    subprocess.run(
+        [postgresql_server.bin_path / "psql", "-q", "-c", f"TRUNCATE {tables} RESTART IDENTITY", _for_psql(_migrated)], check=True
+    )
+    return _migrated
+
+
+def _new_database(server):
+    name = f"verdicts{next(NUMBERS)}"
+    server.psql(f"CREATE DATABASE {name};")
     return normalise_url(server.get_uri(database=name).replace(":@", "@"))
+
+
+def _for_psql(url):
+    return url.replace("+asyncpg", "")

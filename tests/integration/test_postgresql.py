@@ -24,7 +24,7 @@ from judgeflow.store.check import check
 from judgeflow.store.engines import database_at, normalise_url
 from judgeflow.store.failures import explain
 from judgeflow.store.queries import reading, summary
-from judgeflow.testing import FakeJudge, Watcher, arithmetic_pairs
+from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, Watcher, arithmetic_pairs
 from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_question, make_reservation, settle
 from judgeflow.types import Cost, Message, Pair, Reply, Stock, Usage
 from judgeflow.verdicts.prompt import load_template
@@ -106,20 +106,22 @@ async def test_route_keeps_its_verdicts_on_the_server_and_asks_nothing_twice(tmp
 
 
 @pytest.mark.slow
-async def test_two_processes_share_one_budget_and_ask_nothing_twice(tmp_path, postgresql_url):
-    pairs = arithmetic_pairs(60)
-    folders = [tmp_path / "one", tmp_path / "two"]
+async def test_two_processes_share_one_budget_and_what_either_has_stored_is_not_asked_again(tmp_path, postgresql_url):
+    pairs, folders = arithmetic_pairs(60), [tmp_path / "one", tmp_path / "two"]
     async with FakeJudge.from_pairs(pairs, latency="uniform:0.01:0.05") as server:
-        for folder, shown in zip(folders, (pairs, pairs[::-1]), strict=True):
+        for folder, shown in zip(folders, (pairs[:30], pairs[30:]), strict=True):
             folder.mkdir()
             prepare(folder, server, postgresql_url, shown)
         processes = [await start(folder, "budget.requests=80") for folder in folders]
         ends = [await process.communicate() for process in processes]
         assert [process.returncode for process in processes] == [0, 0], ends
-        assert 76 <= server.statistics.answered <= 80
         run = (await summary(postgresql_url)).runs[0]
-        assert run.spent.requests >= server.statistics.answered
-        assert run.spent.requests + run.reserved.requests <= 80
+        assert (run.spent.requests, run.reserved) == (server.statistics.answered, Cost())
+        assert 76 <= run.spent.requests <= 80
+        prepare(folders[0], server, postgresql_url, pairs[::-1])
+        rest = await start(folders[0])
+        assert await rest.wait() == 0
+        assert len(server.statistics.question_answers) == server.statistics.answered == 120
     assert await unsound(postgresql_url) == []
 
 
@@ -218,6 +220,18 @@ async def test_a_user_without_rights_is_told_before_anything_is_paid_for(postgre
     postgresql_server.psql("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN;")
     for url in (empty_postgresql_url, postgresql_url):
         assert "this user may not do that; let the owner run" in await error_of(url.replace("postgres@", "stranger@"))
+
+
+async def test_a_user_who_may_only_read_and_write_rows_can_route(postgresql_server, postgresql_url):
+    postgresql_server.psql("DROP ROLE IF EXISTS clerk; CREATE ROLE clerk LOGIN;")
+    await execute(postgresql_url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO clerk")
+    await execute(postgresql_url, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO clerk")
+    store = functools.partial(SqlStore.open, postgresql_url.replace("postgres@", "clerk@"))
+    judge, pairs = ScriptedJudge(), arithmetic_pairs(4)
+    routing = RoutingConfig(policy="error", max_share=1.0)
+    async with Scheduler(store=store, judge=judge, scorer=FakeScorer(), routing=routing) as scheduler:
+        assert (await scheduler.route(pairs)).statistics.sources == {"judge": 4}
+        assert (await scheduler.route(pairs)).statistics.sources == {"store": 4}
 
 
 async def test_a_wrong_password_is_told_and_never_repeated(postgresql_server, postgresql_url):
@@ -338,6 +352,7 @@ async def test_rows_that_refer_to_missing_ones_are_found(store, postgresql_url):
     await settle(store, "r", make_question(), make_call(make_question()))
     await execute(postgresql_url, "ALTER TABLE judge DISABLE TRIGGER ALL")
     await execute(postgresql_url, "DELETE FROM judge")
+    await execute(postgresql_url, "ALTER TABLE judge ENABLE TRIGGER ALL")
     assert [finding.detail for finding in await unsound(postgresql_url)] == ["1 rows of call refer to a missing row of judge"]
 
 
