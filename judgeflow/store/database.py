@@ -40,6 +40,16 @@ class Writer(ABC):
         call = asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._visit(lambda at: work(at, *arguments, **options)))
         return await call
 
+    def visit_and_wait(self, work: Callable[[Connection], Result]) -> Result:
+        """Like `visit`, for callers that are not on an event loop."""
+        return self._thread.submit(self._visit, work).result()
+
+    def close(self) -> None:
+        """Like `aclose`, for callers that are not on an event loop."""
+        if not self._closed:
+            self._closed = True
+            self._end()
+
     async def aclose(self) -> None:
         """Wait for visits under way, then close the connection.  Idempotent."""
         if not self._closed:

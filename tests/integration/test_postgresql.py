@@ -22,6 +22,7 @@ from judgeflow.keys import pair_keys, questions
 from judgeflow.store import SqlStore, postgresql, schema
 from judgeflow.store.check import check
 from judgeflow.store.engines import database_at, normalise_url
+from judgeflow.store.evidence import Evidence, EvidenceWriter, Known, Taken
 from judgeflow.store.failures import explain
 from judgeflow.store.queries import reading, summary
 from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, Watcher, arithmetic_pairs
@@ -339,6 +340,18 @@ async def test_a_reservation_that_another_process_has_closed_is_counted_once(sto
     await asyncio.gather(store.charge(RUN, mine), store.charge(RUN, other))
     state = await store.run_state(RUN)
     assert (state.spent, state.reserved) == (mine.cost + other.cost, Cost())
+
+
+async def test_recorded_evidence_is_taken_in_once(postgresql_url):
+    writer = await EvidenceWriter.open(postgresql_url)
+    pairs = [Pair(prompt="Which\x00?", response_a=f"a{number}", response_b="b") for number in range(300)]
+    batch = [Evidence(pair=pair, keys=pair_keys(pair), label=Known(preferred=1, source="people")) for pair in pairs]
+    for _ in range(2):
+        await asyncio.to_thread(writer.write, batch)
+    await asyncio.to_thread(writer.close)
+    assert writer.taken["label"] == Taken(new=300, known=300)
+    assert (await summary(postgresql_url)).rows["pair"] == 300
+    assert await unsound(postgresql_url) == []
 
 
 async def test_many_keys_are_read_as_one_parameter(store):
