@@ -407,6 +407,14 @@ def test_without_the_driver_the_command_that_installs_it_is_named():
     assert "PostgreSQL needs asyncpg; install it with: pip install 'judgeflow[postgresql]'" in done.stderr
 
 
+def test_the_settings_that_are_shown_hold_no_password(tmp_path):
+    (tmp_path / "judgeflow.toml").write_text('[judge]\nmodel = "m"\n[store]\nurl = "postgresql://me:secret@host/db"\n')
+    command = [sys.executable, "-m", "judgeflow", "config", "show", "--set", "routing.policy=always"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert 'url = "postgresql://me@host/db"' in shown
+    assert "secret" not in shown
+
+
 def test_the_settings_that_are_stored_with_a_run_hold_no_password():
     config = Config(judge={"model": "m"}, routing={"policy": "always"}, store={"url": "postgresql://me:sec/ret@host/db"})
     assert config.model_dump(mode="json")["store"]["url"] == "postgresql://me@host/db"
