@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_serializer, field_validator, model_validator
 
 from judgeflow.complaints import Origin, depth_of, describe, model_of, shown
 from judgeflow.errors import ConfigurationError
@@ -213,6 +213,11 @@ class StoreConfig(_Section):
     """[store]: where verdicts are kept."""
 
     url: NonEmpty = Field("sqlite+aiosqlite:///judgeflow.db", description="path or SQLAlchemy address of the verdict database")
+
+    @field_serializer("url")
+    def _without_password(self, url: str) -> str:
+        """Settings are stored with a run, and shown: a password of the database must not be."""
+        return re.sub(r"^([^:/]+://[^:/]*):[^@]*@", r"\1@", url)
 
 
 class LogConfig(_Section):

@@ -107,7 +107,9 @@ def _values(settled: Settled, where: tuple[str, ...]) -> dict[str, dict[str, Any
     """{key: {"value", "origin"}} of one section; the origin of a default is "default"."""
     from judgeflow.config import LimitsConfig
 
-    values = {key: value for key, value in _model_of(settled.config, where) if not isinstance(value, LimitsConfig)}
+    section = _model_of(settled.config, where)
+    shown = section.model_dump()  # without passwords
+    values = {key: shown[key] for key, value in section if not isinstance(value, LimitsConfig)}
     return {key: {"value": value, "origin": settled.origin_of(*where, key) or "default"} for key, value in values.items()}
 
 

@@ -26,21 +26,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 @app.command()
 def upgrade(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Create the database, or bring an older one to this version's schema.  Copy the file first: there is no way back."""
+    """Create the database, or bring an older one to this version's schema.  Copy it first: there is no way back."""
     import asyncio
 
     from judgeflow.store import migrate
+    from judgeflow.store.engines import database_at
     from judgeflow.store.schema import REVISIONS
 
     address = address_of(url, config)
     before = asyncio.run(migrate.upgrade(address))
+    shown = database_at(address).url
     found = before.revision or "nothing"
     if as_json:
-        _print_json({"url": address, "before": before.revision, "revision": REVISIONS[-1], "changed": before.kind != "current"})
+        _print_json({"url": shown, "before": before.revision, "revision": REVISIONS[-1], "changed": before.kind != "current"})
     elif before.kind == "current":
-        print(f"{address} is up to date (schema {REVISIONS[-1]})")
+        print(f"{shown} is up to date (schema {REVISIONS[-1]})")
     else:
-        print(f"{address}: schema {found} -> {REVISIONS[-1]}")
+        print(f"{shown}: schema {found} -> {REVISIONS[-1]}")
 
 
 @app.command()
@@ -49,12 +51,13 @@ def check(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -
     import asyncio
 
     from judgeflow.store.check import check as run_checks
+    from judgeflow.store.engines import database_at
 
     address = address_of(url, config)
     findings = asyncio.run(run_checks(address))
     sound = all(finding.ok for finding in findings)
     if as_json:
-        _print_json({"url": address, "ok": sound, "findings": [dataclasses.asdict(finding) for finding in findings]})
+        _print_json({"url": database_at(address).url, "ok": sound, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             print(f"{'ok   ' if finding.ok else 'WRONG'} {finding.check}: {finding.detail}")

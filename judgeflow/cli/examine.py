@@ -17,7 +17,7 @@ from judgeflow.judges.gate import ThrottleGate
 from judgeflow.judges.reach import reach
 from judgeflow.ports import Permit
 from judgeflow.store import SqlStore, migrate
-from judgeflow.store.engines import file_of, require_writable
+from judgeflow.store.engines import database_at
 from judgeflow.tokens import ESTIMATE_RULE, TokenCounter
 from judgeflow.types import Outcome, Pair, RateHeaders
 from judgeflow.verdicts.prompt import load_template
@@ -68,20 +68,20 @@ async def _tokens(config: Config) -> AsyncIterator[Finding]:
 
 async def _database(config: Config) -> AsyncIterator[Finding]:
     """Whether the database is there, has our schema, and can be written; a missing one is not created."""
-    address = store_url(config)
+    address, shown = store_url(config), config.store.model_dump()["url"]  # which is without a password
     try:
         state = await migrate.inspect(address)
         if state.kind == "missing":
-            require_writable(file_of(address))
+            database_at(address).require_writable()
         if state.kind in {"missing", "empty"}:
-            yield Finding(check="database", ok=None, detail=f"{config.store.url} holds nothing yet; the first run creates it")
+            yield Finding(check="database", ok=None, detail=f"{shown} holds nothing yet; the first run creates it")
             return
         store = await SqlStore.open(address)
         await store.aclose()
     except JudgeflowError as error:
         yield Finding(check="database", ok=False, detail=str(error))
     else:
-        yield Finding(check="database", ok=True, detail=f"{config.store.url} can be read and written (schema {state.revision})")
+        yield Finding(check="database", ok=True, detail=f"{shown} can be read and written (schema {state.revision})")
 
 
 async def _scorer(config: Config) -> AsyncIterator[Finding]:

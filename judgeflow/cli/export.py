@@ -134,7 +134,8 @@ class _Sink:
 
         self._share = share
         names = [out] if share is None else [out.with_name(f"{out.stem}.{part}{out.suffix}") for part in ("train", "test")]
-        inputs = {file_of(address): "the verdict database"}
+        database = file_of(address)
+        inputs = {database: "the verdict database"} if database else {}
         self.files = {str(name): stack.enter_context(RecordFile(name, columns, inputs)) for name in names}
 
     async def take(self, chunks: AsyncGenerator[Exported, None]) -> None:

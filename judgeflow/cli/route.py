@@ -54,7 +54,8 @@ def route(
     loaded = load_config(config, overrides(settings))
     records, bad = read_pairs(pairs, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
     database = file_of(store_url(loaded))
-    with OutcomesFile(out, {pairs: "the pairs", config: "the configuration", database: "the verdict database"}) as outcomes:
+    taken = {pairs: "the pairs", config: "the configuration"} | ({database: "the verdict database"} if database else {})
+    with OutcomesFile(out, taken) as outcomes:
         for record in bad:
             typer.echo(f"{place(pairs, record.line)}: skipped: {record.reason}", err=True)
         run = _Run(
@@ -62,7 +63,6 @@ def route(
             source=pairs,
             pairs=records,
             outcomes=outcomes,
-            database=database,
             step_size=step_size,
             retry_failed=retry_failed,
             summary=Summary(
@@ -115,7 +115,6 @@ class _Run:
         source: Path,
         pairs: list[Pair],
         outcomes: OutcomesFile,
-        database: Path,
         step_size: int,
         retry_failed: bool,
         summary: Summary,
@@ -128,7 +127,6 @@ class _Run:
         self._source = source
         self._pairs = pairs
         self._outcomes = outcomes
-        self._database = database
         self._step_size = step_size
         self._retry_failed = retry_failed
         self._stopped = False
@@ -136,10 +134,12 @@ class _Run:
 
     async def route(self) -> None:
         """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
-        from judgeflow.build import build_scheduler
+        from judgeflow.build import build_scheduler, store_url
         from judgeflow.cli.heap import kept_out_of_collections
         from judgeflow.cli.progress import progress
         from judgeflow.observe.log import console_log
+        from judgeflow.store.engines import database_at
+        from judgeflow.store.migrate import inspect
 
         steps = -(-len(self._pairs) // self._step_size)
         with progress(steps) as bar:
@@ -150,10 +150,11 @@ class _Run:
                 retry_failed=self._retry_failed,
             )
             self._catch_signals(scheduler)
-            is_new = not self._database.exists()
+            address = store_url(self._config)
+            is_new = (await inspect(address)).kind in {"missing", "empty"}
             async with scheduler:
                 if is_new:
-                    typer.echo(f"created new verdict database {self._database}", err=True)
+                    typer.echo(f"created new verdict database {database_at(address).name}", err=True)
                 self.summary.run = scheduler.run
                 with kept_out_of_collections():
                     await self._write(scheduler)

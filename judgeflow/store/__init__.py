@@ -1,7 +1,9 @@
 """The verdict database: every reply that was paid for, what was decided with it, and what the run has spent.
 
     schema.py      tables, and the revisions of the schema          migrate.py   create, upgrade, recognise a database
-    engines.py     addresses, connections, SQLite's settings        failures.py  driver errors -> StoreUnavailable
+    engines.py     addresses                                        failures.py  driver errors -> StoreUnavailable
+    database.py    what every kind of database offers               texts.py     texts with any characters
+    sqlite.py      verdicts in a file                               postgresql.py  verdicts on a server
     ledger.py      budget arithmetic of one run, pure               queries.py   read-only figures about a database
     operations.py  one write, and the rows it stands for            check.py     proves that a database is sound
     transaction.py a batch of writes inside one transaction         memory.py    `MemoryStore`

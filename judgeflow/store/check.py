@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import StoreUnavailable
 from judgeflow.keys import pair_keys, prompt_from_body, prompt_hash
 from judgeflow.store import schema
+from judgeflow.store.database import Database
+from judgeflow.store.engines import database_at
 from judgeflow.store.ledger import USD_DECIMALS, ReservationState
 from judgeflow.store.queries import reading, runs
 from judgeflow.types import Cost, Pair
@@ -30,13 +32,14 @@ class Finding:
 
 
 async def check(url: str) -> tuple[Finding, ...]:
-    """Run every check on the database at `url`, in the order of `CHECKS`; keys are recomputed from all stored texts.
+    """Run every check on the database at `url`, in the order of `_checks`; keys are recomputed from all stored texts.
 
     Raises `StoreUnavailable` if it cannot be read at all, `SchemaMismatch` if it is missing or has another schema.
     """
+    database = database_at(url)
     async with reading(url) as connection:
         findings = [Finding(check="schema", ok=True, detail=f"revision {schema.REVISIONS[-1]}")]
-        for name, run in CHECKS.items():
+        for name, run in _checks(database).items():
             findings.append(await _guarded(name, run, connection))
         return tuple(findings)
 
@@ -50,18 +53,9 @@ async def _guarded(name: str, run: Check, connection: AsyncConnection) -> Findin
         problems, looked_at = await run(connection)
     except (DatabaseError, StoreUnavailable) as error:
         problems, looked_at = [f"stopped by damage: {getattr(error, 'orig', error)}"], ""
+        await connection.rollback()  # or a server would take no more statements
     more = f" and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
     return Finding(check=name, ok=not problems, detail="; ".join(problems[:MOST_NAMED]) + more if problems else looked_at)
-
-
-async def _integrity(connection: AsyncConnection) -> tuple[list[str], str]:
-    lines = (await connection.execute(text("PRAGMA integrity_check"))).scalars().all()
-    return ([] if list(lines) == ["ok"] else [line.replace("\n", " ") for line in lines]), "every page is sound"
-
-
-async def _references(connection: AsyncConnection) -> tuple[list[str], str]:
-    rows = await connection.execute(text("PRAGMA foreign_key_check"))
-    return [f"row {number} of {table} refers to a missing row of {parent}" for table, number, parent, _ in rows], "every reference resolves"
 
 
 async def _texts(connection: AsyncConnection) -> tuple[list[str], str]:
@@ -141,9 +135,19 @@ async def _open_reservations(connection: AsyncConnection) -> tuple[list[str], st
     return [], "; ".join(held) + meaning if held else "no reservation is open"
 
 
-CHECKS: dict[str, Check] = {
-    "pages": _integrity,
-    "references": _references,
+def _checks(database: Database) -> dict[str, Check]:
+    """Every check by its name, in the order in which they run."""
+
+    async def pages(connection: AsyncConnection) -> tuple[list[str], str]:
+        return await database.damage(connection), "every page is sound"
+
+    async def references(connection: AsyncConnection) -> tuple[list[str], str]:
+        return await database.dangling(connection), "every reference resolves"
+
+    return {"pages": pages, "references": references} | _OF_ROWS
+
+
+_OF_ROWS: dict[str, Check] = {
     "texts": _texts,
     "pairs": _pairs,
     "budgets": _budgets,

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from sqlalchemy import Column, Connection, Engine, Table, select
+from sqlalchemy import Column, Connection, Table, select
 
 from judgeflow.keys import PairKeys, prompt_body
 from judgeflow.store import bulk, migrate, schema
-from judgeflow.store.engines import file_of, normalise_url, writer_engine
+from judgeflow.store.database import Database
+from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.operations import Row, call_row, text_row
 from judgeflow.types import Call, JudgeIdentity, Pair, Preference
@@ -54,35 +55,37 @@ class Taken:
 class EvidenceWriter:
     """Takes evidence into a database, one transaction for each batch.  Made by `open`; blocks, so keep it off event loops."""
 
-    def __init__(self, where: str, engine: Engine, wall: Callable[[], float]) -> None:
+    def __init__(self, database: Database, wall: Callable[[], float]) -> None:
         self.taken: dict[str, Taken] = {name: Taken() for name in ("call", "score", "label")}
-        self.where = where
-        self._engine = engine
+        self.where = database.name
+        self._writer = database.writer()
         self._wall = wall
 
     @classmethod
     async def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
         """Open a database as `SqlStore.open` does, creating a missing one.  Raises as it does."""
-        address = normalise_url(url)
-        await migrate.prepare(address)
-        return cls(str(file_of(address)), writer_engine(address), wall)
+        await migrate.prepare(url)
+        return cls(database_at(url), wall)
 
     def write(self, batch: Sequence[Evidence]) -> None:
         """Store what is new of a batch, all of it or, if this raises `StoreError`, nothing."""
-        now = self._wall()
-        found: dict[str, Taken] = {}
-        with store_errors(self.where), self._engine.begin() as connection:
-            _register(connection, batch, now)
-            _insert_pairs(connection, batch)
-            for table, column, rows in _rows(batch, now):
-                found[table.name] = _insert_missing(connection, table, column, rows)
+        with store_errors(self.where):
+            found = self._writer.visit_and_wait(lambda connection: _store(connection, batch, self._wall()))
         for name, taken in found.items():
             self.taken[name].new += taken.new
             self.taken[name].known += taken.known
 
     def close(self) -> None:
         """Release the database."""
-        self._engine.dispose()
+        self._writer.close()
+
+
+def _store(connection: Connection, batch: Sequence[Evidence], now: float) -> dict[str, Taken]:
+    """Write a batch in one transaction; return what became of its rows, by table."""
+    with connection.begin():
+        _register(connection, batch, now)
+        _insert_pairs(connection, batch)
+        return {table.name: _insert_missing(connection, table, column, rows) for table, column, rows in _rows(batch, now)}
 
 
 def _register(connection: Connection, batch: Sequence[Evidence], now: float) -> None:

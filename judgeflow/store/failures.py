@@ -1,4 +1,4 @@
-"""Errors of drivers and of the file system, told as what happened to which file and what to do next."""
+"""Errors of drivers, servers and the file system, told as what happened to which database and what to do next."""
 
 from __future__ import annotations
 
@@ -27,6 +27,31 @@ _CAUSES = (
     ("disk i/o error", f"the disk reports an error; check it and its free space, {_ELSEWHERE}"),
 )
 
+_ELSE = "everything acknowledged so far is kept"
+_CAUSES_BY_STATE = (
+    (
+        "28",
+        "the server does not let this user in; check user and password of [store] url (or PGPASSWORD, ~/.pgpass), and pg_hba.conf",
+    ),
+    ("3D000", "the server has no such database; create it (createdb NAME), or choose another [store] url"),
+    ("42501", "this user may not do that; let the owner run: ALTER DATABASE name OWNER TO user, or choose another [store] url"),
+    ("25006", "it can only be read; a standby server takes no verdicts, so choose the primary as [store] url"),
+    ("53100", f"the server's disk is full; free some space there; {_ELSE}"),
+    (
+        "53300",
+        "the server has no connection left; let fewer processes run at a time (each takes up to five), or raise max_connections there",
+    ),
+    ("55P03", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
+    ("57P", f"the server is shutting down, starting, or ended this connection; see that it runs; {_ELSE}"),
+    ("08", f"the connection to the server was lost; see that it runs; {_ELSE}"),
+    ("XX001", "it is damaged; restore a backup (`judgeflow db check` lists what it finds)"),
+    ("XX002", "an index is damaged; let the owner run: REINDEX DATABASE name"),
+)
+"""SQLSTATE codes of PostgreSQL, or how they begin, and what to do."""
+
+_VALUE_STATES = ("22", "23", "54")
+"""Classes of SQLSTATE that concern the values of one write: data exceptions, constraints, sizes."""
+
 
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
@@ -38,22 +63,28 @@ def store_errors(where: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, OverflowError) as error:
         raise explain(where, error) from error
+    except Exception as error:
+        if not _is_of_asyncpg(error):
+            raise
+        raise explain(where, error) from error  # SQLAlchemy passes on as it is what the driver raises while it connects
 
 
 def explain(where: str, error: Exception) -> StoreError:
     """Return the error to raise for a driver's `error` about the database `where`."""
-    original = getattr(error, "orig", None) or error
-    said = str(original).lower()
+    original = _original(error)
+    # Only the first line: the others may quote values.
+    problem = str(original).partition("\n")[0]
+    said = problem.lower()
     if "disk i/o error" in said and _is_full(where):  # SQLite says so of its log's index, which it maps into memory
         said = "disk is full"
     if isinstance(error, IntegrityError | sqlite3.IntegrityError) and "foreign key" in said:
-        return StoreError(f"{where} refuses this write ({original}); open_run registers the run and its judge before anything else")
-    if _is_about_values(error, said):
-        return StoreError(f"{where} cannot hold a value of this write ({original}); nothing else is wrong with it")
-    for sign, advice in _CAUSES:
-        if sign in said:
-            return StoreUnavailable(f"{where}: {advice} ({original})")
-    return StoreUnavailable(f"{where}: the verdict database failed: {original}; `judgeflow db check` tells whether it is sound")
+        return StoreError(f"{where} refuses this write ({problem}); open_run registers the run and its judge before anything else")
+    if _is_about_values(error, original, said):
+        return StoreError(f"{where} cannot hold a value of this write ({problem}); nothing else is wrong with it")
+    advice = _advice(original, said)
+    if advice is not None:
+        return StoreUnavailable(f"{where}: {advice} ({problem})")
+    return StoreUnavailable(f"{where}: the verdict database failed: {problem}; `judgeflow db check` tells whether it is sound")
 
 
 def _is_full(where: str) -> bool:
@@ -63,8 +94,37 @@ def _is_full(where: str) -> bool:
         return False
 
 
-def _is_about_values(error: Exception, said: str) -> bool:
+def _advice(original: BaseException, said: str) -> str | None:
+    """What to do about an error whose cause is known."""
+    if _is_of_asyncpg(original):
+        # The driver's own complaints about a connection that is gone bear no code of the server's.
+        state = _state(original) or ("08" if "connection" in said else "")
+        return next((advice for sign, advice in _CAUSES_BY_STATE if state.startswith(sign)), None)
+    if isinstance(original, TimeoutError):
+        return f"it did not answer in time; see that the server runs and can be reached; {_ELSE}"
+    return next((advice for sign, advice in _CAUSES if sign in said), None)
+
+
+def _is_of_asyncpg(error: BaseException | None) -> bool:
+    return type(error).__module__.startswith("asyncpg")
+
+
+def _original(error: Exception) -> BaseException:
+    """The driver's own error, out of what SQLAlchemy wraps around it."""
+    wrapped = getattr(error, "orig", None) or error
+    cause: BaseException | None = wrapped.__cause__
+    return cause if cause is not None and _is_of_asyncpg(cause) else wrapped
+
+
+def _state(original: BaseException) -> str:
+    """PostgreSQL's code for what happened; empty if there is none."""
+    return getattr(original, "sqlstate", None) or ""
+
+
+def _is_about_values(error: Exception, original: BaseException, said: str) -> bool:
     """Whether the values of a write are to blame: a type without a column, a number that is too large, a missing one."""
+    if _is_of_asyncpg(original):
+        return _state(original).startswith(_VALUE_STATES) or isinstance(original, ValueError)
     if isinstance(error, OverflowError | DataError | sqlite3.DataError):
         return True
     if isinstance(error, IntegrityError | sqlite3.IntegrityError) or "binding parameter" in said:

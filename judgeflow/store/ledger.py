@@ -9,6 +9,7 @@ A closed reservation stays as it is, so repeating a settlement changes nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,11 +70,14 @@ class Ledger:
     def close(self, reservation: Reservation, state: ReservationState, actual: Cost) -> None:
         """Count `actual` as spent instead of the reservation; nothing happens if it is closed already.
 
-        A reservation that is not known here counts all the same: what was paid for must show up in the budget.
+        A reservation that is not known here counts all the same: what was paid for must show up in the budget.  Raises `StoreError` for
+        a price that is no number: added up, it would make a budget without end.
         """
         entry = self.entries.get(reservation.id)
         if entry is not None and entry.state is not ReservationState.OPEN:
             return
+        if not math.isfinite(actual.usd):
+            raise StoreError(f"reservation {reservation.id!r} cannot hold a value of {actual.usd} USD; nothing else is wrong with it")
         if entry is not None:
             self.reserved = _exact(self.reserved - entry.cost)
         self.spent = _exact(self.spent + actual)

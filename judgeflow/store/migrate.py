@@ -5,8 +5,7 @@ An older database is never upgraded in passing: other processes may still be wri
 
 from __future__ import annotations
 
-import asyncio
-import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from sqlalchemy import inspect as look_at
 
 import judgeflow
 from judgeflow.errors import SchemaMismatch, StoreUnavailable
-from judgeflow.store.engines import file_of, normalise_url, reader_engine, require_writable, writer_engine
+from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.schema import REVISIONS, VERSION_TABLE
 
@@ -33,9 +32,9 @@ class SchemaState:
 
 async def prepare(url: str) -> None:
     """Make sure that a usable database is at `url`: create a missing one, raise `SchemaMismatch` for another schema than ours."""
-    path = file_of(normalise_url(url))
-    with store_errors(str(path)):
-        require_writable(path)
+    database = database_at(url)
+    with store_errors(database.name):
+        database.require_writable()
     state = await inspect(url)
     if state.kind in {"missing", "empty"}:
         await upgrade(url)
@@ -45,17 +44,12 @@ async def prepare(url: str) -> None:
 
 async def inspect(url: str) -> SchemaState:
     """Tell what lies at `url` without changing it.  Raises `StoreUnavailable` if that cannot be read."""
-    address = normalise_url(url)
-    path = file_of(address)
-    # Opening these would fail too, but on a thread that may outlive a short event loop.
-    if path.is_dir():
-        raise StoreUnavailable(f"{path} is a folder; choose a file as [store] url")
-    if path.exists() and not os.access(path, os.R_OK):
-        raise StoreUnavailable(f"{path}: the file cannot be read; change its permissions, or choose another [store] url")
-    with store_errors(str(path)):
-        if not path.exists():
+    database = database_at(url)
+    with store_errors(database.name):
+        database.require_readable()
+        if not database.exists():
             return SchemaState(kind="missing")
-        engine = reader_engine(address)
+        engine = database.reporting()
         try:
             async with engine.connect() as connection:
                 return await connection.run_sync(_state)
@@ -68,31 +62,33 @@ async def upgrade(url: str, revision: str = "head") -> SchemaState:
 
     Raises `SchemaMismatch` for a newer or a foreign database, `StoreUnavailable` if it cannot be written.
     """
-    address = normalise_url(url)
-    path = file_of(address)
-    with store_errors(str(path)):
-        require_writable(path)
-    before = await inspect(address)
+    database = database_at(url)
+    with store_errors(database.name):
+        database.require_writable()
+    before = await inspect(url)
     if before.kind in {"newer", "foreign"}:
-        raise mismatch(address, before)
-    with store_errors(str(path)):
-        await asyncio.to_thread(_upgrade, address, revision)
+        raise mismatch(url, before)
+    with store_errors(database.name):
+        writer = database.writer(patience_s=None)
+        try:
+            await writer.visit(_migrate, revision)
+        finally:
+            await writer.aclose()
     return before
 
 
 def mismatch(url: str, state: SchemaState) -> SchemaMismatch:
     """Return the error about a database whose schema is not this version's, with the next step to take."""
-    address = normalise_url(url)
-    path = file_of(address)
+    database = database_at(url)
+    name, command = database.name, f"judgeflow db upgrade --url {shlex.quote(database.url)}"
     if state.kind == "older":
-        command = f"judgeflow db upgrade --url {address}"
-        return SchemaMismatch(f"{path} has schema {state.revision}, this judgeflow needs {REVISIONS[-1]}; run: {command}")
+        return SchemaMismatch(f"{name} has schema {state.revision}, this judgeflow needs {REVISIONS[-1]}; run: {command}")
     if state.kind == "newer":
         newest = f"this judgeflow knows revisions up to {REVISIONS[-1]}"
-        return SchemaMismatch(f"{path} has schema {state.revision}, {newest}; upgrade judgeflow, or choose another [store] url")
+        return SchemaMismatch(f"{name} has schema {state.revision}, {newest}; upgrade judgeflow, or choose another [store] url")
     if state.kind == "foreign":
-        return SchemaMismatch(f"{path} belongs to another program; choose another [store] url")
-    return SchemaMismatch(f"{path} holds no verdict database yet; create it with: judgeflow db upgrade --url {address}")
+        return SchemaMismatch(f"{name} belongs to another program; choose another [store] url")
+    return SchemaMismatch(f"{name} holds no verdict database yet; create it with: {command}")
 
 
 def migrations_folder() -> Path:
@@ -123,15 +119,6 @@ def _kind(revision: str | None) -> Kind:
     return "current" if revision == REVISIONS[-1] else "older"
 
 
-def _upgrade(address: str, revision: str) -> None:
-    engine = writer_engine(address)
-    try:
-        with engine.begin() as connection:
-            _migrate(connection, revision)
-    finally:
-        engine.dispose()
-
-
 def _migrate(connection: Connection, revision: str) -> None:
     from alembic import command  # 0.4 s to import, and needed only when there is something to migrate
     from alembic.config import Config
@@ -139,4 +126,5 @@ def _migrate(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with connection.begin():
+        command.upgrade(config, revision)

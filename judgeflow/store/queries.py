@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import BigInteger, case, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.store import migrate, schema
-from judgeflow.store.engines import file_of, normalise_url, reader_engine
+from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
 from judgeflow.types import Cost, ReadingStatus
@@ -51,7 +51,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A whole database: `size` in bytes counts its write-ahead log, `rows` counts by table."""
+    """A whole database: `path` names it, `size` in bytes counts a file's write-ahead log, `rows` counts by table."""
 
     path: str
     revision: str
@@ -67,13 +67,13 @@ async def reading(url: str) -> AsyncIterator[AsyncConnection]:
 
     Raises `StoreUnavailable` if it cannot be read, `SchemaMismatch` if it is missing or has another schema.
     """
-    address = normalise_url(url)
-    state = await migrate.inspect(address)
+    database = database_at(url)
+    state = await migrate.inspect(url)
     if state.kind != "current":
-        raise migrate.mismatch(address, state)
-    engine = reader_engine(address)
+        raise migrate.mismatch(url, state)
+    engine = database.reporting()
     try:
-        with store_errors(str(file_of(address))):
+        with store_errors(database.name):
             async with engine.connect() as connection:
                 yield connection
     finally:
@@ -82,12 +82,12 @@ async def reading(url: str) -> AsyncIterator[AsyncConnection]:
 
 async def summary(url: str) -> Summary:
     """Return the figures of the database at `url`.  Raises as `reading`."""
-    path = file_of(normalise_url(url))
+    database = database_at(url)
     async with reading(url) as connection:
         return Summary(
-            path=str(path),
+            path=database.name,
             revision=schema.REVISIONS[-1],
-            size=sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists()),
+            size=await database.size(connection),
             rows={table.name: await count(connection, table) for table in schema.metadata.tables.values()},
             judges=await judges(connection),
             runs=await runs(connection),
@@ -104,7 +104,7 @@ async def judges(connection: AsyncConnection) -> tuple[JudgeSummary, ...]:
     statuses: dict[bytes, dict[str, int]] = {}
     totals: dict[bytes, tuple[int, float]] = {}
     call = schema.call.c
-    tokens = func.sum(call.prompt_tokens + call.completion_tokens)
+    tokens = cast(func.sum(call.prompt_tokens + call.completion_tokens), BigInteger)  # PostgreSQL's sum is a decimal number
     grouped = select(call.judge, call.status, func.count(), tokens, func.sum(call.usd)).group_by(call.judge, call.status)
     for judge, status, number, used, usd in await connection.execute(grouped):
         statuses.setdefault(judge, {})[status] = number

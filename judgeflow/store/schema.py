@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from judgeflow.keys import KEY_BYTES
+from judgeflow.store.texts import AnyText
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this version of judgeflow knows, newest last."""
@@ -48,7 +49,7 @@ text = Table(
     metadata,
     Column("hash", _key(), primary_key=True),
     Column("conversational", Boolean, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", AnyText, nullable=False),
 )
 
 # Two responses to one prompt in canonical order: `low` has the smaller hash.
@@ -65,8 +66,8 @@ judge = Table(
     "judge",
     metadata,
     Column("fingerprint", _key(), primary_key=True),
-    Column("id", Text, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("id", AnyText, nullable=False),
+    Column("model", AnyText, nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
 )
@@ -80,10 +81,10 @@ call = Table(
     Column("judge", _key(), ForeignKey(judge.c.fingerprint), nullable=False),
     Column("canonical", Boolean, nullable=False),
     Column("sample", Integer, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("reasoning", Text, nullable=False),
-    Column("refusal", Text),
-    Column("finish_reason", Text),
+    Column("text", AnyText, nullable=False),
+    Column("reasoning", AnyText, nullable=False),
+    Column("refusal", AnyText),
+    Column("finish_reason", AnyText),
     Column("status", Text, nullable=False),
     Column("preferred", Integer),
     Column("strong", Boolean, nullable=False),
@@ -95,8 +96,8 @@ call = Table(
     Column("usd", Double, nullable=False),
     Column("latency_s", Double, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("request_id", Text),
+    Column("model", AnyText, nullable=False),
+    Column("request_id", AnyText),
     Column("created_at", Double, nullable=False),
 )
 
@@ -105,7 +106,7 @@ run = Table(
     "run",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", AnyText, nullable=False),
     Column("config", JSON, nullable=False),
     Column("spent_requests", BigInteger, nullable=False),
     Column("spent_tokens", BigInteger, nullable=False),
@@ -174,7 +175,7 @@ reservation = Table(
     "reservation",
     metadata,
     Column("run_id", Integer, ForeignKey(run.c.id), primary_key=True, autoincrement=False),
-    Column("id", Text, primary_key=True),
+    Column("id", AnyText, primary_key=True),
     Column("call_key", _key(), nullable=False),
     Column("requests", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
@@ -191,7 +192,7 @@ reservation = Table(
 score = Table(
     "score",
     metadata,
-    Column("scorer", Text, primary_key=True),
+    Column("scorer", AnyText, primary_key=True),
     Column("pair_key", _key(), ForeignKey(pair.c.key), primary_key=True),
     Column("logit", Double, nullable=False),
     Column("uncertainty", Double),
@@ -204,7 +205,7 @@ label = Table(
     metadata,
     Column("pair_key", _key(), ForeignKey(pair.c.key), primary_key=True),
     Column("preferred", Integer, nullable=False),
-    Column("category", Text),
-    Column("source", Text, nullable=False),
+    Column("category", AnyText),
+    Column("source", AnyText, nullable=False),
     Column("created_at", Double, nullable=False),
 )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Self, TypeVar, TypeVarTuple, Unpack, cast
+from typing import Any, Self, TypeVar, cast
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from judgeflow.errors import StoreClosed
 from judgeflow.store import migrate, schema
-from judgeflow.store.engines import file_of, normalise_url, reader_engine, writer_engine
+from judgeflow.store.database import Database
+from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import Entry, ReservationState
 from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows, weight
@@ -40,18 +39,15 @@ DECISIONS_PER_WRITE = 4000
 """About 50 ms of writing.  Other writes, of this process and of others, come in between."""
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
-Arguments = TypeVarTuple("Arguments")
 
 
 class SqlStore:
-    """A `Store` in a database file.  Made by `SqlStore.open`, used on the loop that opened it."""
+    """A `Store` in a database.  Made by `SqlStore.open`, used on the loop that opened it."""
 
-    def __init__(self, url: str, writer: Engine, reader: AsyncEngine, wall: Callable[[], float]) -> None:
-        self._where = str(file_of(url))
-        self._writer = writer
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judgeflow-store")
-        self._reader = reader
+    def __init__(self, database: Database, wall: Callable[[], float]) -> None:
+        self._where = database.name
+        self._writer = database.writer()
+        self._reader = database.readers()
         self._wall = wall
         # Ids of runs by name.  They never change, so what is here is true; written by _learn_runs alone.
         self._run_ids: dict[str, int] = {}
@@ -67,9 +63,8 @@ class SqlStore:
         `wall` returns Unix time in seconds.  Raises `StoreUnavailable` if it cannot be read and written, `SchemaMismatch` if it
         belongs to another program or another version of judgeflow, `ConfigurationError` if `url` is no address.
         """
-        address = normalise_url(url)
-        await migrate.prepare(address)
-        store = cls(address, writer_engine(address), reader_engine(address), wall)
+        await migrate.prepare(url)
+        store = cls(database_at(url), wall)
         try:
             await store._try_writing()
         except BaseException:
@@ -80,11 +75,7 @@ class SqlStore:
     async def _try_writing(self) -> None:
         """Take the write lock once, so that a database that cannot be written stops us here, before anything is paid for."""
         with store_errors(self._where):
-            await self._on_thread(self._touch)
-
-    def _touch(self) -> None:
-        with self._writer.begin():
-            pass
+            await self._writer.visit(_touch)
 
     async def open_run(self, name: str, config: Mapping[str, object], judge: JudgeIdentity | None) -> RunState:
         """See `Store.open_run`.  The configuration stored is the one the run was created with."""
@@ -158,11 +149,7 @@ class SqlStore:
         self._closed = True
         await self._queue.aclose()
         await self._reader.dispose()
-        await asyncio.to_thread(self._close_writer)
-
-    def _close_writer(self) -> None:
-        self._thread.shutdown()
-        self._writer.dispose()
+        await self._writer.aclose()
 
     def _readable(self) -> AsyncEngine:
         if self._closed:
@@ -173,27 +160,24 @@ class SqlStore:
         """Apply operations in one transaction and return their results; raising means that nothing was changed."""
         with store_errors(self._where):
             await self._learn_runs({item.run for item in operations if not isinstance(item, OpenRun)})
-            return await self._on_thread(self._transact, operations, self._wall())
+            return await self._writer.visit(self._transact, operations, self._wall())
 
-    def _transact(self, operations: Sequence[Operation], now: float) -> Sequence[object]:
+    def _transact(self, connection: Connection, operations: Sequence[Operation], now: float) -> Sequence[object]:
         """Hash and lay out what will be written, then write it: on the writer's thread."""
         rows = build_rows(operations, self._run_ids, now)
         try:
-            return self._write(operations, rows, now, self._open_entries)
+            return self._write(connection, operations, rows, now, self._open_entries)
         except Overtaken:
-            return self._write(operations, rows, now, {})
+            return self._write(connection, operations, rows, now, {})
 
-    def _write(self, operations: Sequence[Operation], rows: Rows, now: float, ours: Entries) -> Sequence[object]:
-        with self._writer.begin() as connection:
+    def _write(self, connection: Connection, operations: Sequence[Operation], rows: Rows, now: float, ours: Entries) -> Sequence[object]:
+        with connection.begin():
             results, changed = apply(connection, operations, rows, run_ids=self._run_ids, now=now, ours=ours)
         self._open_entries |= {key: entry for key, entry in changed.items() if entry.state is ReservationState.OPEN}
         for operation in operations:
             if isinstance(operation, Settle | Close):  # it is closed now, by this or another process
                 self._open_entries.pop(operation.reservation.id, None)
         return results
-
-    async def _on_thread(self, work: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _learn_runs(self, names: set[str]) -> None:
         missing = names - self._run_ids.keys()
@@ -204,6 +188,11 @@ class SqlStore:
             self._run_ids.update((name, number) for name, number in found)
         if names - self._run_ids.keys():
             raise unknown_run(min(names - self._run_ids.keys()))
+
+
+def _touch(connection: Connection) -> None:
+    with connection.begin():
+        pass
 
 
 _DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)

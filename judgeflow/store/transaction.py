@@ -61,7 +61,7 @@ def stored_calls(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, C
     """Return the stored calls among a few hundred keys."""
     if not keys:
         return {}
-    rows = connection.execute(_CALLS.where(schema.call.c.key.in_(keys)))
+    rows = connection.execute(_CALLS.where(bulk.among(connection.dialect, schema.call.c.key, keys)))
     return {row[0]: call_of(row) for row in rows.all()}
 
 
@@ -129,7 +129,8 @@ def _ledger(connection: Connection, run_id: int, operations: Sequence[Accounting
     entries = {key: ours[key] for key in closing if key in ours}
     unknown = [key for key in closing if key not in entries]
     if unknown:
-        rows = connection.execute(_RESERVATIONS, {"run_id": run_id, "ids": unknown}).mappings().all()
+        these = schema.reservation.c.run_id == run_id, bulk.among(connection.dialect, schema.reservation.c.id, unknown)
+        rows = connection.execute(_RESERVATIONS.where(*these)).mappings().all()
         entries |= {row["id"]: _entry(row) for row in rows}
     return Ledger(_cost(counters, "spent_"), _cost(counters, "reserved_"), entries.items())
 
@@ -140,9 +141,7 @@ def _entry(row: RowMapping) -> Entry:
 
 
 _COUNTERS = select(schema.run).where(schema.run.c.id == bindparam("run_id"))
-_RESERVATIONS = select(schema.reservation).where(
-    schema.reservation.c.run_id == bindparam("run_id"), schema.reservation.c.id.in_(bindparam("ids", expanding=True))
-)
+_RESERVATIONS = select(schema.reservation)
 
 
 def _cost(row: RowMapping, prefix: str) -> Cost:

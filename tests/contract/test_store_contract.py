@@ -1,4 +1,4 @@
-"""Both shipped stores keep the contract of their port, and the contract notices a store that does not."""
+"""Every shipped store keeps the contract of their port, and the contract notices a store that does not."""
 
 import pytest
 
@@ -13,6 +13,16 @@ class TestSqlStore(StoreContract):
 
     async def make_store(self):
         return await SqlStore.open(str(self.path))
+
+
+@pytest.mark.slow
+class TestSqlStoreOnPostgresql(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _database(self, postgresql_url):
+        self.url = postgresql_url
+
+    async def make_store(self):
+        return await SqlStore.open(self.url)
 
 
 class TestMemoryStore(StoreContract):

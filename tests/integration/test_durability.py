@@ -163,7 +163,7 @@ async def test_a_transaction_takes_few_writes_of_long_texts_and_many_of_short_on
     store = await SqlStore.open(str(tmp_path / "v.db"))
     await store.open_run(RUN, {}, JUDGE)
     begun = []
-    event.listen(store._writer, "begin", begun.append)
+    event.listen(store._writer.engine, "begin", begun.append)
 
     async def transactions(text, first):
         begun.clear()

@@ -436,7 +436,7 @@ async def test_when_replies_cannot_be_stored_asking_stops_and_outcomes_say_why()
 async def test_replies_that_come_while_another_program_locks_the_database_are_stored_when_it_lets_go(tmp_path):
     path, pairs = tmp_path / "verdicts.db", arithmetic_pairs(5)
     store = await SqlStore.open(str(path))
-    with store._writer.begin() as connection:
+    with store._writer.engine.begin() as connection:
         connection.execute(text("PRAGMA busy_timeout=0"))
     async with FakeJudge.from_pairs(pairs, latency=0.3) as server, scheduling(server, store) as scheduler:
         routing = asyncio.create_task(scheduler.route(pairs))

@@ -63,7 +63,7 @@ async def store(path):
 
 
 def set_on_writer(store, pragma):
-    with store._writer.begin() as connection:
+    with store._writer.engine.begin() as connection:
         connection.execute(text(f"PRAGMA {pragma}"))
 
 
@@ -275,7 +275,7 @@ def test_addresses_and_plain_paths_name_the_same_databases(url, directory, expec
     assert normalise_url(expected) == expected
 
 
-@pytest.mark.parametrize("url", ["", ":memory:", "sqlite+aiosqlite://", "sqlite:///:memory:", "postgresql://host/db", "://", "what://x/y"])
+@pytest.mark.parametrize("url", ["", ":memory:", "sqlite+aiosqlite://", "sqlite:///:memory:", "mysql://host/db", "://", "what://x/y"])
 def test_an_address_that_cannot_be_a_verdict_database_is_a_configuration_error(url):
     with pytest.raises(ConfigurationError, match=r"\[store\] url"):
         normalise_url(url)
@@ -347,7 +347,7 @@ async def test_a_value_that_no_column_takes_is_an_error_of_its_own_write_and_its
 
 async def test_concurrent_writes_share_transactions(store):
     commits = []
-    event.listen(store._writer, "commit", commits.append)
+    event.listen(store._writer.engine, "commit", commits.append)
     await asyncio.gather(*(store.reserve(RUN, make_reservation(f"r{i}"), Stock()) for i in range(500)))
     assert len(commits) <= 3
 

@@ -201,7 +201,7 @@ async def test_a_database_that_is_damaged_under_a_run_stops_the_asking_and_is_to
     store = await SqlStore.open(str(path))
     async with FakeJudge.from_pairs(pairs) as server, scheduling(server, store, seen) as scheduler:
         await scheduler.route(pairs[:40])
-        with store._writer.begin():  # what is in the log is read from there: bring it into the file
+        with store._writer.engine.begin():  # what is in the log is read from there: bring it into the file
             pass
         with sqlite3.connect(path) as other:
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
