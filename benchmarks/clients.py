@@ -28,7 +28,7 @@ LAG_EVERY_S = 0.002
 Ask = Callable[[str], Awaitable[object]]
 
 
-class _Texts:
+class Texts:
     """Texts that never repeat, in plain words."""
 
     def __init__(self, seed: int) -> None:
@@ -43,22 +43,22 @@ def judgeflow(base_url: str, calls: int, seed: int) -> Prepared:
     """The whole of `route()`: keys, plan, budget, limits, both orders, parsing, and every reply committed to a database file."""
     from judgeflow import Pair
 
-    texts, runner, lag = _Texts(seed), asyncio.Runner(), _Lag()
-    scheduler = _scheduler(base_url, Path(tempfile.mkdtemp(prefix="judgeflow-dispatch-")))
-    runner.run(scheduler.open())
+    texts, runner, lag = Texts(seed), asyncio.Runner(), _Lag()
+    router = scheduler(base_url, Path(tempfile.mkdtemp(prefix="judgeflow-dispatch-")))
+    runner.run(router.open())
     pairs: list[Pair] = []
 
     def renew() -> None:
         pairs[:] = [Pair(prompt=texts.next(), response_a=texts.next(), response_b=texts.next()) for _ in range(calls // 2)]
 
     async def route() -> None:
-        step = await scheduler.route(pairs)
+        step = await router.route(pairs)
         assert step.statistics.calls == calls, step.statistics
 
     return Prepared(run=lambda: runner.run(lag.beside(route())), before=renew)
 
 
-def _scheduler(base_url: str, folder: Path) -> Any:
+def scheduler(base_url: str, folder: Path) -> Any:
     from judgeflow import Scheduler
     from judgeflow.config import Config
 
@@ -66,7 +66,7 @@ def _scheduler(base_url: str, folder: Path) -> Any:
         Config.model_validate(
             {
                 "run": {"name": "dispatch", "directory": str(folder)},
-                "judge": {"base_url": base_url, "model": "quick-judge"},
+                "judge": {"id": "quick-judge", "base_url": base_url, "model": "quick-judge"},
                 "limits": {"requests_per_minute": 10_000_000, "tokens_per_minute": 10**12, "max_in_flight": IN_FLIGHT},
                 "budget": {"requests": 10**9},
                 "routing": {"policy": "always"},
@@ -126,7 +126,7 @@ def _messages(text: str) -> list[dict[str, str]]:
 
 
 def _http_only(runner: asyncio.Runner, ask: Ask, calls: int, seed: int) -> Prepared:
-    texts, lag = _Texts(seed), _Lag()
+    texts, lag = Texts(seed), _Lag()
     batch: list[str] = []
 
     def renew() -> None:

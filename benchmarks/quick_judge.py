@@ -26,7 +26,9 @@ def _response() -> bytes:
             "object": "chat.completion",
             "created": 1_700_000_000,
             "model": "quick-judge",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"{thoughts}[[A]]"}}],
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": f"{thoughts}<verdict>A</verdict>"}}
+            ],
             "usage": {"prompt_tokens": 500, "completion_tokens": 250, "total_tokens": 750},
         }
     ).encode()

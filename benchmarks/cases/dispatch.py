@@ -11,10 +11,8 @@ JUDGEFLOW_PEERS (`python -m venv peers && peers/bin/pip install openai litellm a
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 from benchmarks.contest import Contender, Result, contest
+from benchmarks.peers import absence, peers
 from benchmarks.quick_judge import quick_judge
 from benchmarks.runner import Finding, Goal
 
@@ -31,32 +29,21 @@ GOALS = {
 CALLS = 2000
 """Of each client in a round."""
 
-PEERS = "JUDGEFLOW_PEERS"
-
 
 def measure(size: int, seed: int) -> Finding:
     """Return the figures; `size` is the number of rounds, the seed draws the texts."""
-    peers = os.environ.get(PEERS, "")
-    missing = {name: reason for name in ("litellm", "openai") if (reason := _absence(peers, name))}
+    missing = {name: reason for name in ("litellm", "openai") if (reason := absence(name))}
     with quick_judge() as base_url:
         arguments = {"base_url": base_url, "calls": CALLS, "seed": seed}
         contenders = {
             name: Contender(function=f"benchmarks.clients:{name}", arguments=arguments) for name in ("judgeflow", "raw_aiohttp")
         } | {
-            name: Contender(function=f"benchmarks.clients:{name}", arguments=arguments, python=peers)
+            name: Contender(function=f"benchmarks.clients:{name}", arguments=arguments, python=peers())
             for name in ("litellm", "openai")
             if name not in missing
         }
         results = contest(contenders, size)
     return Finding(figures=_figures(results), missing={f"throughput_vs_{name}": reason for name, reason in missing.items()})
-
-
-def _absence(python: str, library: str) -> str | None:
-    """Why a library cannot be measured; None if it can."""
-    if not python:
-        return f"{PEERS} names no interpreter that has {library}"
-    found = subprocess.run([python, "-c", f"import {library}"], capture_output=True, text=True, check=False)
-    return None if found.returncode == 0 else f"{python} cannot import {library}"
 
 
 def _figures(results: dict[str, Result]) -> dict[str, float]:

@@ -23,6 +23,7 @@ FIGURES = {
     },
     "dispatch": {"throughput_vs_raw_aiohttp", "throughput_vs_litellm", "throughput_vs_openai", "cpu_ms_per_call", "loop_lag_p99_ms"},
     "step": {"worst_makespan_vs_bound", "median_makespan_vs_bound"},
+    "store_read": {"time_vs_raw_sqlite", "time_vs_litellm_cache", "time_vs_inspect_cache"},
 }
 
 
@@ -32,6 +33,7 @@ SMALLER = {
     "group_scoring": {"LEARNED_PER_PROMPT": 600},
     "pacing": {"STEPS": 50, "PAIRS": 200, "CAP": 50},
     "step": {"WORKLOAD": 16},
+    "store_read": {"PROMPTS": 16},
     "uncertainty_quality": {"SCORERS": ("sngp", "ensemble"), "ELSEWHERE": ("pandalm_human",)},
 }
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
