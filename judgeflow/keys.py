@@ -117,6 +117,11 @@ def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
     return _digest_of_keys("question/1", prompt, first, second).hex()[:NONCE_DIGITS]
 
 
+def call_key(judge: bytes, prompt: bytes, first: bytes, second: bytes, sample: int = 0) -> bytes:
+    """Return the key of one directed question to one judge, from the judge's fingerprint and the hashes of the three texts."""
+    return _digest_of_keys("call/1", judge, prompt, first, second, sample)
+
+
 def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
     """Return the pair's two directed questions: response_a shown first, then response_b shown first."""
     forward = _question(pair, keys, judge, sample)
@@ -132,7 +137,7 @@ def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question
         canonical=keys.canonical,
         nonce=question_nonce(keys.prompt, keys.response_a, keys.response_b),
         pair_key=keys.pair,
-        call_key=_digest_of_keys("call/1", judge, keys.prompt, keys.response_a, keys.response_b, sample),
+        call_key=call_key(judge, keys.prompt, keys.response_a, keys.response_b, sample),
         sample=sample,
     )
 
@@ -141,4 +146,4 @@ def next_sample(question: Question, judge: bytes) -> Question:
     """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
     shown = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
     sample = question.sample + 1
-    return replace(question, sample=sample, call_key=_digest_of_keys("call/1", judge, *shown, sample))
+    return replace(question, sample=sample, call_key=call_key(judge, *shown, sample))
