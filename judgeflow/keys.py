@@ -108,8 +108,12 @@ def pair_keys(pair: Pair) -> PairKeys:
     """Hash a pair.  Raises `ValueError` for text that is not valid Unicode."""
     prompt, first, second = prompt_hash(pair.prompt), text_hash(pair.response_a), text_hash(pair.response_b)
     low, high = sorted((first, second))
-    key = _digest_of_keys("pair/1", prompt, low, high)
-    return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=key)
+    return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=pair_key(prompt, low, high))
+
+
+def pair_key(prompt: bytes, low: bytes, high: bytes) -> bytes:
+    """Return the key of a pair from the hashes of its texts, the smaller hash of the two responses first."""
+    return _digest_of_keys("pair/1", prompt, low, high)
 
 
 def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
