@@ -108,13 +108,22 @@ def pair_keys(pair: Pair) -> PairKeys:
     """Hash a pair.  Raises `ValueError` for text that is not valid Unicode."""
     prompt, first, second = prompt_hash(pair.prompt), text_hash(pair.response_a), text_hash(pair.response_b)
     low, high = sorted((first, second))
-    key = _digest_of_keys("pair/1", prompt, low, high)
-    return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=key)
+    return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=pair_key(prompt, low, high))
+
+
+def pair_key(prompt: bytes, low: bytes, high: bytes) -> bytes:
+    """Return the key of a pair from the hashes of its texts, the smaller hash of the two responses first."""
+    return _digest_of_keys("pair/1", prompt, low, high)
 
 
 def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
     """Return the 16 hex digits that delimit and name one directed question, whoever is asked."""
     return _digest_of_keys("question/1", prompt, first, second).hex()[:NONCE_DIGITS]
+
+
+def call_key(judge: bytes, prompt: bytes, first: bytes, second: bytes, sample: int = 0) -> bytes:
+    """Return the key of one directed question to one judge, from the judge's fingerprint and the hashes of the three texts."""
+    return _digest_of_keys("call/1", judge, prompt, first, second, sample)
 
 
 def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
@@ -132,7 +141,7 @@ def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question
         canonical=keys.canonical,
         nonce=question_nonce(keys.prompt, keys.response_a, keys.response_b),
         pair_key=keys.pair,
-        call_key=_digest_of_keys("call/1", judge, keys.prompt, keys.response_a, keys.response_b, sample),
+        call_key=call_key(judge, keys.prompt, keys.response_a, keys.response_b, sample),
         sample=sample,
     )
 
@@ -141,4 +150,4 @@ def next_sample(question: Question, judge: bytes) -> Question:
     """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
     shown = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
     sample = question.sample + 1
-    return replace(question, sample=sample, call_key=_digest_of_keys("call/1", judge, *shown, sample))
+    return replace(question, sample=sample, call_key=call_key(judge, *shown, sample))

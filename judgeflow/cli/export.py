@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from judgeflow.cli.db import AsJson, ConfigFile, Url
+from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -49,7 +49,7 @@ def export(
     import asyncio
     import contextlib
 
-    from judgeflow.cli.db import address_of
+    from judgeflow.cli.db.common import address_of
     from judgeflow.exchange.exporting import Tally
 
     _check(what, run, source or [], split_by_prompt, out, {"--min-agreement": min_agreement, "--label": label, "--format": form})

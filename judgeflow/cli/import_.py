@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from judgeflow.cli.db import AsJson, ConfigFile, Url
+from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ def import_(
     """
     import asyncio
 
-    from judgeflow.cli.db import address_of
+    from judgeflow.cli.db.common import address_of
     from judgeflow.exchange.importing import require_one_judge, require_template, survey
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter

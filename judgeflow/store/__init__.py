@@ -8,6 +8,8 @@
     operations.py  one write, and the rows it stands for            check.py     proves that a database is sound
     transaction.py a batch of writes inside one transaction         memory.py    `MemoryStore`
     writer.py      groups concurrent writes into batches            sql.py       `SqlStore`
+    upkeep.py      what the three verbs beside share                reparse.py   reads stored replies again
+    compact.py     lets go of what is no longer needed              merge.py     several databases into one
 
 This package is the only one that imports SQLAlchemy; nothing here is imported before a store is used.
 """

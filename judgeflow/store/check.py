@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, Table, case, false, func, select
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import StoreUnavailable
-from judgeflow.keys import pair_keys, prompt_from_body, prompt_hash
+from judgeflow.keys import call_key, digest, pair_key, prompt_from_body, prompt_hash
 from judgeflow.store import schema
 from judgeflow.store.database import Database
 from judgeflow.store.engines import database_at
 from judgeflow.store.ledger import USD_DECIMALS, ReservationState
-from judgeflow.store.queries import reading, runs
-from judgeflow.types import Cost, Pair
+from judgeflow.store.queries import count, reading, runs
+from judgeflow.store.upkeep import Tell, one_moment, untold
+from judgeflow.types import Cost, ReadingStatus
 
 MOST_NAMED = 5
+TOLD_EVERY = 10_000
 USD_TOLERANCE = 1e-6
 
 
@@ -31,40 +34,80 @@ class Finding:
     detail: str
 
 
-async def check(url: str) -> tuple[Finding, ...]:
-    """Run every check on the database at `url`, in the order of `_checks`; keys are recomputed from all stored texts.
+@dataclass(slots=True)
+class Problems:
+    """Everything that is wrong in one respect: the first few by name, the others counted, so that no damage fills the memory."""
+
+    named: list[str] = field(default_factory=list)
+    number: int = 0
+
+    def add(self, problem: str) -> None:
+        """Note one problem."""
+        self.number += 1
+        if len(self.named) < MOST_NAMED:
+            self.named.append(problem)
+
+    def __str__(self) -> str:
+        """The first problems, and how many more there are."""
+        return "; ".join(self.named) + (f" and {self.number - len(self.named)} more" if self.number > len(self.named) else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What a check works with: the connection, where problems go, and who is told how far it has come."""
+
+    connection: AsyncConnection
+    problems: Problems = field(default_factory=Problems)
+    tell: Tell = untold
+
+    async def rows(self, name: str, statement: Select[Any], table: Table) -> AsyncIterator[Any]:
+        """Yield the rows of a statement about `table`, telling how many are done."""
+        total = await count(self.connection, table)
+        async with self.connection.stream(statement) as rows:
+            done = 0
+            async for row in rows:
+                yield row
+                done += 1
+                if done % TOLD_EVERY == 0:
+                    self.tell(name, done, total)
+
+
+async def check(url: str, tell: Tell = untold) -> tuple[Finding, ...]:
+    """Run every check on the database at `url`, in the order of `checks`; keys are recomputed from all stored texts.
+
+    All checks see the same moment, so a run may go on beside them.
 
     Raises `StoreUnavailable` if it cannot be read at all, `SchemaMismatch` if it is missing or has another schema.
     """
     database = database_at(url)
-    async with reading(url) as connection:
+    async with reading(url) as connection, one_moment(connection):
         findings = [Finding(check="schema", ok=True, detail=f"revision {schema.REVISIONS[-1]}")]
-        for name, run in _checks(database).items():
-            findings.append(await _guarded(name, run, connection))
+        for name, run in checks(database).items():
+            findings.append(await _guarded(name, run, Examination(connection=connection, tell=tell)))
         return tuple(findings)
 
 
-Check = Callable[[AsyncConnection], Awaitable[tuple[list[str], str]]]
+Check = Callable[[Examination], Awaitable[str]]
 
 
-async def _guarded(name: str, run: Check, connection: AsyncConnection) -> Finding:
+async def _guarded(name: str, run: Check, at: Examination) -> Finding:
     """Run one check; a damaged page that stops it is a finding and does not stop the others."""
+    looked_at = ""
     try:
-        problems, looked_at = await run(connection)
+        looked_at = await run(at)
     except (DatabaseError, StoreUnavailable) as error:
-        problems, looked_at = [f"stopped by damage: {getattr(error, 'orig', error)}"], ""
-        await connection.rollback()  # or a server would take no more statements
-    more = f" and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
-    return Finding(check=name, ok=not problems, detail="; ".join(problems[:MOST_NAMED]) + more if problems else looked_at)
+        at.problems.add(f"stopped by damage: {getattr(error, 'orig', error)}")
+        await at.connection.rollback()  # or a server would take no more statements
+    return Finding(check=name, ok=not at.problems.number, detail=str(at.problems) if at.problems.number else looked_at)
 
 
-async def _texts(connection: AsyncConnection) -> tuple[list[str], str]:
-    problems, number = [], 0
-    async for key, conversational, body in await connection.stream(select(schema.text)):
+async def _texts(at: Examination) -> str:
+    number = 0
+    async for key, conversational, body in at.rows("texts", select(schema.text), schema.text):
         number += 1
         if not _is_text_key(key, body, conversational=conversational):
-            problems.append(f"text {key.hex()[:16]} is not what its hash says")
-    return problems, f"{number} texts match their hashes"
+            at.problems.add(f"text {key.hex()[:16]} is not what its hash says")
+    return f"{number} texts match their hashes"
 
 
 def _is_text_key(key: bytes, body: str, *, conversational: bool) -> bool:
@@ -74,38 +117,79 @@ def _is_text_key(key: bytes, body: str, *, conversational: bool) -> bool:
         return False
 
 
-async def _pairs(connection: AsyncConnection) -> tuple[list[str], str]:
-    prompt, low, high = (schema.text.alias(name) for name in ("prompt_text", "low_text", "high_text"))
-    pair = schema.pair
-    joined = pair.join(prompt, prompt.c.hash == pair.c.prompt).join(low, low.c.hash == pair.c.low).join(high, high.c.hash == pair.c.high)
-    statement = select(pair.c.key, prompt.c.conversational, prompt.c.body, low.c.body, high.c.body).select_from(joined)
-    problems, number = [], 0
-    async for key, conversational, body, first, second in await connection.stream(statement):
+async def _pairs(at: Examination) -> str:
+    """Keys are made of the hashes of the texts, which `texts` has compared with what they stand for."""
+    number = 0
+    async for key, prompt, low, high in at.rows("pairs", select(schema.pair), schema.pair):
         number += 1
-        if not _is_pair_key(key, body, first, second, conversational=conversational):
-            problems.append(f"pair {key.hex()[:16]} is not what its key says")
-    return problems, f"{number} pairs match their keys"
+        if low > high or pair_key(prompt, low, high) != key:
+            at.problems.add(f"pair {key.hex()[:16]} is not what its key says")
+    return f"{number} pairs match their keys"
 
 
-def _is_pair_key(key: bytes, body: str, first: str, second: str, *, conversational: bool) -> bool:
-    try:
-        prompt = prompt_from_body(body, conversational=conversational)
-        return pair_keys(Pair(prompt=prompt, response_a=first, response_b=second)).pair == key
-    except (ValueError, TypeError, KeyError):
-        return False
+async def _judges(at: Examination) -> str:
+    """A judge of judgeflow's own client is named by its parameters; what others are named by, they alone know."""
+    number = 0
+    for row in await at.connection.execute(select(schema.judge)):
+        number += 1
+        if row.parameters.keys() >= _OWN_PARAMETERS and digest("judge/1", row.parameters) != row.fingerprint:
+            at.problems.add(f"judge {row.id} ({row.fingerprint.hex()[:16]}) has other parameters than its fingerprint says")
+    return f"{number} judges match their fingerprints"
 
 
-async def _budgets(connection: AsyncConnection) -> tuple[list[str], str]:
-    """Compare every run's counters with the sums over its reservations."""
-    sums = await _sums(connection)
-    problems = []
-    for run in await runs(connection):
+_OWN_PARAMETERS = {"id", "model", "template", "temperature", "max_completion_tokens", "extra_body"}
+
+
+async def _calls(at: Examination) -> str:
+    call, pair = schema.call.c, schema.pair.c
+    shown = (case((call.canonical, pair.low), else_=pair.high), case((call.canonical, pair.high), else_=pair.low))
+    statement = select(call.key, call.judge, pair.prompt, *shown, call.sample).join_from(schema.call, schema.pair)
+    number = 0
+    async for key, *asked in at.rows("calls", statement, schema.call):
+        number += 1
+        if call_key(*asked) != key:
+            at.problems.add(f"call {key.hex()[:16]} answers another question than its key says")
+    return f"{number} replies match the questions of their keys"
+
+
+async def _readings(at: Examination) -> str:
+    """A reply is understood exactly if a side, or neither, is preferred."""
+    number = 0
+    for table, key in ((schema.call, schema.call.c.key), (schema.reading, schema.reading.c.call_key)):
+        number += await count(at.connection, table)
+        async for found, status, preferred in at.rows("readings", _contradictions(table, key), table):
+            at.problems.add(f"reading of {table.name} {found.hex()[:16]} is {status} and prefers {preferred}")
+    return f"{number} readings fit their statuses"
+
+
+def _contradictions(table: Table, key: ColumnElement[Any]) -> Select[Any]:
+    status, preferred = table.c.status, table.c.preferred
+    understood, one_of_three = status == ReadingStatus.OK.value, preferred.in_((-1, 0, 1))
+    sound = (understood & one_of_three) | (status.in_(_UNREAD) & preferred.is_(None))
+    return select(key, status, preferred).where(~func.coalesce(sound, false()))
+
+
+_UNREAD = [status.value for status in ReadingStatus if status is not ReadingStatus.OK]
+
+
+async def _labels(at: Examination) -> str:
+    label = schema.label.c
+    statement = select(label.pair_key, label.preferred).where(label.preferred.not_in((-1, 0, 1)))
+    async for key, preferred in at.rows("labels", statement, schema.label):
+        at.problems.add(f"label of pair {key.hex()[:16]} prefers {preferred}, which is neither -1, 0 nor 1")
+    return f"{await count(at.connection, schema.label)} labels and {await count(at.connection, schema.score)} scores of stored pairs"
+
+
+async def _budgets(at: Examination) -> str:
+    """Compare every run's counters with the sums over its reservations; one that was compacted counts for those it stands for."""
+    sums = await _sums(at.connection)
+    for run in await runs(at.connection):
         for kind, cost in (("spent", run.spent), ("reserved", run.reserved)):
             found = sums.get((run.name, kind), (0, 0, 0.0))
             if (cost.requests, cost.tokens) != found[:2] or abs(cost.usd - found[2]) > USD_TOLERANCE:
                 counted = f"{found[0]} requests, {found[1]} tokens, {round(found[2], USD_DECIMALS)} USD"
-                problems.append(f"run {run.name} says {cost} {kind}, its reservations sum up to {counted}")
-    return problems, "counters of every run equal its reservations"
+                at.problems.add(f"run {run.name} says {cost} {kind}, its reservations sum up to {counted}")
+    return "counters of every run equal its reservations"
 
 
 async def _sums(connection: AsyncConnection) -> dict[tuple[str, str], tuple[int, int, float]]:
@@ -124,7 +208,16 @@ def _amounts(cost: Cost) -> str:
     return f"{cost.requests} requests, {cost.tokens} tokens and {cost.usd:.4f} USD"
 
 
-async def _open_reservations(connection: AsyncConnection) -> tuple[list[str], str]:
+async def _states(at: Examination) -> str:
+    """Open reservations are no damage, but a state that nobody knows is."""
+    entry = schema.reservation.c
+    known = [state.value for state in ReservationState]
+    async for name, state in at.rows("states", select(entry.id, entry.state).where(entry.state.not_in(known)), schema.reservation):
+        at.problems.add(f"reservation {name} is {state}, which is no state")
+    return await _open_reservations(at.connection)
+
+
+async def _open_reservations(connection: AsyncConnection) -> str:
     """Open reservations are no damage: a process is asking right now, or died while it did, and then they stay charged."""
     held = [
         f"run {run.name}: {run.open_reservations} open, {_amounts(run.reserved)} put aside"
@@ -132,17 +225,21 @@ async def _open_reservations(connection: AsyncConnection) -> tuple[list[str], st
         if run.open_reservations
     ]
     meaning = " (under way in a process that runs now; left by one that died, they stay charged at their worst case)"
-    return [], "; ".join(held) + meaning if held else "no reservation is open"
+    return "; ".join(held) + meaning if held else "no reservation is open"
 
 
-def _checks(database: Database) -> dict[str, Check]:
+def checks(database: Database) -> dict[str, Check]:
     """Every check by its name, in the order in which they run."""
 
-    async def pages(connection: AsyncConnection) -> tuple[list[str], str]:
-        return await database.damage(connection), "every page is sound"
+    async def pages(at: Examination) -> str:
+        for problem in await database.damage(at.connection):
+            at.problems.add(problem)
+        return "every page is sound"
 
-    async def references(connection: AsyncConnection) -> tuple[list[str], str]:
-        return await database.dangling(connection), "every reference resolves"
+    async def references(at: Examination) -> str:
+        for problem in await database.dangling(at.connection):
+            at.problems.add(problem)
+        return "every reference resolves"
 
     return {"pages": pages, "references": references} | _OF_ROWS
 
@@ -150,6 +247,10 @@ def _checks(database: Database) -> dict[str, Check]:
 _OF_ROWS: dict[str, Check] = {
     "texts": _texts,
     "pairs": _pairs,
+    "judges": _judges,
+    "calls": _calls,
+    "readings": _readings,
+    "labels": _labels,
     "budgets": _budgets,
-    "reservations": _open_reservations,
+    "reservations": _states,
 }

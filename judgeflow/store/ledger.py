@@ -27,6 +27,7 @@ class ReservationState(StrEnum):
     SETTLED = "settled"
     CHARGED = "charged"
     RELEASED = "released"
+    COMPACTED = "compacted"  # a row that stands for many closed ones, with the sum of what they count for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import bisect
+import itertools
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, case, cast, func, select
+from sqlalchemy import BigInteger, Table, Text, case, cast, func, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.store import migrate, schema
@@ -21,7 +25,9 @@ from judgeflow.types import Cost, ReadingStatus
 class JudgeSummary:
     """One judge: `statuses` counts its replies by reading, `pairs` those asked in both orders and understood.
 
-    `agreement` is the share of `pairs` whose two orders chose the same response; None without any.
+    `agreement` is the share of `pairs` whose two orders chose the same response, `first_shown` how often the response shown first is
+    preferred where one is (0.5 without position bias); both None without any.  `latency_s` holds quantiles to a millisecond; `since`
+    and `until` are when the first and the last reply came.
     """
 
     id: str
@@ -33,6 +39,12 @@ class JudgeSummary:
     usd: float
     pairs: int
     agreement: float | None
+    first_shown: float | None
+    prompt_tokens_mean: float | None
+    completion_tokens_mean: float | None
+    latency_s: dict[str, float]
+    since: float | None
+    until: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +63,22 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A whole database: `path` names it, `size` in bytes counts a file's write-ahead log, `rows` counts by table."""
+    """A whole database: `path` names it, `size` in bytes counts a file's write-ahead log, `rows` counts by table.
+
+    `table_bytes` are bytes by table with its indexes, or of its texts alone where the database cannot tell (`sized_by` says which:
+    "pages" or "texts").  `scorers` counts scored pairs by scorer, `labels` labelled pairs by source.
+    """
 
     path: str
     revision: str
     size: int
     rows: dict[str, int]
+    table_bytes: dict[str, int]
+    sized_by: str
     judges: tuple[JudgeSummary, ...]
     runs: tuple[RunSummary, ...]
+    scorers: dict[str, int]
+    labels: dict[str, int]
 
 
 @asynccontextmanager
@@ -84,14 +104,53 @@ async def summary(url: str) -> Summary:
     """Return the figures of the database at `url`.  Raises as `reading`."""
     database = database_at(url)
     async with reading(url) as connection:
+        table_bytes, sized_by = await sizes(connection)
         return Summary(
             path=database.name,
             revision=schema.REVISIONS[-1],
             size=await database.size(connection),
             rows={table.name: await count(connection, table) for table in schema.metadata.tables.values()},
+            table_bytes=table_bytes,
+            sized_by=sized_by,
             judges=await judges(connection),
             runs=await runs(connection),
+            scorers=await _counts(connection, schema.score.c.scorer),
+            labels=await _counts(connection, schema.label.c.source),
         )
+
+
+async def size_of(url: str) -> int:
+    """Return the bytes that a database takes; a file's write-ahead log counts.  Raises as `reading`."""
+    async with reading(url) as connection:
+        return await database_at(url).size(connection)
+
+
+async def _counts(connection: AsyncConnection, column: Any) -> dict[str, int]:
+    rows = await connection.execute(select(column, func.count()).group_by(column).order_by(column))
+    return {name: number for name, number in rows}  # noqa: C416 - rows are not pairs to a type checker
+
+
+async def sizes(connection: AsyncConnection) -> tuple[dict[str, int], str]:
+    """Return bytes by table, and whether they were counted by pages or by texts."""
+    tables = schema.metadata.tables
+    if connection.dialect.name != "sqlite":
+        return {name: int((await connection.execute(select(func.pg_total_relation_size(name)))).scalar_one()) for name in tables}, "pages"
+    try:
+        rows = (await connection.execute(text(_PAGES))).all()
+    except DatabaseError:  # a database without dbstat
+        return {name: await _text_bytes(connection, table) for name, table in tables.items()}, "texts"
+    found = {name: int(size) for name, size in rows}
+    return {name: found.get(name, 0) for name in tables}, "pages"
+
+
+_PAGES = """
+    SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name) WHERE aggregate = TRUE GROUP BY tbl_name
+"""
+
+
+async def _text_bytes(connection: AsyncConnection, table: Table) -> int:
+    texts = [func.coalesce(func.sum(func.length(column)), 0) for column in table.c if isinstance(column.type, Text)]
+    return sum((await connection.execute(select(*texts))).one()) if texts else 0
 
 
 async def count(connection: AsyncConnection, table: Any) -> int:
@@ -101,31 +160,74 @@ async def count(connection: AsyncConnection, table: Any) -> int:
 
 async def judges(connection: AsyncConnection) -> tuple[JudgeSummary, ...]:
     """Return every judge, oldest first."""
-    statuses: dict[bytes, dict[str, int]] = {}
-    totals: dict[bytes, tuple[int, float]] = {}
-    call = schema.call.c
-    tokens = cast(func.sum(call.prompt_tokens + call.completion_tokens), BigInteger)  # PostgreSQL's sum is a decimal number
-    grouped = select(call.judge, call.status, func.count(), tokens, func.sum(call.usd)).group_by(call.judge, call.status)
-    for judge, status, number, used, usd in await connection.execute(grouped):
-        statuses.setdefault(judge, {})[status] = number
-        before = totals.get(judge, (0, 0.0))
-        totals[judge] = (before[0] + used, before[1] + usd)
-    both = await agreement(connection)
+    groups: dict[bytes, list[Any]] = {}
+    for group in await connection.execute(_CALL_GROUPS):
+        groups.setdefault(group.judge, []).append(group)
+    both, latencies = await agreement(connection), await _latencies(connection)
     rows = await connection.execute(select(schema.judge).order_by(schema.judge.c.created_at))
     return tuple(
-        JudgeSummary(
-            id=row["id"],
-            model=row["model"],
-            fingerprint=row["fingerprint"].hex(),
-            calls=sum(statuses.get(row["fingerprint"], {}).values()),
-            statuses=statuses.get(row["fingerprint"], {}),
-            tokens=totals.get(row["fingerprint"], (0, 0.0))[0],
-            usd=totals.get(row["fingerprint"], (0, 0.0))[1],
-            pairs=both.get(row["fingerprint"], (0, None))[0],
-            agreement=both.get(row["fingerprint"], (0, None))[1],
-        )
-        for row in rows.mappings()
+        _judge_summary(row, groups.get(row.fingerprint, []), both.get(row.fingerprint, (0, None)), latencies.get(row.fingerprint, {}))
+        for row in rows
     )
+
+
+_CALL = schema.call.c
+_CALL_GROUPS = select(
+    _CALL.judge,
+    _CALL.status,
+    _CALL.preferred,
+    func.count().label("number"),
+    func.sum(_CALL.prompt_tokens).label("prompt"),
+    func.sum(_CALL.completion_tokens).label("completion"),
+    func.sum(_CALL.usd).label("usd"),
+    func.min(_CALL.created_at).label("since"),
+    func.max(_CALL.created_at).label("until"),
+).group_by(_CALL.judge, _CALL.status, _CALL.preferred)
+
+
+def _judge_summary(judge: Any, groups: Sequence[Any], both: tuple[int, float | None], latency_s: dict[str, float]) -> JudgeSummary:
+    statuses, sides = Counter[str](), Counter[int]()
+    for group in groups:
+        statuses[group.status] += group.number
+        sides[group.preferred or 0] += group.number
+    calls, decided = statuses.total(), sides[1] + sides[-1]
+    prompt, completion = (int(sum(getattr(group, name) for group in groups)) for name in ("prompt", "completion"))
+    return JudgeSummary(
+        id=judge.id,
+        model=judge.model,
+        fingerprint=judge.fingerprint.hex(),
+        calls=calls,
+        statuses=dict(statuses),
+        tokens=prompt + completion,
+        usd=sum(group.usd for group in groups),
+        pairs=both[0],
+        agreement=both[1],
+        first_shown=sides[1] / decided if decided else None,
+        prompt_tokens_mean=prompt / calls if calls else None,
+        completion_tokens_mean=completion / calls if calls else None,
+        latency_s=latency_s,
+        since=min((group.since for group in groups), default=None),
+        until=max((group.until for group in groups), default=None),
+    )
+
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+async def _latencies(connection: AsyncConnection) -> dict[bytes, dict[str, float]]:
+    """Return quantiles of latency by judge, to a millisecond: counting milliseconds is quicker than sorting every call."""
+    milliseconds = cast(_CALL.latency_s * 1000, BigInteger).label("milliseconds")
+    counted = select(_CALL.judge, milliseconds, func.count()).group_by(_CALL.judge, milliseconds).order_by(_CALL.judge, milliseconds)
+    by_judge: dict[bytes, list[tuple[int, int]]] = {}
+    for judge, value, number in await connection.execute(counted):
+        by_judge.setdefault(judge, []).append((value, number))
+    return {judge: _quantiles(values) for judge, values in by_judge.items()}
+
+
+def _quantiles(counted: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Return the smallest value at or below which the share of each quantile lies, in seconds; values are in order."""
+    upto = list(itertools.accumulate(number for _, number in counted))
+    return {name: counted[bisect.bisect_left(upto, share * upto[-1])][0] / 1000 for name, share in QUANTILES.items()}
 
 
 async def agreement(connection: AsyncConnection) -> dict[bytes, tuple[int, float | None]]:
@@ -147,10 +249,10 @@ async def agreement(connection: AsyncConnection) -> dict[bytes, tuple[int, float
 async def runs(connection: AsyncConnection) -> tuple[RunSummary, ...]:
     """Return every run, oldest first."""
     run, step, decision, reservation = schema.run, schema.step.c, schema.decision.c, schema.reservation.c
-    is_open = (reservation.run_id == run.c.id) & (reservation.state == ReservationState.OPEN.value)
+    # Open ones are few: one pass over the table finds them sooner than an index of all leads to each.
+    held = Counter((await connection.execute(select(reservation.run_id).where(reservation.state == ReservationState.OPEN.value))).scalars())
     statement = select(
         run,
-        select(func.count()).where(is_open).scalar_subquery().label("open"),
         select(func.count(step.step.distinct())).where(step.run_id == run.c.id).scalar_subquery().label("steps"),
         select(func.max(step.step)).where(step.run_id == run.c.id).scalar_subquery().label("last"),
         select(func.count()).where(decision.run_id == run.c.id).scalar_subquery().label("decisions"),
@@ -162,7 +264,7 @@ async def runs(connection: AsyncConnection) -> tuple[RunSummary, ...]:
             created_at=row["created_at"],
             spent=Cost(requests=row["spent_requests"], tokens=row["spent_tokens"], usd=row["spent_usd"]),
             reserved=Cost(requests=row["reserved_requests"], tokens=row["reserved_tokens"], usd=row["reserved_usd"]),
-            open_reservations=row["open"],
+            open_reservations=held[row["id"]],
             steps=row["steps"],
             last_step=row["last"],
             decisions=row["decisions"],

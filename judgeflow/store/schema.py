@@ -25,7 +25,7 @@ from sqlalchemy import (
 from judgeflow.keys import KEY_BYTES
 from judgeflow.store.texts import AnyText
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -101,6 +101,21 @@ call = Table(
     Column("created_at", Double, nullable=False),
 )
 
+# Readings that `judgeflow db reparse` has superseded.  The templates are hashes: by whose rules this reading was made, and the one that
+# took its place; null where the judge names none.
+reading = Table(
+    "reading",
+    metadata,
+    Column("call_key", _key(), ForeignKey(call.c.key), primary_key=True),
+    Column("replaced_at", Double, primary_key=True, autoincrement=False),
+    Column("status", Text, nullable=False),
+    Column("preferred", Integer),
+    Column("strong", Boolean, nullable=False),
+    Column("parser_version", Integer, nullable=False),
+    Column("template", _key()),
+    Column("next_template", _key()),
+)
+
 # The counters equal the sums over the run's reservations; `judgeflow db check` proves it.
 run = Table(
     "run",
@@ -170,6 +185,7 @@ decision = Table(
 )
 
 # The amounts are what the row counts for: the worst case while open or charged, the actual cost once settled, nothing if released.
+# One row of state `compacted` may stand for closed ones that were deleted, with the sum of what they counted for.
 # `judge` is a fingerprint and refers to no row of `judge`; `sends` and `sent_at` are known once the reservation is closed.
 reservation = Table(
     "reservation",

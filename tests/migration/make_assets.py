@@ -59,6 +59,7 @@ async def fill(path: Path) -> None:
     await store.reserve(RUN, orphan, Stock())
     await store.aclose()
     _fill_tables_of_imports(path)
+    _fill_superseded_readings(path)
 
 
 def _fill_tables_of_imports(path: Path) -> None:
@@ -66,6 +67,12 @@ def _fill_tables_of_imports(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         database.executemany("INSERT INTO score VALUES ('old scorer', ?, 0.5, 1.25, 1750000000.0)", [(key,) for key in keys])
         database.executemany("INSERT INTO label VALUES (?, 1, 'lengths', 'people', 1750000000.0)", [(key,) for key in keys])
+
+
+def _fill_superseded_readings(path: Path) -> None:
+    superseded = "SELECT key, 1750000000.0, 'unparseable', NULL, 0, 0, NULL, NULL FROM call"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"INSERT INTO reading {superseded} ORDER BY key LIMIT 3")
 
 
 def columns(database: sqlite3.Connection, table: str, of: str = "main") -> list[str]:

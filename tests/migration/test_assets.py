@@ -18,11 +18,20 @@ from judgeflow.store import SqlStore, migrate, schema
 from judgeflow.store.check import check
 from judgeflow.store.engines import database_at
 from judgeflow.store.queries import summary
-from judgeflow.testing.store_contract import make_call, make_question, make_reservation
-from judgeflow.types import Cost, Stock
+from judgeflow.testing.store_contract import make_call, make_reservation
+from judgeflow.types import Cost, Pair, Stock
 
 MOST_BYTES = 200_000
-KNOWN_SINCE = {"run": "0002", "step": "0002", "decision": "0002", "reservation": "0002", "pacing": "0004", "score": "0005", "label": "0005"}
+KNOWN_SINCE = {
+    "run": "0002",
+    "step": "0002",
+    "decision": "0002",
+    "reservation": "0002",
+    "pacing": "0004",
+    "score": "0005",
+    "label": "0005",
+    "reading": "0006",
+}
 
 every_revision = pytest.mark.parametrize("revision", schema.REVISIONS)
 
@@ -73,9 +82,11 @@ async def check_usable(url, revision):
     assert (state.pacing is not None) == (revision >= "0004")
     assert len(await store.decisions(RUN, 0)) == (6 if revision >= "0002" else 0)
     assert {item.at is None for item in await store.dispatches(IDENTITY, 0)} == ({True, False} if revision >= "0003" else set())
-    new = make_question()
-    assert await store.reserve(RUN, make_reservation("new"), Stock()) is True
-    await store.settle(RUN, make_reservation("new"), new, replace(make_call(new), judge=IDENTITY.fingerprint))
+    pair = Pair(prompt="A new one?", response_a="yes", response_b="no")
+    new, _ = questions(pair, pair_keys(pair), IDENTITY.fingerprint)
+    reservation = replace(make_reservation("new"), call_key=new.call_key)
+    assert await store.reserve(RUN, reservation, Stock()) is True
+    await store.settle(RUN, reservation, new, replace(make_call(new), judge=IDENTITY.fingerprint))
     async with Scheduler(store=store, judge=judge, routing=RoutingConfig(policy="always"), run=RUN) as scheduler:
         step = await scheduler.route(PAIRS)
     assert step.statistics.sources == {"store": len(PAIRS)}

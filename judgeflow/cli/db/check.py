@@ -1,0 +1,30 @@
+"""`judgeflow db check`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import typer
+
+from judgeflow.cli.db.common import AsJson, ConfigFile, Url, address_of, print_json
+
+
+def check(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Prove that the database is sound: schema, pages, references, every key, readings, budgets.  Exit code 1 if it is not."""
+    import asyncio
+
+    from judgeflow.cli.progress import activity
+    from judgeflow.store.check import check as run_checks
+    from judgeflow.store.engines import database_at
+
+    address = address_of(url, config)
+    with activity() as tell:
+        findings = asyncio.run(run_checks(address, tell))
+    sound = all(finding.ok for finding in findings)
+    if as_json:
+        print_json({"url": database_at(address).url, "ok": sound, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print(f"{'ok   ' if finding.ok else 'WRONG'} {finding.check}: {finding.detail}")
+    if not sound:
+        raise typer.Exit(1)

@@ -1,0 +1,72 @@
+"""`judgeflow db merge`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from judgeflow.cli.db.common import AsJson, DryRun, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from judgeflow.store.merge import Merged
+
+
+def merge(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Databases to read, addresses or files.")],
+    into: Annotated[str, typer.Option("--into", metavar="URL", help="Database that takes them in; it is created if it is missing.")],
+    rename_runs: Annotated[
+        str, typer.Option(metavar="SUFFIX", help="Append this to the name of a run whose name another run has there.")
+    ] = "",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring verdicts, scores, labels and runs of other databases into one.  Sources stay as they are.
+
+    What is there already wins. Each source comes in as a whole or not at all; merging one again adds only what is new.
+
+    Exit codes: 0 everything is in; 1 a run was left out because another one has its name.
+
+    Example: judgeflow db merge node1.db node2.db --into all.db --rename-runs=-node2
+    """
+    import asyncio
+
+    from judgeflow.cli.progress import activity
+    from judgeflow.errors import StoreError
+    from judgeflow.store.merge import merge as bring_in
+
+    with activity() as tell:
+        brought = [
+            asyncio.run(bring_in(source, into, rename_runs=rename_runs, dry_run=dry_run, tell=functools.partial(tell, source)))
+            for source in sources
+        ]
+    if as_json:
+        print_json({"into": into, "dry_run": dry_run, "sources": [dataclasses.asdict(found) for found in brought]})
+    else:
+        for found in brought:
+            _print(found)
+    refused = [(name, found.source) for found in brought for name in found.refused_runs]
+    if refused:
+        names = ", ".join(f"{name} of {source}" for name, source in refused)
+        raise StoreError(f"left out, since another run has the name: {names}; give them other names with --rename-runs SUFFIX")
+
+
+def _print(found: Merged) -> None:
+    print_line(f"{found.source}:")
+    rows = ([name, f"{new:,}", f"{found.known.get(name, 0):,}"] for name, new in found.added.items() if new or found.known.get(name))
+    print_table(["table", "new", "there already"], rows)
+    for name, renamed in found.runs.items():
+        print_line(f"run {name}" + (f" is now {renamed}" if renamed != name else ""))
+    for name in found.known_runs:
+        print_line(f"run {name} was merged before")
+    if found.other_replies:
+        some = ", ".join(key[:16] for key in found.named)
+        print_line(f"{found.other_replies:,} calls have another reply there, which stays: {some}")
+    if found.other_readings:
+        print_line(f"{found.other_readings:,} replies are read otherwise there; `judgeflow db reparse` reads all by the same rules")
+    if found.other_values:
+        print_line(f"{found.other_values:,} scores and labels have another value there, which stays")
+    if found.open_reservations:
+        print_line(f"{found.open_reservations:,} open reservations came along and stay charged at their worst case")
