@@ -54,19 +54,20 @@ def test_a_threshold_without_audits_can_be_replayed_where_it_asked_and_nowhere_e
 
 def test_what_was_drawn_with_known_probability_estimates_the_whole(whole):
     dice = np.random.default_rng(0)
-    truth = credit(play(whole, WhatIf(policy="always")).logits, whole.truth).mean()
+    trace = dataclasses.replace(whole, propensities=play(whole, WhatIf(threshold=0.3, audit_fraction=0.4)).propensities)
+    played = play(whole, WhatIf(policy="always"))
+    right = credit(played.logits, whole.truth)
     estimates, naive = [], []
-    for _ in range(30):
-        trace = routed(whole, WhatIf(threshold=0.3, audit_fraction=0.4), dice)
-        played = play(trace, WhatIf(policy="always"))
-        require(trace, played)
-        counts = outcome_weights(trace, played)
-        estimates.append(np.average(credit(played.logits, trace.truth), weights=counts))
+    for _ in range(2000):
+        seen = dataclasses.replace(played, unrecorded=dice.random(len(trace)) >= trace.propensities)
+        counts = outcome_weights(trace, seen)
+        estimates.append(np.average(right, weights=counts))
+        naive.append(right[~seen.unrecorded].mean())
         assert counts.sum() == pytest.approx(len(trace))
-        assert (counts[played.unrecorded] == 0).all()
-        naive.append(credit(played.logits, trace.truth)[~played.unrecorded].mean())
-    assert np.mean(estimates) == pytest.approx(truth, abs=0.01)
-    assert abs(np.mean(naive) - truth) > 2 * abs(np.mean(estimates) - truth)
+        assert (counts[seen.unrecorded] == 0).all()
+    assert np.mean(estimates) == pytest.approx(right.mean(), abs=0.004)
+    assert abs(np.mean(naive) - right.mean()) > 0.01
+    assert require(trace, seen).effective < (~seen.unrecorded).sum()
 
 
 def test_uneven_weights_are_worth_fewer_pairs(whole):
