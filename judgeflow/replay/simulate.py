@@ -247,7 +247,7 @@ class _Run:
         """Decide as `engine.session` does: with what is left of the run, and what comes back before the deadline."""
         what_if, lane, routing = self._what_if, self._lane, self._routing
         state = RunState(name=what_if.run, spent=lane.spent, reserved=lane.experience.expected(lane.reserved))
-        candidates, headroom = self._priced(indexes, contest)
+        contest, headroom = self._priced(indexes, contest)
         left = self._budget.remaining(state)
         share = left if is_adaptive(routing) else self._budget.allowance(state, number)
         deadline = what_if.step_deadline_s
@@ -255,15 +255,14 @@ class _Run:
             allowance=with_headroom(share, left, headroom),
             in_time=Stock() if deadline is None else lane.in_time(deadline, deadline),
         )
-        ranked = replace(contest, candidates=candidates, routing=routing)
         lot = lot_of(routing.seed, what_if.run, number) if routing.audit_fraction else 0
-        planned = paced(ranked, means, pacer=self._pacer, step=number, lot=lot)
+        planned = paced(replace(contest, routing=routing), means, pacer=self._pacer, step=number, lot=lot)
         return planned, self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, number)
 
-    def _priced(self, indexes: NDArray[np.intp], contest: Contest) -> tuple[Sequence[Candidate], Cost]:
-        """Return the candidates at what they will probably cost, and the most that a question may cost beyond that."""
+    def _priced(self, indexes: NDArray[np.intp], contest: Contest) -> tuple[Contest, Cost]:
+        """Return the contest at what its candidates will probably cost, and the most that a question may cost beyond that."""
         if not self._costs_matter:
-            return contest.candidates, Cost()
+            return contest, Cost()
         lane, tokens, usd = self._lane, 0, 0.0
         candidates = []
         for index, candidate in zip(indexes.tolist(), contest.candidates, strict=True):
@@ -272,9 +271,8 @@ class _Run:
             tokens = max(tokens, *(most.tokens - usual.tokens for most, usual in zip(worst, expected, strict=True)))
             usd = max(usd, *(most.usd - usual.usd for most, usual in zip(worst, expected, strict=True)))
             candidates.append(replace(candidate, cost=sum(expected, Cost()), worst=sum(worst, Cost())))
-        if self._what_if.cost_weighted:
-            contest = survey(candidates, self._routing)
-        return candidates, Cost(tokens=tokens, usd=usd)
+        priced = survey(candidates, self._routing) if self._what_if.cost_weighted else replace(contest, candidates=candidates)
+        return priced, Cost(tokens=tokens, usd=usd)
 
     def _note_plan(self, indexes: NDArray[np.intp], planned: StepPlan) -> None:
         columns, actions = self._columns, planned.actions

@@ -1,0 +1,141 @@
+"""What a trace can tell about a policy, and how much its pairs have to count for it.
+
+A routed database is no random sample: confident pairs lack verdicts because they were confident.  A pair that was asked about with
+probability pi and has its verdict stands for 1 / pi pairs (Horvitz and Thompson, 1952); weights are normalised by their sum (Hajek, 1971),
+which also makes up for verdicts that are missing for reasons of their own: the budget, the deadline, a reply that nobody understood.
+Where pi is 0 there is nothing to stand for anybody: a fixed threshold without audits tells nothing about pairs below it, but
+everything about a policy that asks a part of what was asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from judgeflow.errors import NotCovered
+from judgeflow.replay.played import Played
+from judgeflow.replay.trace import Bools, Floats, Testimony, Trace
+
+LEAST = 0.95
+"""The share of what a policy asks about that has to be covered."""
+
+DECILES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decile:
+    """A tenth of the pairs by acquisition, from the lowest: how many, those that could have been judged, and those that were."""
+
+    low: float
+    high: float
+    pairs: int
+    supported: int
+    judged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """How much is known about what a policy asks about.
+
+    `asked` pairs would be asked about; a share `supported` of them could have been judged when the trace was recorded, a share `judged`
+    was.  `effective` is how many equally weighted pairs are as good as those judged ones with their weights (Kish, 1965).
+    """
+
+    asked: int
+    supported: float
+    judged: float
+    effective: float
+    deciles: tuple[Decile, ...]
+
+
+def judged_in(trace: Trace, testimony: Testimony, *, both: bool = True) -> Bools:
+    """Return which pairs have the judge's replies: in both orders, or in one at least."""
+    replied = testimony.replied
+    return np.asarray(replied.all(axis=1) if both else replied.any(axis=1)) & (trace.propensities > 0)
+
+
+def fully_judged(trace: Trace, testimony: Testimony) -> bool:
+    """Whether every pair was judged in both orders whatever a scorer thought: then no weights are needed."""
+    return bool(judged_in(trace, testimony).all() and (trace.propensities >= 1.0).all())
+
+
+def weights(trace: Trace, known: Bools) -> Floats:
+    """Return a weight for each pair, with mean 1: 1 / propensity where its verdict is `known`, 0 elsewhere."""
+    raw = np.divide(1.0, trace.propensities, out=np.zeros(len(trace)), where=known & (trace.propensities > 0))
+    total = raw.sum()
+    return raw * (len(trace) / total) if total > 0 else raw
+
+
+def outcome_weights(trace: Trace, played: Played) -> Floats:
+    """Return weights for figures about a policy's outcomes, where labels are the measure: mean 1 over all pairs.
+
+    The scorer's word is known of every pair, so those that the policy does not ask about count 1 each.  Those that it asks about count
+    through the ones whose verdict is known, and together as many as they are.
+    """
+    known = played.asked & ~played.unrecorded & (trace.propensities > 0)
+    raw = np.divide(1.0, trace.propensities, out=np.zeros(len(trace)), where=known)
+    total = raw.sum()
+    scale = played.asked.sum() / total if total > 0 else 0.0
+    return np.where(played.asked, raw * scale, 1.0)
+
+
+def effective_size(weights: Floats) -> float:
+    """Return (sum w)^2 / sum w^2 (Kish, 1965): the number of equally weighted pairs that tell as much."""
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def coverage(trace: Trace, played: Played) -> Coverage:
+    """Return what the trace has about what a policy asks about."""
+    asked, known = played.asked, played.asked & ~played.unrecorded
+    supported = known | (asked & (trace.propensities > 0))
+    count = int(asked.sum())
+    return Coverage(
+        asked=count,
+        supported=float(supported.sum()) / count if count else 1.0,
+        judged=float(known.sum()) / count if count else 1.0,
+        effective=effective_size(weights(trace, known)),
+        deciles=_deciles(trace, played),
+    )
+
+
+def _deciles(trace: Trace, played: Played) -> tuple[Decile, ...]:
+    ranked = np.flatnonzero(~np.isnan(played.acquisitions))
+    order = ranked[np.argsort(played.acquisitions[ranked], kind="stable")]
+    judged = np.zeros(len(trace), dtype=bool)
+    for testimony in trace.testimonies.values():
+        judged |= testimony.replied.any(axis=1)
+    return tuple(
+        Decile(
+            low=float(played.acquisitions[part[0]]),
+            high=float(played.acquisitions[part[-1]]),
+            pairs=len(part),
+            supported=int(((trace.propensities > 0) | judged)[part].sum()),
+            judged=int(judged[part].sum()),
+        )
+        for part in np.array_split(order, DECILES)
+        if len(part)
+    )
+
+
+def require(trace: Trace, played: Played, least: float = LEAST) -> Coverage:
+    """Return the coverage of a policy.  Raises `NotCovered` where too little of what it asks about could have been judged at all.
+
+    Also where a verdict is known of none of it.
+    """
+    found = coverage(trace, played)
+    if found.asked and (found.supported < least or found.judged == 0.0):
+        raise NotCovered(_refusal(trace, played, found, least))
+    return found
+
+
+def _refusal(trace: Trace, played: Played, found: Coverage, least: float) -> str:
+    without = [decile for decile in found.deciles if decile.supported < decile.pairs]
+    where = f", most of them with an acquisition up to {without[-1].high:.3g}" if without else ""
+    policy = played.what_if.policy
+    return (
+        f"{trace.source}: policy {policy} asks about {found.asked:,} pairs, of which {1 - found.supported:.0%} had no chance of a verdict "
+        f"when this was recorded{where}; {least:.0%} have to be covered. A policy that asks a part of what was asked can be replayed; for "
+        "others record a run with policy always, or one with [routing] audit_fraction, which draws some of the confident pairs"
+    )

@@ -1,0 +1,181 @@
+"""Traces out of what there is: a verdict database, or a file of pair records without any database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from judgeflow.errors import ReplayError
+from judgeflow.exchange.evidence import Finding
+from judgeflow.exchange.importing import findings
+from judgeflow.exchange.replies import Rules
+from judgeflow.records import BadRecord, OnBadRecord, bad_records
+from judgeflow.replay.gather import Gathering
+from judgeflow.replay.trace import Trace
+from judgeflow.store import history
+from judgeflow.store.queries import reading
+from judgeflow.types import JudgeIdentity, Preference, Reading, ReadingStatus, Usage
+from judgeflow.verdicts.prompt import load_template
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+MEAN_Z = "mean-z"
+"""The name of the mean of all scorers' logits, each divided by its own root mean square."""
+
+
+def read_file(
+    path: str | Path,
+    *,
+    scorer: str | None = None,
+    template: str = "default",
+    pairs: Path | None = None,
+    on_bad_record: OnBadRecord = "fatal",
+) -> Trace:
+    """Return the trace of a file of pair records with recorded replies, scores and labels; see `judgeflow import` for their forms.
+
+    `scorer` names whose scores count, one of `rm_scores` or "mean-z"; it may be left out where there is one.  `template` is how replies
+    are read, `pairs` a file with the texts of records that have none.  Identical responses are left out, and a pair that comes again.
+    Raises `RecordError` for what cannot be read, `ReplayError` where a scorer has to be chosen.
+    """
+    source = Path(path)
+    gathered, scores, bad = Gathering(), dict[str, dict[bytes, Preference]](), list[BadRecord]()
+    rules = Rules(template=load_template(template), source=source.name, pairs=pairs)
+    for _, finding in findings(source, rules, 0.0):
+        if isinstance(finding, Finding):
+            _take(gathered, scores, finding)
+        else:
+            bad.append(finding)
+    if bad and on_bad_record == "fatal":
+        raise bad_records(source, bad)
+    if not gathered.index:
+        raise ReplayError(f"{source}: holds no pair that could be replayed")
+    chosen = _chosen(str(source), scorer, scores)
+    for key, belief in _beliefs(scores, chosen).items():
+        gathered.believe(key, belief)
+    return gathered.trace(str(source), chosen)
+
+
+def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], finding: Finding) -> None:
+    evidence = finding.evidence
+    keys = evidence.keys
+    if keys.identical or not gathered.add(keys.pair, keys.prompt, swapped=not keys.canonical):
+        return
+    category = evidence.pair.metadata.get("category")
+    gathered.file(keys.pair, category if isinstance(category, str) else None)
+    if evidence.label is not None:
+        gathered.label(keys.pair, evidence.label.preferred, evidence.label.category)
+    for name, belief in evidence.scores.items():
+        scores.setdefault(name, {})[keys.pair] = belief
+    for reply in finding.replies:
+        call = reply.call
+        gathered.hear(
+            reply.name,
+            reply.judge,
+            keys.pair,
+            canonical=call.canonical,
+            reading=call.reading,
+            usage=call.reply.usage,
+            usd=call.reply.usd,
+            latency_s=call.reply.latency_s,
+        )
+
+
+def _chosen(source: str, scorer: str | None, names: Collection[str]) -> str | None:
+    if scorer is None and len(names) <= 1:
+        return next(iter(names), None)
+    if scorer in names or (scorer == MEAN_Z and names):
+        return scorer
+    wrong = "scores of more than one scorer: choose one with --scorer" if scorer is None else f"no scores of {scorer!r}"
+    there = f"there are {', '.join(sorted(names))}, and {MEAN_Z} of all of them" if names else "there are none"
+    raise ReplayError(f"{source}: {wrong}; {there}")
+
+
+def _beliefs(scores: Mapping[str, Mapping[bytes, Preference]], chosen: str | None) -> Mapping[bytes, Preference]:
+    if chosen != MEAN_Z or MEAN_Z in scores:
+        return scores[chosen] if chosen is not None else {}
+    sizes = {name: float(np.sqrt(np.mean([belief.logit**2 for belief in each.values()]))) or 1.0 for name, each in scores.items()}
+    common = set.intersection(*(set(each) for each in scores.values()))
+    return {key: Preference(logit=sum(scores[name][key].logit / size for name, size in sizes.items()) / len(sizes)) for key in common}
+
+
+async def read_database(url: str, *, run: str | None = None, scorer: str | None = None) -> Trace:
+    """Return the trace of a verdict database.
+
+    With a `run`, of the pairs that it decided, step by step, with what its scorer thought of them; with a `scorer`, with that one's scores
+    from the table `score` (or "mean-z" of all).  Without either, of all stored pairs with the only scorer, or the only run.  All judges
+    are read.  Raises `ReplayError` where something has to be chosen, else as `judgeflow.store.queries.reading`.
+    """
+    async with reading(url) as connection:
+        there = await history.contents(connection)
+        run, scorer = _whose(url, there, run, scorer)
+        gathered = Gathering()
+        if run is None:
+            async for key, prompt in history.pairs(connection):
+                gathered.add(key, prompt)
+        await _recall_decisions(connection, gathered, run, believe=scorer is None)
+        if scorer is not None:
+            for key, belief in (await _recall_scores(connection, there, scorer)).items():
+                gathered.believe(key, belief)
+        async for label in history.labelled(connection):
+            gathered.label(label.pair_key, label.preferred, label.category)
+        await _recall_replies(connection, gathered, there.judges)
+    if not gathered.index:
+        raise ReplayError(f"{url}: holds no pair that could be replayed; route some, or judgeflow import them")
+    return gathered.trace(url if run is None else f"{url}, run {run}", scorer or (f"run {run}" if run else None))
+
+
+def _whose(url: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
+    if run is not None and run not in there.runs:
+        raise ReplayError(f"{url}: no run {run!r}; there are {', '.join(there.runs) or 'none'}")
+    if scorer is not None or (run is None and there.scorers):
+        return run, _chosen(url, scorer, there.scorers)
+    if run is None and len(there.runs) > 1:
+        raise ReplayError(f"{url}: more than one run: choose one with --run; there are {', '.join(there.runs)}")
+    return run or next(iter(there.runs), None), None
+
+
+async def _recall_decisions(connection: AsyncConnection, gathered: Gathering, run: str | None, *, believe: bool) -> None:
+    """Take in the run's pairs and beliefs, and from all runs how likely each pair was to be asked about."""
+    others: list[tuple[bytes, float]] = []
+    async for made in history.decided(connection):
+        others.append((made.pair_key, made.propensity))
+        is_first = made.run == run and gathered.add(made.pair_key, made.prompt, step=made.step)
+        # A pair that was known already was not scored: a logit of 0 without uncertainty says nothing.
+        if is_first and believe and (made.logit or made.uncertainty is not None):
+            gathered.believe(made.pair_key, Preference(logit=made.logit, uncertainty=made.uncertainty))
+    for key, propensity in others:
+        gathered.draw(key, propensity)
+
+
+async def _recall_scores(connection: AsyncConnection, there: history.Contents, scorer: str) -> Mapping[bytes, Preference]:
+    names = there.scorers if scorer == MEAN_Z and MEAN_Z not in there.scorers else (scorer,)
+    scores: dict[str, dict[bytes, Preference]] = {name: {} for name in names}
+    for name in names:
+        async for told in history.believed(connection, name):
+            scores[name][told.pair_key] = Preference(logit=told.logit, uncertainty=told.uncertainty)
+    return _beliefs(scores, scorer)
+
+
+async def _recall_replies(connection: AsyncConnection, gathered: Gathering, judges: Mapping[bytes, JudgeIdentity]) -> None:
+    names = _names(judges)
+    async for told in history.spoken(connection):
+        gathered.hear(
+            names[told.judge],
+            judges[told.judge],
+            told.pair_key,
+            canonical=told.canonical,
+            reading=Reading(status=ReadingStatus(told.status), preferred=told.preferred, strong=told.strong),
+            usage=Usage(prompt=told.prompt_tokens, completion=told.completion_tokens),
+            usd=told.usd,
+            latency_s=told.latency_s,
+        )
+
+
+def _names(judges: Mapping[bytes, JudgeIdentity]) -> dict[bytes, str]:
+    """What judges are called: by their id, and by the beginning of their fingerprint too where two have the same."""
+    ids = [judge.id for judge in judges.values()]
+    return {key: judge.id if ids.count(judge.id) == 1 else f"{judge.id}@{key.hex()[:8]}" for key, judge in judges.items()}
