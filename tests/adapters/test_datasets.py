@@ -173,13 +173,11 @@ def test_a_file_that_is_broken_is_named(tmp_path, name, content, told):
 
 def test_what_cannot_be_asked_for_is_refused(tmp_path):
     path = write_lines(tmp_path / "set.jsonl", [rm_bench(0)])
-    with pytest.raises(
-        UsageError, match="format rmbench: accepted are auto, pairs, preference, rewardbench, rewardbench2, rm-bench, judgebench"
-    ):
+    with pytest.raises(UsageError, match="format rmbench: accepted are auto, pairs, preference, rewardbench"):
         read_dataset(path, format="rmbench")
     with pytest.raises(UsageError, match="a file has no splits"):
         read_dataset(path, split="train")
     with pytest.raises(RecordError, match="cannot be read: No such file"):
         read_dataset(tmp_path / "missing.jsonl")
-    with pytest.raises(RecordError, match="cannot be read: .*No such file"):
+    with pytest.raises(RecordError, match=r"cannot be read: .*No such file"):
         read_dataset(tmp_path / "missing.parquet")
