@@ -9,6 +9,7 @@ import typer
 
 from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.overrides import overrides
+from judgeflow.cli.records import PairsFormat, PairsSplit
 
 if TYPE_CHECKING:
     from judgeflow.cli.outcomes_file import OutcomesFile
@@ -25,6 +26,8 @@ def route(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUTCOMES.jsonl", help="Where the outcomes go, in input order.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")] = Path("judgeflow.toml"),
     step_size: Annotated[int, typer.Option(min=1, help="Pairs of one step.")] = DEFAULT_STEP_SIZE,
+    kind: PairsFormat = "auto",
+    split: PairsSplit = None,
     on_bad_record: Annotated[str, typer.Option(help="fatal: stop before anything is asked; skip: leave bad records out.")] = "fatal",
     retry_failed: Annotated[bool, typer.Option(help="Ask again what was refused, truncated or unreadable.")] = False,
     settings: Annotated[
@@ -44,20 +47,16 @@ def route(
     """
     from judgeflow.build import store_url
     from judgeflow.cli.outcomes_file import OutcomesFile
+    from judgeflow.cli.records import read_usable
     from judgeflow.cli.summary import JudgeShare, Summary
     from judgeflow.config import load_config
-    from judgeflow.records import place, read_pairs
     from judgeflow.store.engines import file_of
 
-    if on_bad_record not in {"fatal", "skip"}:
-        raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
     loaded = load_config(config, overrides(settings))
-    records, bad = read_pairs(pairs, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
+    records, skipped = read_usable(pairs, on_bad_record, kind, split)
     database = file_of(store_url(loaded))
     taken = {pairs: "the pairs", config: "the configuration"} | ({database: "the verdict database"} if database else {})
     with OutcomesFile(out, taken) as outcomes:
-        for record in bad:
-            typer.echo(f"{place(pairs, record.line)}: skipped: {record.reason}", err=True)
         run = _Run(
             config=loaded,
             source=pairs,
@@ -66,7 +65,7 @@ def route(
             step_size=step_size,
             retry_failed=retry_failed,
             summary=Summary(
-                skipped=len(bad),
+                skipped=skipped,
                 out=str(out),
                 orders=loaded.judge.orders,
                 judges={judge.name: JudgeShare() for judge in (loaded.judge, *loaded.judges.values())},
@@ -130,11 +129,13 @@ class _Run:
         self._step_size = step_size
         self._retry_failed = retry_failed
         self._stopped = False
+        self._judged: list[tuple[Pair, float]] = []
         self._watch = Watch(config.judge.template, lambda message: typer.echo(message, err=True))
 
     async def route(self) -> None:
         """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
         from judgeflow.build import build_scheduler, store_url
+        from judgeflow.cli.benchmark import benchmark_of
         from judgeflow.cli.heap import kept_out_of_collections
         from judgeflow.cli.progress import progress
         from judgeflow.observe.log import console_log
@@ -162,19 +163,21 @@ class _Run:
             self.summary.out = str(self._outcomes.partial)
         else:
             self._outcomes.complete()
+            self.summary.benchmark = benchmark_of(self._judged)
 
     def _fingerprint(self) -> bytes:
-        """What makes this input another input: the file's content and how it is cut into steps."""
-        import hashlib
+        """What makes this input another input: its content, how that is read and how it is cut into steps."""
+        from judgeflow.cli.records import content_digest
 
-        with self._source.open("rb") as stream:
-            return hashlib.file_digest(stream, "blake2b").digest() + self._step_size.to_bytes(8, "little")
+        return content_digest(self._source, self._pairs) + self._step_size.to_bytes(8, "little")
 
     async def _write(self, scheduler: Scheduler) -> None:
         from judgeflow.records import outcome_line
 
         for step, start in enumerate(range(0, len(self._pairs), self._step_size)):
-            result = await scheduler.route(self._pairs[start : start + self._step_size], step=step)
+            pairs = self._pairs[start : start + self._step_size]
+            result = await scheduler.route(pairs, step=step)
+            self._judged += zip(pairs, result.logits, strict=True)
             self._outcomes.write(outcome_line(outcome) for outcome in result.outcomes)
             self.summary.add(result)
             self._stopped = scheduler.refusal is not None

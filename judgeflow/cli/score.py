@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli.records import PairsFormat, PairsSplit
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from judgeflow.adapters.scores import BenchmarkScore
     from judgeflow.model.quality import Quality
     from judgeflow.model.scorer import SngpScorer
     from judgeflow.types import Pair, Preference
@@ -33,6 +36,8 @@ def score(
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
+    kind: PairsFormat = "auto",
+    split: PairsSplit = None,
     on_bad_record: Annotated[str, typer.Option(help="fatal: stop before scoring; skip: leave bad records out.")] = "fatal",
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
@@ -42,6 +47,7 @@ def score(
     """
     import time
 
+    from judgeflow.cli.benchmark import benchmark_of
     from judgeflow.cli.plots import write_plots
     from judgeflow.cli.progress import activity
     from judgeflow.cli.records import read_records
@@ -49,7 +55,7 @@ def score(
     from judgeflow.model.scorer import SngpScorer
 
     _check(out, plot, evaluate=evaluate)
-    records = read_records(pairs, on_bad_record)
+    records = read_records(pairs, on_bad_record, kind, split)
     model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]  # it is checked there
     started = time.monotonic()
     preferences: list[Preference] = []
@@ -61,10 +67,13 @@ def score(
     if out is not None:
         _write(out, records, preferences)
     found = _quality(records, preferences) if evaluate else None
+    judged = [(pair, preference.logit) for pair, preference in zip(records, preferences, strict=True)]
+    benchmark = benchmark_of(judged) if evaluate else None
     if found is not None and plot is not None:
         write_plots(found, plot)
     trained = read_summary(scorer)["training"]
-    _report(len(records), model, seconds, found, trained=trained, written={"out": out, "plot": plot}, as_json=json)
+    written = {"out": out, "plot": plot}
+    _report(len(records), model, seconds, found, benchmark=benchmark, trained=trained, written=written, as_json=json)
 
 
 def _check(out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
@@ -103,6 +112,7 @@ def _report(
     seconds: float,
     found: Quality | None,
     *,
+    benchmark: BenchmarkScore | None,
     trained: Mapping[str, Any],
     written: Mapping[str, Path | None],
     as_json: bool,
@@ -111,17 +121,20 @@ def _report(
 
     import orjson
 
+    from judgeflow.cli.benchmark import benchmark_record, benchmark_rows
     from judgeflow.cli.quality import print_table, quality_rows
 
     seen = dataclasses.asdict(model.seen)
     if as_json:
         record: dict[str, Any] = {"scorer": model.fingerprint, "pairs": pairs, "device": model.device, "seconds": seconds, **seen}
         record |= {name: None if path is None else str(path) for name, path in written.items()}
+        record["benchmark"] = benchmark_record(benchmark)
         print(orjson.dumps(record | {"quality": None if found is None else dataclasses.asdict(found), "trained": trained}).decode())
         return
     rows = [("pairs", f"{pairs:,} on {model.device}, {seconds:.1f} s, {pairs / max(seconds, 1e-9):,.0f} pairs/s")]
     rows.append(("texts", f"{seen['texts']:,} distinct, {seen['tokens']:,} tokens" + _cut(seen)))
     rows += [*quality_rows(found, of="labelled pairs"), *_trained_rows(trained)] if found is not None else []
+    rows += benchmark_rows(benchmark)
     names = {"out": "preferences", "plot": "plots"}
     rows += [(names[name], str(path)) for name, path in written.items() if path is not None]
     print_table(f"scorer {model.fingerprint}", rows)

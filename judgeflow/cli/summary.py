@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
+from judgeflow.cli.benchmark import benchmark_record, benchmark_rows
 from judgeflow.errors import QuestionTooLong
 from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
 from judgeflow.types import IDENTICAL, OK, Agreement, Cost, Outcome, StepResult
+
+if TYPE_CHECKING:
+    from judgeflow.adapters.scores import BenchmarkScore
 
 UNASKED = ("judge_stopped", "unreachable", "overloaded", "rate_limited", "reply_lost", "judge_error", "store_error", "scorer_failed")
 """Statuses of pairs that the judge, the way to it, or the scorer failed: the same command takes them up again."""
@@ -52,7 +56,7 @@ class Summary:
     """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
     sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses;
     `first_too_long` names the first pair that was too long to be asked about, by its place and id, `judges` has
-    the share of each judge by its id.
+    the share of each judge by its id; `benchmark` is the score of the benchmark that all pairs are from.
     """
 
     out: str
@@ -75,6 +79,7 @@ class Summary:
     lengths: dict[int, Share] = field(default_factory=dict)
     first_too_long: str = ""
     judges: dict[str, JudgeShare] = field(default_factory=dict)
+    benchmark: BenchmarkScore | None = None
 
     @property
     def decided(self) -> int:
@@ -149,6 +154,7 @@ class Summary:
             "agreement": self.agreement.value,
             "accuracy": {name: part.value for name, part in self.accuracy.items()},
             "labelled": {name: part.of for name, part in self.accuracy.items()},
+            "benchmark": benchmark_record(self.benchmark),
             "audit": {"routed": _agreement_record(self.routed), "audited": _agreement_record(self.audited)},
             "judged_by_length_decile": shares_by_decile({length: (part.hits, part.of) for length, part in self.lengths.items()}),
             "remaining": self.remaining,
@@ -204,6 +210,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     if summary.audited.compared >= ENOUGH:
         rows.append(("audit", _audit_line(summary.routed, summary.audited)))
     rows += _accuracy_rows(summary)
+    rows += benchmark_rows(summary.benchmark)
     rows.append(("seconds", f"{summary.seconds:.1f}"))
     rows.append(("outcomes", summary.out))
     return rows

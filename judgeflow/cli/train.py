@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 import typer
 
 from judgeflow.cli import INTERRUPTED
+from judgeflow.cli.records import PairsFormat, PairsSplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,8 @@ def train(
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch while reading, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
+    kind: PairsFormat = "auto",
+    split: PairsSplit = None,
     on_bad_record: Annotated[str, typer.Option(help="fatal: stop before training; skip: leave bad records out.")] = "fatal",
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
@@ -158,7 +161,7 @@ def train(
         validation_share=validation_share,
         seed=seed,
     )
-    labelled = read_records(pairs, on_bad_record)
+    labelled = read_records(pairs, on_bad_record, kind, split)
     told = _Told()
     try:
         with ExitStack() as open_files:
