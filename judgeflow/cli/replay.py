@@ -27,6 +27,7 @@ def replay(
     scorer: Annotated[str | None, typer.Option(metavar="NAME", help="Whose scores: a reward model, or mean-z of all.")] = None,
     template: Annotated[str, typer.Option(metavar="NAME|FILE", help="How recorded replies of a file are read.")] = "default",
     on_bad_record: Annotated[str, typer.Option(help="fatal: stop; skip: leave bad records of a file out.")] = "fatal",
+    labels: Annotated[Path | None, typer.Option(metavar="PAIRS.jsonl", help="Take labels of the same pairs from this file.")] = None,
     share: Annotated[
         list[float] | None, typer.Option(min=0.0, max=1.0, help="Share of the pairs that may be judged; repeatable. Default: 0.2.")
     ] = None,
@@ -61,10 +62,12 @@ def replay(
     """
     from judgeflow.cli.plots import check_plots
     from judgeflow.replay.findings import find
+    from judgeflow.replay.read import with_labels
 
     if plot is not None:
         check_plots(plot)
     trace = _read(source, run=run, scorer=scorer, template=template, on_bad_record=on_bad_record)
+    trace = trace if labels is None else with_labels(trace, labels)
     shares = share or [SHARE]
     prompt, completion = _tokens(tokens_per_call)
     changes = {
@@ -133,7 +136,8 @@ def _grid(
 
     from judgeflow.replay.findings import playable
 
-    for name, rate in itertools.product(policies or playable(trace), rates or [base.requests_per_minute]):
+    windows: Sequence[int | None] = rates or [base.requests_per_minute]
+    for name, rate in itertools.product(policies or playable(trace), windows):
         for share in shares if name not in {"never", "always"} else [1.0]:
             yield dataclasses.replace(base, policy=name, max_share=share or None, requests_per_minute=rate)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from judgeflow.errors import UsageError
-from judgeflow.replay.advice import duration
+from judgeflow.replay.advice import Advice, duration
 from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
 from judgeflow.replay.measure import SHARES, TARGET, Curve, OrderValue, PositionBias
 from judgeflow.replay.statistics import Estimate
@@ -23,13 +23,14 @@ def print_screen(found: Found) -> None:
     """Print what was read, every policy beside random, what-ifs in time, and what to do."""
     console = Console()
     for line in _head(found):
-        console.print(line, highlight=False, markup=False)
+        console.print(Text(line))
     _print(console, _title(found), _policy_columns(), _policy_rows(found))
     _print(console, "played in time", _ARM_COLUMNS, _arm_rows(found.arms))
     refused = next((arm.refused for arm in found.arms if arm.refused), "")
-    told = [*_worth(found.orders_worth), *map(_bias, found.biases), *([refused] if refused else [])]
-    for sentence in [*told, *(sentence for advice in found.advice for sentence in advice.sentences)]:
-        console.print(sentence, highlight=False, markup=False)
+    told = [*_saved(found), *_worth(found.orders_worth), *map(_bias, found.biases), *([refused] if refused else [])]
+    advice = [sentence for each in found.advice for sentence in (*each.sentences, _blocking(found, each))]
+    for sentence in [*told, *advice]:
+        console.print(Text(sentence))
 
 
 def _head(found: Found) -> Iterator[str]:
@@ -53,7 +54,7 @@ def _title(found: Found) -> str:
 
 
 def _policy_columns() -> list[str]:
-    return ["policy", *(f"{share:.0%} judged" for share in SHARES), f"calls saved at random's {TARGET:.0%} accuracy"]
+    return ["policy", *(f"{share:.0%} judged" for share in SHARES), "calls saved"]
 
 
 def _policy_rows(found: Found) -> Iterator[list[str]]:
@@ -62,7 +63,6 @@ def _policy_rows(found: Found) -> Iterator[list[str]]:
         if curve is None or name == "random":
             continue
         yield [name, *(_points(curve.at(share).gain) for share in SHARES), _percent(curve.saved["calls"])]
-    yield ["most possible", "", "", "", f"{100 * max(0.0, found.measured.bound):.0f} % (2 acc - 1: calibrated scorer, perfect judge)"]
 
 
 _ARM_COLUMNS = ["policy", "share", "req/min", "calls", "tokens", "USD", "blocked in all", "a step", "accuracy"]
@@ -85,6 +85,25 @@ def _arm_rows(arms: Sequence[Arm]) -> Iterator[list[str]]:
             "-" if told["seconds_per_step"] is None else duration(told["seconds_per_step"]),
             "-" if told["accuracy"] is None else f"{told['accuracy']:.3f}",
         ]
+
+
+def _saved(found: Found) -> Iterator[str]:
+    if found.trace.scorer is not None:
+        yield (
+            f"Calls saved: against random, in reaching what random has with {TARGET:.0%} judged, taken where the curve first does. "
+            f"A calibrated scorer with a perfect judge saves at most {max(0.0, found.measured.bound):.0%} (2 accuracy - 1)."
+        )
+
+
+def _blocking(found: Found, advice: Advice) -> str:
+    """How long training waits for each step under what is advised."""
+    policy = advice.policy or "random"
+    arms = [arm for arm in found.arms if arm.what_if.policy == policy and arm.what_if.max_share == advice.share and arm.played]
+    times = [(arm.what_if.requests_per_minute, arm_record(arm)["seconds_per_step"]) for arm in arms]
+    known = [f"{duration(seconds)}{f' at {rate:,} requests a minute' if rate else ''}" for rate, seconds in times if seconds is not None]
+    if known:
+        return f"Training waits for each step {', '.join(known)}."
+    return "How long training waits is unknown: no latencies are recorded; give --latency, for instance lognormal:34.6:0.33."
 
 
 def _number(value: int | None) -> str:
@@ -112,7 +131,7 @@ def _bias(bias: PositionBias) -> str:
 
 
 def _points(found: Estimate) -> str:
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f},{100 * found.high:+.1f}]"
 
 
 def _percent(found: Estimate) -> str:
@@ -124,7 +143,7 @@ def _share(found: Estimate) -> str:
 
 
 def _print(console: Console, title: str, columns: Sequence[str], rows: Iterator[list[str]]) -> None:
-    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column)
     for row in rows:
