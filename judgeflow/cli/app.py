@@ -14,6 +14,7 @@ from judgeflow.cli.export import export
 from judgeflow.cli.fake_judge import fake_judge
 from judgeflow.cli.import_ import import_
 from judgeflow.cli.logs import logs
+from judgeflow.cli.replay import replay
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
 from judgeflow.cli.train import train
@@ -30,6 +31,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("score")(score)
 app.command("route")(route)
+app.command("replay")(replay)
 app.command("import")(import_)
 app.command("export")(export)
 app.add_typer(db.app, name="db")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
@@ -11,13 +13,14 @@ from judgeflow.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from judgeflow.model.quality import JudgedCurves, Quality, ReliabilityBin
 
 SUFFIXES = (".svg", ".png")
-_GREY = "#595959"
+GREY = "#595959"
 # Okabe and Ito's palette, told apart by the colour-blind, and dashes of their own: curves may lie on each other.
-_LINES = (("#0072B2", "-"), ("#D55E00", (0, (5, 2))), ("#009E73", (0, (1, 1.5))), ("#CC79A7", (0, (6, 2, 1, 2))))
+LINES = (("#0072B2", "-"), ("#D55E00", (0, (5, 2))), ("#009E73", (0, (1, 1.5))), ("#CC79A7", (0, (6, 2, 1, 2))))
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -52,16 +55,23 @@ def write_plots(quality: Quality, path: Path) -> None:
 
     The same quality gives the same bytes.  Raises what `check_plots` raises, and `UsageError` where the file cannot be written.
     """
+    with saved_figure(path, width=12, height=5.4) as figure:
+        figure.suptitle(f"The scorer on {quality.pairs:,} labelled pairs", fontsize=14, fontweight="bold")
+        left, right = figure.subplots(1, 2)
+        _draw_reliability(left, quality.reliability, f"expected calibration error {quality.ece:.3f}, Brier score {quality.brier:.3f}")
+        _draw_curves(right, quality.curves)
+
+
+@contextmanager
+def saved_figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
+    """Yield an empty figure of so many inches in our style, and write it where the block ends.  Raises as `write_plots`."""
     check_plots(path)
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(12, 5.4), layout="constrained")
-        figure.suptitle(f"The scorer on {quality.pairs:,} labelled pairs", fontsize=14, fontweight="bold")
-        left, right = figure.subplots(1, 2)
-        _draw_reliability(left, quality.reliability, f"expected calibration error {quality.ece:.3f}, Brier score {quality.brier:.3f}")
-        _draw_curves(right, quality.curves)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure
         try:
             figure.savefig(path, format=path.suffix.lower()[1:], dpi=150, metadata=_metadata(path))
         except OSError as error:
@@ -76,26 +86,26 @@ def _metadata(path: Path) -> dict[str, Any]:
 def _draw_reliability(axes: Axes, bins: tuple[ReliabilityBin, ...], subtitle: str) -> None:
     most = max(each.pairs for each in bins)
     axes.set_title(f"Reliability: {subtitle}", fontsize=11)
-    axes.plot([0.5, 1], [0.5, 1], color=_GREY, linestyle="--", linewidth=1.2, label="as often right as sure")
+    axes.plot([0.5, 1], [0.5, 1], color=GREY, linestyle="--", linewidth=1.2, label="as often right as sure")
     x, y = [each.confidence for each in bins], [each.accuracy for each in bins]
-    axes.plot(x, y, color=_LINES[0][0], linewidth=1.5)
-    axes.scatter(x, y, s=[30 + 270 * each.pairs / most for each in bins], color=_LINES[0][0], label="scorer, with the number of pairs")
+    axes.plot(x, y, color=LINES[0][0], linewidth=1.5)
+    axes.scatter(x, y, s=[30 + 270 * each.pairs / most for each in bins], color=LINES[0][0], label="scorer, with the number of pairs")
     for each in bins:
         axes.annotate(f"{each.pairs:,}", (each.confidence, each.accuracy), **_BELOW)
     axes.set(xlabel="confidence, max(p, 1 - p)", ylabel="accuracy", xlim=(0.48, 1.02), ylim=(min(0.5, *y) - 0.1, 1.04))
-    _legend_below(axes)
+    legend_below(axes)
 
 
 def _draw_curves(axes: Axes, curves: JudgedCurves) -> None:
     axes.set_title("Accuracy when a perfect judge answers the highest first", fontsize=11)
     shares = [100 * share for share in curves.shares]
-    axes.plot(shares, curves.random, color=_GREY, linestyle="--", linewidth=1.2, label="random")
-    for (name, accuracy), (colour, dashes) in zip(curves.acquisitions.items(), cycle(_LINES), strict=False):
+    axes.plot(shares, curves.random, color=GREY, linestyle="--", linewidth=1.2, label="random")
+    for (name, accuracy), (colour, dashes) in zip(curves.acquisitions.items(), cycle(LINES), strict=False):
         axes.plot(shares, accuracy, color=colour, linestyle=dashes, linewidth=2.2, label=name)
     axes.set(xlabel="pairs judged, %", ylabel="accuracy", xlim=(0, 100))
-    _legend_below(axes)
+    legend_below(axes)
 
 
-def _legend_below(axes: Axes) -> None:
+def legend_below(axes: Axes) -> None:
     """Under the axes, where no point can lie."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, frameon=False, handlelength=2.6, columnspacing=1.6)

@@ -114,5 +114,5 @@ def points(found: Estimate) -> str:
 def duration(seconds: float) -> str:
     """Return seconds for people: seconds, minutes or hours."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

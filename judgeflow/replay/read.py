@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from judgeflow.errors import ReplayError
 from judgeflow.exchange.evidence import Finding
 from judgeflow.exchange.importing import findings
 from judgeflow.exchange.replies import Rules
-from judgeflow.records import BadRecord, OnBadRecord, bad_records
+from judgeflow.keys import pair_keys
+from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
 from judgeflow.replay.gather import Gathering
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
@@ -100,6 +102,23 @@ def _beliefs(scores: Mapping[str, Mapping[bytes, Preference]], chosen: str | Non
     sizes = {name: float(np.sqrt(np.mean([belief.logit**2 for belief in each.values()]))) or 1.0 for name, each in scores.items()}
     common = set.intersection(*(set(each) for each in scores.values()))
     return {key: Preference(logit=sum(scores[name][key].logit / size for name, size in sizes.items()) / len(sizes)) for key in common}
+
+
+def with_labels(trace: Trace, path: Path) -> Trace:
+    """Return the trace with the labels of a file of pair records, found by what the pairs say; others stay as they are.
+
+    Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace is labelled there.
+    """
+    sides = {"a": 1.0, "b": -1.0, "tie": 0.0}
+    known: dict[bytes, float] = {}
+    for pair in read_pairs(path)[0]:
+        if pair.label is not None:
+            keys = pair_keys(pair)
+            known[keys.pair] = 0.5 + (1 if keys.canonical else -1) * sides[pair.label] / 2
+    if known.keys().isdisjoint(trace.keys):
+        raise ReplayError(f"{path}: labels no pair of {trace.source}; name the file that was routed")
+    truth = [known.get(key, before) for key, before in zip(trace.keys, trace.truth.tolist(), strict=True)]
+    return replace(trace, truth=np.array(truth))
 
 
 async def read_database(url: str, *, run: str | None = None, scorer: str | None = None) -> Trace:

@@ -1,0 +1,176 @@
+"""Everything that a replay finds out about a trace, as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from judgeflow.errors import NotCovered, ReplayError
+from judgeflow.replay.advice import Advice, advise
+from judgeflow.replay.coverage import Coverage, outcome_weights, require
+from judgeflow.replay.evidence import ORACLE, SCORED, Evidence, Orders, available_orders, evidence
+from judgeflow.replay.measure import Measured, OrderValue, PositionBias, measure, position_bias, second_order
+from judgeflow.replay.played import Played
+from judgeflow.replay.simulate import Replay
+from judgeflow.replay.statistics import RESAMPLES
+from judgeflow.replay.trace import Trace
+from judgeflow.replay.whatif import WhatIf
+
+_LABEL = ("policy", "max_share", "requests_per_minute", "orders")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One what-if, played.  `accuracy` is by the measure of the whole replay; `played` is None where it was `refused`, which says why."""
+
+    what_if: WhatIf
+    played: Played | None = None
+    coverage: Coverage | None = None
+    accuracy: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time."""
+
+    trace: Trace
+    judge: str
+    orders: Orders
+    measured: Measured
+    advice: tuple[Advice, ...]
+    orders_worth: tuple[OrderValue, ...]
+    biases: tuple[PositionBias, ...]
+    arms: tuple[Arm, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return everything as JSON values; what nobody knows is null."""
+        found = self.measured.evidence
+        record = {
+            "source": self.trace.source,
+            "scorer": self.trace.scorer,
+            "judge": self.judge,
+            "orders": self.orders,
+            "pairs": len(self.trace),
+            "measured_pairs": len(found),
+            "prompts": len(np.unique(found.prompts)),
+            "measure": "accuracy" if found.reference == "labels" else "agreement with the judge",
+            "weighted": found.weighted,
+            "scorer_accuracy": self.measured.scorer_accuracy,
+            "judge_accuracy": self.measured.judge_accuracy,
+            "judge_gain": self.measured.judge_gain,
+            "bound": self.measured.bound,
+            "policies": {name: _curve_record(curve) for name, curve in self.measured.curves.items()},
+            "deciles": self.measured.deciles,
+            "advice": self.advice,
+            "orders_worth": self.orders_worth,
+            "position_bias": self.biases,
+            "what_ifs": [arm_record(arm) for arm in self.arms],
+        }
+        plain: dict[str, Any] = _plain(record)
+        return plain
+
+
+def playable(trace: Trace) -> tuple[str, ...]:
+    """Return the policies that can be played over a trace, the plain ones first."""
+    scored = ("error", "margin") if not np.isnan(trace.logits).all() else ()
+    uncertain = ("uncertainty",) if not np.isnan(trace.uncertainties).all() else ()
+    return ("never", "random", *scored, *uncertain, "always")
+
+
+def find(trace: Trace, base: WhatIf, grid: Sequence[WhatIf], shares: Sequence[float], *, resamples: int = RESAMPLES) -> Found:
+    """Measure every policy at these shares, and play every what-if of the grid.
+
+    Raises `ReplayError` where a judge has to be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
+    """
+    judge = _judge(trace, base)
+    testimony = trace.testimonies[judge]
+    orders = base.orders if base.orders in available_orders(testimony) else available_orders(testimony)[0]
+    measured = measure(evidence(trace, judge, orders, on_inconsistent=base.on_inconsistent), shares, seed=base.seed, resamples=resamples)
+    replayed = Replay(trace)
+    return Found(
+        trace=trace,
+        judge=judge,
+        orders=orders,
+        measured=measured,
+        advice=tuple(advise(measured, share) for share in shares),
+        orders_worth=second_order(trace, judge, shares=shares, seed=base.seed, resamples=resamples),
+        biases=tuple(position_bias(trace, name, seed=base.seed, resamples=resamples) for name in trace.testimonies),
+        arms=tuple(_arm(replayed, dataclasses.replace(what_if, judges=(judge,), orders=orders), measured.evidence) for what_if in grid),
+    )
+
+
+def _judge(trace: Trace, base: WhatIf) -> str:
+    names = base.judges or tuple(trace.testimonies)
+    if len(names) == 1 and names[0] in trace.testimonies:
+        return names[0]
+    there = ", ".join(trace.testimonies) or "none"
+    wrong = f"no verdicts of judge {base.judges[0]!r}" if base.judges else "verdicts of more than one judge: choose with --judge"
+    if not trace.testimonies:
+        wrong = "no verdicts at all: judge pairs with judgeflow route, or bring verdicts with judgeflow import"
+    raise ReplayError(f"{trace.source}: {wrong}; there are {there}")
+
+
+def _arm(replayed: Replay, what_if: WhatIf, found: Evidence) -> Arm:
+    played = replayed.play(what_if)
+    try:
+        covered = require(replayed.trace, played)
+    except NotCovered as error:
+        return Arm(what_if=what_if, refused=str(error))
+    return Arm(what_if=what_if, played=played, coverage=covered, accuracy=_accuracy(replayed.trace, played, found))
+
+
+def _accuracy(trace: Trace, played: Played, found: Evidence) -> float | None:
+    """The share of right final words where labels are known; None where the measure is agreement, which the curves have."""
+    known = ~np.isnan(trace.truth) & (trace.truth != 0.5)
+    if found.reference != "labels" or not known.any():
+        return None
+    side, truth = np.sign(played.logits[known]), np.sign(trace.truth[known] - 0.5)
+    return float(np.average(0.5 + 0.5 * side * truth, weights=outcome_weights(trace, played)[known]))
+
+
+def arm_record(arm: Arm) -> dict[str, Any]:
+    """Return one what-if as a flat record: its settings, and what it came to."""
+    settings = {name: getattr(arm.what_if, name) for name in _LABEL}
+    if arm.played is None:
+        return settings | {"refused": arm.refused}
+    played, steps = arm.played, len(arm.played.steps)
+    return settings | {
+        "pairs": len(played),
+        "steps": steps,
+        "asked": int(played.asked.sum()),
+        "judged": int(played.judged.sum()),
+        "calls": played.total_calls,
+        "tokens": played.tokens,
+        "usd": played.usd,
+        "seconds": played.seconds,
+        "seconds_per_step": None if played.seconds is None or not steps else played.seconds / steps,
+        "accuracy": arm.accuracy,
+        "supported": arm.coverage.supported if arm.coverage else None,
+    }
+
+
+def _curve_record(curve: Any) -> dict[str, Any]:
+    return {"points": curve.points, "saved": curve.saved}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as objects, numpy's numbers as plain ones, and null for what is not a number."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+CURVES = (*SCORED, "random", ORACLE)
+"""The order in which policies are told."""
