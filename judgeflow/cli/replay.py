@@ -61,9 +61,12 @@ def replay(
     Example: judgeflow replay judged.jsonl --template verdict-scale --scorer mean-z --share 0.2 --requests-per-minute 200
     """
     from judgeflow.cli.plots import check_plots
-    from judgeflow.replay.findings import find
+    from judgeflow.replay.evidence import ORDERS
+    from judgeflow.replay.findings import POLICIES, find
     from judgeflow.replay.read import with_labels
 
+    _require("--orders", ORDERS, [orders] if orders else [])
+    _require("--policy", POLICIES, policy or [])
     if plot is not None:
         check_plots(plot)
     trace = _read(source, run=run, scorer=scorer, template=template, on_bad_record=on_bad_record)
@@ -88,7 +91,7 @@ def replay(
     }
     base = _base(config, {name: value for name, value in changes.items() if value is not None})
     grid = list(_grid(base, shares, policy, requests_per_minute, trace))
-    found = find(trace, base, grid, shares, resamples=resamples)
+    found = find(trace, base, grid, shares, chosen_orders=orders is not None, resamples=resamples)
     _tell(found, csv=csv, plot=plot, as_json=json)
 
 
@@ -105,6 +108,12 @@ def _read(source: str, *, run: str | None, scorer: str | None, template: str, on
     if run is not None:
         raise UsageError(f"--run {run}: {source} is a file of records, which has no runs; name a verdict database")
     return read_file(source, scorer=scorer, template=template, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
+
+
+def _require(option: str, accepted: Sequence[str], given: Sequence[str]) -> None:
+    wrong = [each for each in given if each not in accepted]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]}: accepted are {', '.join(accepted)}", param_hint=option)
 
 
 def _tokens(given: str | None) -> tuple[int | None, int | None]:

@@ -83,14 +83,31 @@ def playable(trace: Trace) -> tuple[str, ...]:
     return ("never", "random", *scored, *uncertain, "always")
 
 
-def find(trace: Trace, base: WhatIf, grid: Sequence[WhatIf], shares: Sequence[float], *, resamples: int = RESAMPLES) -> Found:
+POLICIES = ("error", "uncertainty", "margin", "random", "always", "never", ORACLE)
+"""What can be played in time."""
+
+
+def find(
+    trace: Trace,
+    base: WhatIf,
+    grid: Sequence[WhatIf],
+    shares: Sequence[float],
+    *,
+    chosen_orders: bool = False,
+    resamples: int = RESAMPLES,
+) -> Found:
     """Measure every policy at these shares, and play every what-if of the grid.
 
-    Raises `ReplayError` where a judge has to be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
+    Where one order is recorded and the orders were not `chosen_orders`, that one is played.  Raises `ReplayError` where a judge has to
+    be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
     """
     judge = _judge(trace, base)
-    testimony = trace.testimonies[judge]
-    orders = base.orders if base.orders in available_orders(testimony) else available_orders(testimony)[0]
+    possible = available_orders(trace.testimonies[judge])
+    if chosen_orders and base.orders not in possible:
+        raise ReplayError(
+            f"{trace.source}: {judge} was asked in one order only, so orders {base.orders} cannot be played; try --orders first"
+        )
+    orders = base.orders if base.orders in possible else possible[0]
     measured = measure(evidence(trace, judge, orders, on_inconsistent=base.on_inconsistent), shares, seed=base.seed, resamples=resamples)
     replayed = Replay(trace)
     return Found(

@@ -71,6 +71,7 @@ def _ending(report: Report) -> str:
         f"every attempt and step in {folder}/{AGAIN}.log.\n"
         f"\n"
         f"Try next:\n"
+        f"  judgeflow replay {folder}/always.db --labels {folder}/pairs.jsonl\n"
         f"  judgeflow db info --url {folder}/{AGAIN}.db\n"
         f"  judgeflow score {folder}/pairs.jsonl --scorer {folder}/scorer --evaluate\n"
         f"  judgeflow train YOUR_PAIRS.jsonl --backbone YOUR_ENCODER --out scorer"
