@@ -108,8 +108,9 @@ def find(
             f"{trace.source}: {judge} was asked in one order only, so orders {base.orders} cannot be played; try --orders first"
         )
     orders = base.orders if base.orders in possible else possible[0]
-    measured = measure(evidence(trace, judge, orders, on_inconsistent=base.on_inconsistent), shares, seed=base.seed, resamples=resamples)
     replayed = Replay(trace)
+    priced = _priced(replayed, dataclasses.replace(base, judges=(judge,), orders=orders))
+    measured = measure(evidence(priced, judge, orders, on_inconsistent=base.on_inconsistent), shares, seed=base.seed, resamples=resamples)
     return Found(
         trace=trace,
         judge=judge,
@@ -120,6 +121,18 @@ def find(
         biases=tuple(position_bias(trace, name, seed=base.seed, resamples=resamples) for name in trace.testimonies),
         arms=tuple(_arm(replayed, dataclasses.replace(what_if, judges=(judge,), orders=orders), measured.evidence) for what_if in grid),
     )
+
+
+def _priced(replayed: Replay, what_if: WhatIf) -> Trace:
+    """Return the trace with what calls take as the what-if has it, where that is known at all."""
+    trace, bill, testimony = replayed.trace, replayed.bill(what_if), replayed.testimony(what_if)
+    there = testimony.replied
+    costs = {
+        "prompt_tokens": np.where(there, bill.prompt, 0),
+        "completion_tokens": np.where(there, bill.completion, 0),
+        "latency_s": np.where(there, bill.latency_s, 0.0),
+    }
+    return dataclasses.replace(trace, testimonies={**trace.testimonies, what_if.judges[0]: dataclasses.replace(testimony, **costs)})
 
 
 def _judge(trace: Trace, base: WhatIf) -> str:
