@@ -127,12 +127,13 @@ def _priced(replayed: Replay, what_if: WhatIf) -> Trace:
     """Return the trace with what calls take as the what-if has it, where that is known at all."""
     trace, bill, testimony = replayed.trace, replayed.bill(what_if), replayed.testimony(what_if)
     there = testimony.replied
-    costs = {
-        "prompt_tokens": np.where(there, bill.prompt, 0),
-        "completion_tokens": np.where(there, bill.completion, 0),
-        "latency_s": np.where(there, bill.latency_s, 0.0),
-    }
-    return dataclasses.replace(trace, testimonies={**trace.testimonies, what_if.judges[0]: dataclasses.replace(testimony, **costs)})
+    known = dataclasses.replace(
+        testimony,
+        prompt_tokens=np.where(there, bill.prompt, 0),
+        completion_tokens=np.where(there, bill.completion, 0),
+        latency_s=np.where(there, bill.latency_s, 0.0),
+    )
+    return dataclasses.replace(trace, testimonies={**trace.testimonies, what_if.judges[0]: known})
 
 
 def _judge(trace: Trace, base: WhatIf) -> str:
