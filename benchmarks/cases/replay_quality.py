@@ -3,8 +3,9 @@
 `judgebench_gpt4o` has 350 pairs of objective correctness.  Pairs are ranked by the margin of the reward model, smallest first.  Gains are
 over random's expectation at as many judged pairs; calls saved are those that random needs more to reach the accuracy that it has with
 40 % judged, taken where the policy's curve first gets there, which flatters a noisy curve, in every resample alike.  Intervals are 95 %,
-by a bootstrap over prompts.  The oracle judge is always right, beside the bound 2 accuracy - 1 of a calibrated scorer.  The better
-reward models are those whose accuracy is not below the median of the five.
+by a bootstrap over prompts.  Goals are about the figures themselves; the lower ends of the intervals stand beside them, and are lower.
+The oracle judge is always right; 2 accuracy - 1 is what a calibrated scorer could save at most with it in expectation, so an estimate from
+350 pairs may well be above it.  The better reward models are those whose accuracy is not below the median of the five.
 
 What the second order is worth is told at equal calls: both orders of so many pairs, one random order of twice as many, or the second order
 only where it can still change who is preferred.  The last table has the position bias of nine judges on `mtbench_position_judges`.
@@ -101,10 +102,12 @@ def _figures(names: Sequence[str], real: Mapping[str, Measured], perfect: Mappin
     better = [name for name in names if accuracies[name] >= np.median(list(accuracies.values()))]
     return {
         "calls_saved_by_the_better_at_least": min(_saved(real[name]).value for name in better),
+        "calls_saved_by_the_better_low_at_least": min(_saved(real[name]).low for name in better),
         "calls_saved_by_the_better_mean": float(np.mean([_saved(real[name]).value for name in better])),
         "calls_saved_by_mean_z": _saved(real[MEAN_Z]).value,
         "calls_saved_by_mean_z_low": _saved(real[MEAN_Z]).low,
         "oracle_calls_saved_over_bound_at_least": min(_saved(found).value / found.bound for found in perfect.values()),
+        "oracle_calls_saved_low_over_bound_at_least": min(_saved(found).low / found.bound for found in perfect.values()),
         "gain_at_20_of_mean_z": _gain(real[MEAN_Z], 0.2).value,
         "gain_at_20_of_mean_z_low": _gain(real[MEAN_Z], 0.2).low,
         "gain_at_40_of_mean_z": _gain(real[MEAN_Z], TARGET).value,
