@@ -24,3 +24,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(FAILED) from None
+    except OSError as error:
+        print(f"judgeflow: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(FAILED) from None

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from judgeflow.records import BadRecord
     from judgeflow.replay.findings import Found
     from judgeflow.replay.trace import Trace
     from judgeflow.replay.whatif import WhatIf
 
 _SUFFIXES = {".jsonl", ".json", ".parquet"}
 SHARE = 0.2
+_DATABASE = b"SQLite format 3\0"
 
 
 def replay(
@@ -65,13 +67,16 @@ def replay(
     from judgeflow.replay.findings import POLICIES, find
     from judgeflow.replay.read import with_labels
 
+    _protect({"--csv": csv, "--plot": plot}, [Path(source), *([config] if config else []), *([labels] if labels else [])])
     _require("--orders", ORDERS, [orders] if orders else [])
     _require("--policy", POLICIES, policy or [])
     if plot is not None:
         check_plots(plot)
     trace = _read(source, run=run, scorer=scorer, template=template, on_bad_record=on_bad_record)
     trace = trace if labels is None else with_labels(trace, labels)
-    shares = share or [SHARE]
+    shares = list(dict.fromkeys(share or [SHARE]))
+    if min(shares) <= 0:
+        raise typer.BadParameter("a share is above 0 and at most 1; policy never is played anyway", param_hint="--share")
     prompt, completion = _tokens(tokens_per_call)
     changes = {
         "policy": None,
@@ -99,15 +104,40 @@ def _read(source: str, *, run: str | None, scorer: str | None, template: str, on
     import asyncio
 
     from judgeflow.errors import UsageError
+    from judgeflow.records import place
     from judgeflow.replay.read import read_database, read_file
 
     if on_bad_record not in {"fatal", "skip"}:
         raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
+    if "://" not in source and not Path(source).exists():
+        raise UsageError(f"{source}: no such file; name a verdict database, or a file of pair records with recorded verdicts")
     if Path(source).suffix not in _SUFFIXES:
         return asyncio.run(read_database(source, run=run, scorer=scorer))
     if run is not None:
         raise UsageError(f"--run {run}: {source} is a file of records, which has no runs; name a verdict database")
-    return read_file(source, scorer=scorer, template=template, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
+
+    def tell(record: BadRecord) -> None:
+        typer.echo(f"{place(Path(source), record.line)}: skipped: {record.reason}", err=True)
+
+    return read_file(source, scorer=scorer, template=template, on_bad_record="skip" if on_bad_record == "skip" else "fatal", tell=tell)
+
+
+def _protect(written: Mapping[str, Path | None], read: Sequence[Path]) -> None:
+    """Raise `UsageError` where a file that is to be written is one that is read, or a database."""
+    from judgeflow.errors import UsageError
+
+    for option, path in written.items():
+        if path is None or not path.exists():
+            continue
+        if any(other.exists() and path.samefile(other) for other in read):
+            raise UsageError(f"{option} {path} would overwrite what is replayed; name another file")
+        if path.is_file() and _beginning(path) == _DATABASE:
+            raise UsageError(f"{option} {path} would overwrite a database; name another file")
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(len(_DATABASE))
 
 
 def _require(option: str, accepted: Sequence[str], given: Sequence[str]) -> None:

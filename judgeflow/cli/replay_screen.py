@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def _arm_rows(arms: Sequence[Arm]) -> Iterator[list[str]]:
         yield [
             arm.what_if.policy,
             f"{told['asked'] / max(1, told['pairs']):.0%}",
-            _number(told["requests_per_minute"]),
+            _rate(arm),
             f"{told['calls']:,}",
             _number(told["tokens"]),
             f"{told['usd']:.2f}" if told["usd"] else "-",
@@ -91,7 +92,7 @@ def _saved(found: Found) -> Iterator[str]:
     if found.trace.scorer is not None:
         yield (
             f"Calls saved: against random, in reaching what random has with {TARGET:.0%} judged, taken where the curve first does. "
-            f"A calibrated scorer with a perfect judge saves at most {max(0.0, found.measured.bound):.0%} (2 accuracy - 1)."
+            f"A calibrated scorer before a perfect judge saves {max(0.0, found.measured.bound):.0%} in expectation (2 accuracy - 1)."
         )
 
 
@@ -99,11 +100,27 @@ def _blocking(found: Found, advice: Advice) -> str:
     """How long training waits for each step under what is advised."""
     policy = advice.policy or "random"
     arms = [arm for arm in found.arms if arm.what_if.policy == policy and arm.what_if.max_share == advice.share and arm.played]
-    times = [(arm.what_if.requests_per_minute, arm_record(arm)["seconds_per_step"]) for arm in arms]
-    known = [f"{duration(seconds)}{f' at {rate:,} requests a minute' if rate else ''}" for rate, seconds in times if seconds is not None]
+    if not arms:
+        return f"How long training waits under policy {policy} was not played: add --policy {policy}."
+    times = [(_rate(arm), arm_record(arm)["seconds_per_step"]) for arm in arms]
+    known = [
+        f"{duration(seconds)}{f' at {rate} requests a minute' if rate != '-' else ''}" for rate, seconds in times if seconds is not None
+    ]
     if known:
-        return f"Training waits for each step {', '.join(known)}."
+        return f"Training waits for each step {', '.join(known)}.{_shortfall(arms, advice.share)}"
     return "How long training waits is unknown: no latencies are recorded; give --latency, for instance lognormal:34.6:0.33."
+
+
+def _shortfall(arms: Sequence[Arm], share: float) -> str:
+    """What to add where limits, a deadline or the budget do not admit the share that is advised."""
+    least = min(int(arm.played.judged.sum()) / max(1, len(arm.played)) for arm in arms if arm.played is not None)
+    return f" The limits, the deadline or the budget admit verdicts on {least:.1%} of the pairs only." if least < 0.9 * share else ""
+
+
+def _rate(arm: Arm) -> str:
+    """Requests a minute, also where the window is another."""
+    rate = arm.what_if.requests_per_minute
+    return "-" if rate is None else f"{rate * 60 / arm.what_if.window_s:,.0f}"
 
 
 def _number(value: int | None) -> str:
@@ -135,7 +152,9 @@ def _points(found: Estimate) -> str:
 
 
 def _percent(found: Estimate) -> str:
-    return f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+    if math.isnan(found.value + found.low):
+        return "-"
+    return f"{100 * found.value + 0.0:.0f} % [{100 * found.low + 0.0:.0f}, {100 * found.high + 0.0:.0f}]"
 
 
 def _share(found: Estimate) -> str:

@@ -29,7 +29,6 @@ class Ending:
         self,
         *,
         run: str,
-        rules: steps.Rules,
         store: Store,
         panel: Panel | None,
         budget: Budget,
@@ -38,7 +37,6 @@ class Ending:
     ) -> None:
         self._cheapest: Cost | None = None  # the least that a question of this run was priced at, by component
         self._run = run
-        self._rules = rules
         self._store = store
         self._panel = panel
         self._budget = budget
@@ -65,7 +63,7 @@ class Ending:
             remaining={"requests": left.requests, "tokens": left.tokens, "usd": left.usd} if left else {},
             seconds=self._clock.now() - course.started,
         )
-        await self._in_time(self._record(statistics, steps.final_decisions(course.items, planned.plan, self._rules)), course)
+        await self._in_time(self._record(statistics, steps.final_decisions(course.items, planned.plan, final)), course)
         self._observers.step(statistics)
         self._tell_if_spent(left)
         return statistics

@@ -356,9 +356,9 @@ def is_audit(item: Item) -> bool:
     return item.decided is not None and item.decided.asked and item.decided.audit
 
 
-def final_decisions(items: Sequence[Item], plan: StepPlan, rules: Rules) -> list[Decision]:
-    """Return the decisions with how they ended."""
-    ended = (resolve(item, rules) for item in items)
+def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outcome]) -> list[Decision]:
+    """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
+    ended = (final[item.places[0][0]] for item in items)
     return [
         replace(decision, source=outcome.source, status=outcome.status)
         for decision, outcome in zip(decisions(items, plan), ended, strict=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from judgeflow.errors import UsageError
+from judgeflow.errors import NotCovered, ReplayError
 from judgeflow.replay.statistics import Floats, agreement
 from judgeflow.replay.trace import CANONICAL, SWAPPED, Bools, Testimony, Trace
 
@@ -68,12 +68,13 @@ class _Heard:
 def evidence(trace: Trace, judge: str, orders: Orders, *, on_inconsistent: str = "scorer") -> Evidence:
     """Return what a judge's verdicts say about the pairs it has spoken about in these orders.
 
-    Raises `UsageError` where that is none, or where it is a choice that no weight undoes.
+    Pairs that the scorer said nothing of are left out, where it said something of others.  Raises `ReplayError` where nothing is
+    left, `NotCovered` where what is left is a choice that no weight undoes.
     """
     testimony = trace.testimonies[judge]
     rows = _usable(trace, testimony, orders, judge)
     logits = np.nan_to_num(trace.logits[rows])
-    said = _take(testimony, rows)
+    said = testimony.rows(rows)
     both = _combined(said, logits, zero=on_inconsistent == "zero")
     heard = _hear(said, logits, trace.swapped[rows], orders, both)
     truth = trace.truth[rows]
@@ -110,27 +111,27 @@ def _usable(trace: Trace, testimony: Testimony, orders: Orders, judge: str) -> N
     answered = testimony.replied.all(1) if orders != "first" else testimony.replied.any(1)
     if not answered.any():
         asked = "in both orders" if orders != "first" else "about any pair"
-        raise UsageError(f"{trace.source}: {judge} has not answered {asked}; try --orders first, or judge some pairs with judgeflow route")
+        raise ReplayError(f"{trace.source}: {judge} has not answered {asked}; try --orders first, or judge some pairs with judgeflow route")
     never = int((~answered & (trace.propensities <= 0)).sum())
     if never:
         share = f"{answered.sum():,} of {len(trace):,} pairs"
-        raise UsageError(
+        raise NotCovered(
             f"{trace.source}: {judge} has judged {share}, and {never:,} of the others could not have been judged by the policy that ran; "
             "no weight makes up for them, which tells nothing of other policies. Route with [routing] audit_fraction = 0.1, or replay "
             "a run of policy always or random"
         )
-    rows: NDArray[np.intp] = np.flatnonzero(answered & (trace.propensities > 0))
+    believed = ~np.isnan(trace.logits)
+    if not believed.any():
+        believed[:] = True  # without a scorer nobody is left out for the lack of its word
+    rows: NDArray[np.intp] = np.flatnonzero(answered & (trace.propensities > 0) & believed)
+    if not len(rows):
+        raise ReplayError(f"{trace.source}: no pair has both a verdict of {judge} and a score of {trace.scorer}; choose another of them")
     return rows
 
 
 def _weights(propensities: Floats, *, full: bool) -> Floats:
     weights: Floats = np.ones(len(propensities)) if full else 1 / propensities
     return weights / float(weights.mean())
-
-
-def _take(testimony: Testimony, rows: NDArray[np.intp]) -> Testimony:
-    arrays = ("statuses", "preferred", "strong", "prompt_tokens", "completion_tokens", "usd", "latency_s")
-    return dataclasses.replace(testimony, **{name: getattr(testimony, name)[rows] for name in arrays})
 
 
 def _spoken(said: Testimony) -> Floats:

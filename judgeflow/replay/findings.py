@@ -102,6 +102,7 @@ def find(
     be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
     """
     judge = _judge(trace, base)
+    trace = _concerning(trace, judge)
     possible = available_orders(trace.testimonies[judge])
     if chosen_orders and base.orders not in possible:
         raise ReplayError(
@@ -121,6 +122,12 @@ def find(
         biases=tuple(position_bias(trace, name, seed=base.seed, resamples=resamples) for name in trace.testimonies),
         arms=tuple(_arm(replayed, dataclasses.replace(what_if, judges=(judge,), orders=orders), measured.evidence) for what_if in grid),
     )
+
+
+def _concerning(trace: Trace, judge: str) -> Trace:
+    """Return the trace without stored pairs of which neither this judge nor the scorer has said anything: they belong to other data."""
+    silent = (trace.steps < 0) & np.isnan(trace.logits) & ~trace.testimonies[judge].replied.any(axis=1)
+    return trace.rows(np.flatnonzero(~silent)) if silent.any() else trace
 
 
 def _priced(replayed: Replay, what_if: WhatIf) -> Trace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +36,14 @@ def read_file(
     template: str = "default",
     pairs: Path | None = None,
     on_bad_record: OnBadRecord = "fatal",
+    tell: Callable[[BadRecord], None] = lambda _: None,
 ) -> Trace:
     """Return the trace of a file of pair records with recorded replies, scores and labels; see `judgeflow import` for their forms.
 
-    `scorer` names whose scores count, one of `rm_scores` or "mean-z"; it may be left out where there is one.  `template` is how replies
-    are read, `pairs` a file with the texts of records that have none.  Identical responses are left out, and a pair that comes again.
-    Raises `RecordError` for what cannot be read, `ReplayError` where a scorer has to be chosen.
+    `scorer` names whose scores count, one of `rm_scores` or "mean-z"; it may be left out where there is one. `template` is how replies
+    are read, `pairs` a file with the texts of records that have none. Identical responses are left out. Of a pair that comes again the
+    replies are more samples; its first label and scores stay. `tell` is told of each bad record that is left out. Raises `RecordError`
+    for what cannot be read, `ReplayError` where a scorer has to be chosen.
     """
     source = Path(path)
     gathered, scores, bad = Gathering(), dict[str, dict[bytes, Preference]](), list[BadRecord]()
@@ -53,6 +55,8 @@ def read_file(
             bad.append(finding)
     if bad and on_bad_record == "fatal":
         raise bad_records(source, bad)
+    for record in bad:
+        tell(record)
     if not gathered.index:
         raise ReplayError(f"{source}: holds no pair that could be replayed")
     chosen = _chosen(str(source), scorer, scores)
@@ -64,14 +68,15 @@ def read_file(
 def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], finding: Finding) -> None:
     evidence = finding.evidence
     keys = evidence.keys
-    if keys.identical or not gathered.add(keys.pair, keys.prompt, swapped=not keys.canonical):
+    if keys.identical:
         return
-    category = evidence.pair.metadata.get("category")
-    gathered.file(keys.pair, category if isinstance(category, str) else None)
-    if evidence.label is not None:
-        gathered.label(keys.pair, evidence.label.preferred, evidence.label.category)
+    if gathered.add(keys.pair, keys.prompt, swapped=not keys.canonical):
+        category = evidence.pair.metadata.get("category")
+        gathered.file(keys.pair, category if isinstance(category, str) else None)
+        if evidence.label is not None:
+            gathered.label(keys.pair, evidence.label.preferred, evidence.label.category)
     for name, belief in evidence.scores.items():
-        scores.setdefault(name, {})[keys.pair] = belief
+        scores.setdefault(name, {}).setdefault(keys.pair, belief)
     for reply in finding.replies:
         call = reply.call
         gathered.hear(

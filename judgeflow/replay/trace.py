@@ -8,7 +8,7 @@ arrays, so that a million pairs fit; texts are not kept.  Arrays of calls are n 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,10 @@ class Testimony:
     usd: Floats
     latency_s: Floats
 
+    def rows(self, kept: NDArray[np.intp]) -> Testimony:
+        """Return what was said about these pairs alone."""
+        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self) if field.name != "judge"})
+
     @property
     def replied(self) -> Bools:
         """Which questions have a reply, understood or not; n x 2."""
@@ -79,3 +83,14 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def rows(self, kept: NDArray[np.intp]) -> Trace:
+        """Return the trace of these pairs alone."""
+        columns = ("prompts", "logits", "uncertainties", "truth", "propensities", "swapped", "steps")
+        return replace(
+            self,
+            keys=tuple(self.keys[row] for row in kept),
+            testimonies={name: testimony.rows(kept) for name, testimony in self.testimonies.items()},
+            categories=None if self.categories is None else tuple(self.categories[row] for row in kept),
+            **{name: getattr(self, name)[kept] for name in columns},
+        )
