@@ -56,7 +56,7 @@ def test_a_set_with_a_repeated_prompt_is_routed_to_its_end_and_says_why_it_has_n
     assert "no benchmark score: rm-bench: prompt chat/0 stands there more than once" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_scorer_is_trained_on_plain_preferences_and_measured_on_rewardbench(tmp_path):
     write_lines(tmp_path / "train.jsonl", [preference(n) for n in range(40)])
     records = [rewardbench(n, subset) for n, subset in enumerate(("alpacaeval-easy", "donotanswer", "math-prm"))]

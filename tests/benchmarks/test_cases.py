@@ -41,8 +41,13 @@ SMALLER = {
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", case_names())
+TRAINING = {"group_scoring", "uncertainty_cost", "uncertainty_quality"}
+"""Cases that train scorers, a minute each."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in TRAINING else pytest.mark.slow) for name in case_names()]
+)
 def test_a_case_gives_its_figures(name, monkeypatch):
     case = load(name)
     for setting, value in SMALLER.get(name, {}).items():

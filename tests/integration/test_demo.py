@@ -58,8 +58,8 @@ def test_the_second_run_of_a_policy_asks_nothing(short):
 def test_what_it_says_to_try_next_works(short):
     folder, printed = short
     commands = [line.split() for line in printed.partition("Try next:")[2].strip().splitlines()]
-    assert [command[:2] for command in commands] == [["judgeflow", "db"], ["judgeflow", "score"], ["judgeflow", "train"]]
-    for command in commands[:2]:
+    assert [command[1] for command in commands] == ["replay", "db", "score", "train"]
+    for command in commands[:3]:
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
     assert {f"{policy}.db" for policy in (*CHOOSERS, "always")} <= {path.name for path in folder.iterdir()}

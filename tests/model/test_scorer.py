@@ -150,7 +150,7 @@ def test_half_precision_is_another_fingerprint_and_nearly_the_same_score(trained
     assert agree >= 0.9 * len(unseen)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")  # of torch's compiler, about itself
 def test_a_compiled_body_is_another_fingerprint_and_the_same_score(trained, unseen):
     folder, scorer, _ = trained
