@@ -43,12 +43,12 @@ SMALLER = {
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
 
 
-TRAINING = {"group_scoring", "uncertainty_cost", "uncertainty_quality"}
-"""Cases that train scorers, a minute each."""
+LONG = {"group_scoring", "limits", "uncertainty_cost", "uncertainty_quality"}
+"""Cases that train scorers or wait for real windows, half a minute and more each."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in TRAINING else pytest.mark.slow) for name in case_names()]
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in LONG else pytest.mark.slow) for name in case_names()]
 )
 def test_a_case_gives_its_figures(name, monkeypatch):
     case = load(name)

@@ -279,7 +279,7 @@ def test_a_second_signal_stops_at_once():
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_way_of_being_uncertain_can_be_compared_in_one_command(run_cli, pairs_file, tmp_path):
     out = tmp_path / "rivals"
     ended = run_cli(*small_training(pairs_file, out), "--uncertainty", "all")
