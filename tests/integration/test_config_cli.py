@@ -231,7 +231,8 @@ def test_a_filter_that_makes_no_sense_is_a_usage_error(log, arguments):
 
 
 def test_logs_follows_a_growing_log_also_when_a_new_one_takes_its_place(log):
-    command = [sys.executable, "-m", "judgeflow", "logs", str(log), "--follow", "--json"]
+    # Whoever is started in the background of a shell inherits that interrupts are ignored.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "judgeflow", "logs", str(log), "--follow", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}, text=True) as process:
         assert [json.loads(process.stdout.readline()) for _ in EVENTS] == EVENTS
         with log.open("a") as stream:
@@ -242,4 +243,7 @@ def test_logs_follows_a_growing_log_also_when_a_new_one_takes_its_place(log):
         fresh.replace(log)
         assert json.loads(process.stdout.readline()) == {"event": "rotated"}
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
