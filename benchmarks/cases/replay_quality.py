@@ -54,7 +54,7 @@ def measure(size: int, seed: int) -> Finding:
     judges = _read(POSITIONS, POSITION_TEMPLATE, None)
     biases = [position_bias(judges, name, seed=seed, resamples=resamples) for name in judges.testimonies]
     return Finding(
-        figures=_figures(names, real, perfect),
+        figures=_figures(names, real, perfect) | _of_each(real) | {"both_minus_one_at_equal_calls": _both_minus_one(orders)},
         tables=_tables(real, perfect, orders, biases),
         details={"scorers": {name: _details(found) for name, found in real.items()}},
     )
@@ -113,6 +113,22 @@ def _figures(names: Sequence[str], real: Mapping[str, Measured], perfect: Mappin
         "gain_at_40_of_mean_z": _gain(real[MEAN_Z], TARGET).value,
         "gain_at_40_of_mean_z_low": _gain(real[MEAN_Z], TARGET).low,
     }
+
+
+def _of_each(real: Mapping[str, Measured]) -> dict[str, float]:
+    """The gain and the calls saved of every reward model, with the lower ends of their intervals."""
+    figures: dict[str, float] = {}
+    for name, found in real.items():
+        gain, saved = _gain(found, TARGET), _saved(found)
+        figures |= {f"gain_at_40 {name}": gain.value, f"gain_at_40_low {name}": gain.low}
+        figures |= {f"calls_saved {name}": saved.value, f"calls_saved_low {name}": saved.low}
+    return figures
+
+
+def _both_minus_one(orders: Mapping[str, Sequence[OrderValue]]) -> float:
+    """Accuracy of both orders minus that of one random order at the calls of 20 % judged in both, mean of all scorers."""
+    values = [value for each in orders.values() for value in each if value.orders == "random" and value.share == 0.2]
+    return -float(np.mean([value.over_both.value for value in values]))
 
 
 def _details(found: Measured) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """How the verdict database behaves as it grows, beside plain sqlite3 on the same rows.
 
-Read: 3,072 random replies by key, which is a step of 1,536 pairs in both orders, out of 10,000 and out of `size` replies of 1 KB, warm:
-`SqlStore.read` with everything it makes of a row, and one statement for all columns.  `read_growth_vs_raw` is how much longer ours takes
-from the large database than from the small one, divided by how much longer plain sqlite3 does.  The databases hold rows of `call` alone,
-which is all that a read looks at.
+Read: 3,072 random replies by key, which is a step of 1,536 pairs in both orders, out of 10,000 and out of `size` replies of 1 KB,
+warm: `SqlStore.read` with everything it makes of a row, and one statement for all columns. `read_growth_vs_raw_1m` (or `_10m`, by
+`size`) is how much longer ours takes from the large database than from the small one, divided by how much longer plain sqlite3 does.
+The databases hold rows of `call` alone, which is all that a read looks at.
 
 Write: questions are reserved and settled through `SqlStore`, as many at a time as the engine does, into an empty database; plain sqlite3
 then writes the very rows that this left (texts, pairs, replies, and reservations twice: as they are made, and as they are closed) with
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.clients import Texts
 from benchmarks.replays import REPLY, read_rows
-from benchmarks.runner import Goal
+from benchmarks.runner import Finding, Goal
 from judgeflow.keys import pair_keys, questions
 from judgeflow.store import SqlStore, migrate
 from judgeflow.types import Call, Cost, JudgeIdentity, Pair, Question, Reading, ReadingStatus, Reply, Reservation, Stock, Usage
@@ -33,7 +33,7 @@ from judgeflow.types import Call, Cost, JudgeIdentity, Pair, Question, Reading, 
 SIZE = 1_000_000
 """Replies of the large database; 10,000,000 is the slow case."""
 
-GOALS = {"read_growth_vs_raw": Goal("<=", 1.3), "write_rate_vs_raw": Goal(">=", 0.5)}
+GOALS = {"read_growth_vs_raw_1m": Goal("<=", 1.3), "read_growth_vs_raw_10m": Goal("<=", 1.3), "write_throughput_vs_raw": Goal(">=", 0.5)}
 
 SMALL = 10_000
 READ = 3_072
@@ -46,11 +46,16 @@ JUDGE = JudgeIdentity(id="judge", model="judge", fingerprint=b"the judge whose a
 INSERTED = 5_000
 
 
-def measure(size: int, seed: int) -> dict[str, float]:
+def measure(size: int, seed: int) -> Finding:
     """Return the figures; `size` is the number of replies in the large database."""
     with tempfile.TemporaryDirectory(prefix="judgeflow-store-scale-") as folder:
-        reads = _reads(Path(folder), max(size, SMALL), seed)
-        return reads | _writes(Path(folder), seed)
+        figures = _reads(Path(folder), max(size, SMALL), seed) | _writes(Path(folder), seed)
+    other = {"1m": "10m", "10m": "1m"}[_scale(size)]
+    return Finding(figures=figures, missing={f"read_growth_vs_raw_{other}": f"this is the case of {size:,} replies"})
+
+
+def _scale(size: int) -> str:
+    return "10m" if size >= 10_000_000 else "1m"
 
 
 # Reading
@@ -71,7 +76,7 @@ def _reads(folder: Path, size: int, seed: int) -> dict[str, float]:
     ours, raw = asyncio.run(_timed(files, keys))
     growth = {"ours": ours["large"] / ours["small"], "raw": raw["large"] / raw["small"]}
     return {
-        "read_growth_vs_raw": growth["ours"] / growth["raw"],
+        f"read_growth_vs_raw_{_scale(size)}": growth["ours"] / growth["raw"],
         "read_growth": growth["ours"],
         "read_growth_raw": growth["raw"],
         "read_us_per_key_small": 1e6 * ours["small"] / len(keys["small"]),
@@ -125,7 +130,7 @@ def _writes(folder: Path, seed: int) -> dict[str, float]:
     making, closing_ = _copied(ours, raw)
     plain = making + closing_
     return {
-        "write_rate_vs_raw": plain / (reserving + settling),
+        "write_throughput_vs_raw": plain / (reserving + settling),
         "settle_rate_vs_raw": closing_ / settling,
         "verdicts_per_second": WRITTEN / (reserving + settling),
         "verdicts_per_second_raw": WRITTEN / plain,

@@ -19,6 +19,9 @@ from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
 from judgeflow.replay.measure import SHARES, TARGET, Curve, OrderValue, PositionBias
 from judgeflow.replay.statistics import Estimate
 
+SAMPLE = 0.8
+"""Where fewer of the pairs are measured, it is said that nobody knows how they were chosen."""
+
 
 def print_screen(found: Found) -> None:
     """Print what was read, every policy beside random, what-ifs in time, and what to do."""
@@ -42,6 +45,8 @@ def _head(found: Found) -> Iterator[str]:
         f"measured{weights}"
     )
     yield f"judge {found.judge} (orders: {found.orders}), scorer {found.trace.scorer or 'none'}"
+    if len(evidence) < SAMPLE * len(found.trace) and not evidence.weighted:
+        yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
     if evidence.reference == "labels":
         own, judge = measured.scorer_accuracy, measured.judge_accuracy
         yield f"accuracy of the scorer {_share(own)}, of the judge {_share(judge)}, against labels"

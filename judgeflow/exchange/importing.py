@@ -65,10 +65,11 @@ def findings(source: Path, rules: Rules, now: float) -> Iterator[tuple[int, Find
     """Yield what every record of a file says, or why it says nothing, with its line or row.  Raises `RecordError` as `raw_records`."""
     texts = None if rules.pairs is None else raw_records(rules.pairs)
     for number, raw in raw_records(source):
+        beside = None if texts is None else next(texts, None)  # also where this record cannot be read
         try:
             record = decode(raw)
             if texts is not None:
-                record = _completed(record, next(texts, None), place(source, number), rules.pairs)
+                record = _completed(record, beside, place(source, number), rules.pairs)
             yield number, find(record, rules, now)
         except ValueError as error:
             yield number, BadRecord(line=number, reason=str(error))

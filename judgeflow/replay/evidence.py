@@ -20,6 +20,9 @@ SCORED = ("error", "uncertainty", "margin")
 RANDOM, ORACLE = "random", "oracle"
 Reference = Literal["labels", "judge"]
 
+LEAST_ANSWERED = 0.8
+"""A run's judge has answered at least this share of what it was to be asked about; else somebody else was asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -119,6 +122,12 @@ def _usable(trace: Trace, testimony: Testimony, orders: Orders, judge: str) -> N
             f"{trace.source}: {judge} has judged {share}, and {never:,} of the others could not have been judged by the policy that ran; "
             "no weight makes up for them, which tells nothing of other policies. Route with [routing] audit_fraction = 0.1, or replay "
             "a run of policy always or random"
+        )
+    expected = float(trace.propensities.sum())
+    if (trace.steps >= 0).all() and testimony.replied.any(1).sum() < LEAST_ANSWERED * expected:
+        raise NotCovered(
+            f"{trace.source}: {judge} has answered {answered.sum():,} pairs, and about {expected:,.0f} were to be asked about: most were "
+            "another judge's, or never reached it, and nobody knows by what choice; name the judge that the run has asked with --judge"
         )
     believed = ~np.isnan(trace.logits)
     if not believed.any():

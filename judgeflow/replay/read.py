@@ -18,6 +18,7 @@ from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
 from judgeflow.replay.gather import Gathering
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
+from judgeflow.store.engines import database_at
 from judgeflow.store.queries import reading
 from judgeflow.types import JudgeIdentity, Preference, Reading, ReadingStatus, Usage
 from judgeflow.verdicts.prompt import load_template
@@ -133,9 +134,10 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
     from the table `score` (or "mean-z" of all).  Without either, of all stored pairs with the only scorer, or the only run.  All judges
     are read.  Raises `ReplayError` where something has to be chosen, else as `judgeflow.store.queries.reading`.
     """
+    name = database_at(url).name  # without a password
     async with reading(url) as connection:
         there = await history.contents(connection)
-        run, scorer = _whose(url, there, run, scorer)
+        run, scorer = _whose(name, there, run, scorer)
         gathered = Gathering()
         if run is None:
             async for key, prompt in history.pairs(connection):
@@ -148,17 +150,17 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
             gathered.label(label.pair_key, label.preferred, label.category)
         await _recall_replies(connection, gathered, there.judges)
     if not gathered.index:
-        raise ReplayError(f"{url}: holds no pair that could be replayed; route some, or judgeflow import them")
-    return gathered.trace(url if run is None else f"{url}, run {run}", scorer or (f"run {run}" if run else None))
+        raise ReplayError(f"{name}: holds no pair that could be replayed; route some, or judgeflow import them")
+    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None))
 
 
-def _whose(url: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
+def _whose(name: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
     if run is not None and run not in there.runs:
-        raise ReplayError(f"{url}: no run {run!r}; there are {', '.join(there.runs) or 'none'}")
+        raise ReplayError(f"{name}: no run {run!r}; there are {', '.join(there.runs) or 'none'}")
     if scorer is not None or (run is None and there.scorers):
-        return run, _chosen(url, scorer, there.scorers)
+        return run, _chosen(name, scorer, there.scorers)
     if run is None and len(there.runs) > 1:
-        raise ReplayError(f"{url}: more than one run: choose one with --run; there are {', '.join(there.runs)}")
+        raise ReplayError(f"{name}: more than one run: choose one with --run; there are {', '.join(there.runs)}")
     return run or next(iter(there.runs), None), None
 
 

@@ -87,7 +87,7 @@ async def merge(
 
 def _require_two(source: str, into: str) -> None:
     if _place(source) == _place(into):
-        raise ConfigurationError(f"{source} cannot be merged into itself; give another database with --into")
+        raise ConfigurationError(f"{database_at(source).name} cannot be merged into itself; give another database with --into")
 
 
 def _place(url: str) -> str:

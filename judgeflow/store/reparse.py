@@ -29,6 +29,9 @@ EXCERPT = 120
 
 _SIDES = {1: "first", 0: "tie", -1: "second"}
 
+IMPORTED = "imported"
+"""The finish_reason of replies that were imported by their winner (`judgeflow.exchange.replies`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -172,10 +175,15 @@ async def _pages(connection: AsyncConnection, judges: Sequence[bytes]) -> AsyncI
 
 
 def reread(row: Any, rules: Mapping[bytes, Rules]) -> Reread:
-    """Return what a row's reply says by the rules of its judge; what a newer parser has read stays."""
+    """Return what a row's reply says by the rules of its judge.
+
+    What a newer parser has read stays, and so does a verdict that was imported without a text that could be read: its text is a tag of
+    the template that it came in with.
+    """
     before = Reading(status=ReadingStatus(row.status), preferred=row.preferred, strong=row.strong, parser_version=row.parser_version)
     reply = Reply(text=row.text, refusal=row.refusal, finish_reason=row.finish_reason)
-    after = before if before.parser_version > PARSER_VERSION else read_reply(reply, rules[row.judge].verdicts)
+    stays = before.parser_version > PARSER_VERSION or reply.finish_reason == IMPORTED
+    after = before if stays else read_reply(reply, rules[row.judge].verdicts)
     return Reread(key=row.key, judge=row.judge, before=before, after=after, text=row.text)
 
 

@@ -24,7 +24,7 @@ FIGURES = {
     "dispatch": {"throughput_vs_raw_aiohttp", "throughput_vs_litellm", "throughput_vs_openai", "cpu_ms_per_call", "loop_lag_p99_ms"},
     "step": {"worst_makespan_vs_bound", "median_makespan_vs_bound"},
     "store_read": {"time_vs_raw_sqlite", "time_vs_litellm_cache", "time_vs_inspect_cache"},
-    "store_scale": {"read_growth_vs_raw", "write_rate_vs_raw", "bytes_per_verdict"},
+    "store_scale": {"read_growth_vs_raw_1m", "read_growth_vs_raw_10m", "write_throughput_vs_raw", "bytes_per_verdict"},
     "replay_quality": {"calls_saved_by_the_better_at_least", "oracle_calls_saved_over_bound_at_least", "gain_at_20_of_mean_z"},
     "replay_speed": {"pairs_per_second", "grid_100k_seconds", "limited_pairs_per_second"},
 }

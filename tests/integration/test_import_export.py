@@ -124,6 +124,22 @@ def test_a_winner_without_a_readable_text_is_kept_so_that_reading_again_says_the
     assert [reading.preferred for reading in again] == [-1, 0]
 
 
+def test_reading_everything_again_by_another_template_keeps_recorded_winners(folder):
+    replies = {"order_ab": {"winner": "b"}, "order_ba": {"raw": "Response 2 wins.", "winner": "tie"}}
+    run("import", write("in.jsonl", [record(judge={"expert": replies})]), *ABC)
+    assert report("db", "reparse", "--url", "judgeflow.db", "--template", "verdict-scale")["changes"] == []
+    assert sorted(rows("select status, preferred from call")) == [("ok", -1), ("ok", 0)]
+
+
+def test_a_record_that_cannot_be_read_takes_its_line_of_the_other_file_with_it(folder):
+    pairs = write("pairs.jsonl", [record(number) for number in range(3)])
+    scores = folder / "scores.jsonl"
+    scores.write_text('{"logit": 1.0}\n{broken\n{"logit": 3.0}\n')
+    run("import", scores, "--pairs", pairs, "--on-bad-record", "skip")
+    stored = dict(rows("select body, logit from score join pair on pair_key = pair.key join text on text.hash = pair.prompt"))
+    assert {prompt: abs(logit) for prompt, logit in stored.items()} == {"Which is better, 0?": 1.0, "Which is better, 2?": 3.0}
+
+
 def test_a_text_that_says_otherwise_than_its_recorded_winner_counts_and_is_told(folder):
     file = write("in.jsonl", [record(judge={"expert": {"order_ab": {"raw": "[[A]]", "winner": "b"}}})])
     assert "1 read otherwise than" in " ".join(run("import", file, *ABC, "--dry-run").stdout.replace("│", "").split())

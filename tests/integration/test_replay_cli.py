@@ -238,3 +238,28 @@ def test_bad_records_that_are_left_out_are_told(write):
     result = run(path, "--on-bad-record", "skip")
     assert result.exit_code == 0
     assert f"{path}:1: skipped:" in result.stderr
+
+
+def test_verdicts_of_a_judge_that_the_run_has_not_asked_are_no_sample(database, tmp_path):
+    path, _ = database("error", threshold=0.3)
+    other = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), model="other")
+
+    async def ask_the_other():
+        store = await SqlStore.open(str(path))
+        settings = RoutingConfig(policy="always")
+        async with Scheduler(judge=other, scorer=FakeScorer(), store=store, routing=settings, run="other") as scheduler:
+            await scheduler.route(PAIRS)
+        await store.aclose()
+
+    asyncio.run(ask_the_other())
+    first, second = sorted(run(path, "--run", "other").exception.args[0].partition("there are ")[2].split(", "))
+    answers = [run(path, "--run", "other", "--judge", name) for name in (first, second)]
+    refused = [answer.exception for answer in answers if answer.exit_code]
+    assert len(refused) == 1
+    assert "name the judge that the run has asked" in str(refused[0])
+
+
+def test_no_password_of_a_database_is_shown():
+    message = complaint("postgresql+asyncpg://me:S3CRET@127.0.0.1:9/verdicts")
+    assert "S3CRET" not in message
+    assert "127.0.0.1" in message

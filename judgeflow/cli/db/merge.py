@@ -35,15 +35,16 @@ def merge(
 
     from judgeflow.cli.progress import activity
     from judgeflow.errors import StoreError
+    from judgeflow.store.engines import database_at
     from judgeflow.store.merge import merge as bring_in
 
     with activity() as tell:
-        brought = [
-            asyncio.run(bring_in(source, into, rename_runs=rename_runs, dry_run=dry_run, tell=functools.partial(tell, source)))
-            for source in sources
-        ]
+        brought = []
+        for source in sources:
+            telling = functools.partial(tell, database_at(source).name)
+            brought.append(asyncio.run(bring_in(source, into, rename_runs=rename_runs, dry_run=dry_run, tell=telling)))
     if as_json:
-        print_json({"into": into, "dry_run": dry_run, "sources": [dataclasses.asdict(found) for found in brought]})
+        print_json({"into": database_at(into).url, "dry_run": dry_run, "sources": [dataclasses.asdict(found) for found in brought]})
     else:
         for found in brought:
             _print(found)
