@@ -94,7 +94,7 @@ def test_no_routed_prompt_was_trained_on_and_labels_name_the_better_response():
             assert list(bad) != sorted(bad)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_readme_shows_what_the_demo_prints_and_choosing_beats_chance(tmp_path):
     shown = rows((ROOT / "README.md").read_text(encoding="utf-8"))
     done = demo("-d", tmp_path / "demo", "--json")
