@@ -43,8 +43,8 @@ SMALLER = {
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
 
 
-LONG = {"group_scoring", "limits", "uncertainty_cost", "uncertainty_quality"}
-"""Cases that train scorers or wait for real windows, half a minute and more each."""
+LONG = {"ablations", "group_scoring", "limits", "uncertainty_cost", "uncertainty_quality"}
+"""Cases that train scorers or wait for real windows, up to a minute each."""
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_the_second_run_of_a_policy_asks_nothing(short):
     assert 'Policy "error" once more: 0 calls' in short[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_it_says_to_try_next_works(short):
     folder, printed = short
     commands = [line.split() for line in printed.partition("Try next:")[2].strip().splitlines()]

@@ -97,7 +97,11 @@ async def test_the_outcomes_file_is_a_file_of_pairs_that_can_be_routed_again(tmp
     assert outcome_line(Outcome(pair=pairs[0], logit=0.0, source="scorer")).endswith(b"\n")
 
 
-MOMENTS = [50, *(pytest.param(answered, marks=pytest.mark.slow) for answered in (1, 7, 24, 73, 99, 118))]
+MOMENTS = [
+    50,
+    pytest.param(1, marks=pytest.mark.slow),
+    *(pytest.param(answered, marks=pytest.mark.exhaustive) for answered in (7, 24, 73, 99, 118)),
+]
 
 
 @pytest.mark.parametrize("answered", MOMENTS)
