@@ -79,7 +79,9 @@ def evidence(trace: Trace, judge: str, orders: Orders, *, on_inconsistent: str =
     logits = np.nan_to_num(trace.logits[rows])
     said = testimony.rows(rows)
     both = _combined(said, logits, zero=on_inconsistent == "zero")
-    heard = _hear(said, logits, trace.swapped[rows], orders, both)
+    # Where a contradiction counts for nothing, the second order can always change the outcome.
+    asked: Orders = "both" if orders == "adaptive" and on_inconsistent == "zero" else orders
+    heard = _hear(said, logits, trace.swapped[rows], asked, both)
     truth = trace.truth[rows]
     known = ~np.isnan(truth) & (truth != 0.5)
     reference: Reference = "labels" if known.any() else "judge"

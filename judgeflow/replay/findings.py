@@ -17,7 +17,7 @@ from judgeflow.replay.evidence import ORACLE, SCORED, Evidence, Orders, availabl
 from judgeflow.replay.measure import Measured, OrderValue, PositionBias, measure, position_bias, second_order
 from judgeflow.replay.played import Played
 from judgeflow.replay.simulate import Replay
-from judgeflow.replay.statistics import RESAMPLES
+from judgeflow.replay.statistics import RESAMPLES, agreement
 from judgeflow.replay.trace import Trace
 from judgeflow.replay.whatif import WhatIf
 
@@ -118,7 +118,7 @@ def find(
         orders=orders,
         measured=measured,
         advice=tuple(advise(measured, share) for share in shares),
-        orders_worth=second_order(trace, judge, shares=shares, seed=base.seed, resamples=resamples),
+        orders_worth=second_order(trace, judge, shares=shares, on_inconsistent=base.on_inconsistent, seed=base.seed, resamples=resamples),
         biases=tuple(position_bias(trace, name, seed=base.seed, resamples=resamples) for name in trace.testimonies),
         arms=tuple(_arm(replayed, dataclasses.replace(what_if, judges=(judge,), orders=orders), measured.evidence) for what_if in grid),
     )
@@ -168,8 +168,8 @@ def _accuracy(trace: Trace, played: Played, found: Evidence) -> float | None:
     known = ~np.isnan(trace.truth) & (trace.truth != 0.5)
     if found.reference != "labels" or not known.any():
         return None
-    side, truth = np.sign(played.logits[known]), np.sign(trace.truth[known] - 0.5)
-    return float(np.average(0.5 + 0.5 * side * truth, weights=outcome_weights(trace, played)[known]))
+    right = agreement(played.logits[known], trace.truth[known] - 0.5)
+    return float(np.average(right, weights=outcome_weights(trace, played)[known]))
 
 
 def arm_record(arm: Arm) -> dict[str, Any]:

@@ -186,12 +186,19 @@ class OrderValue:
 
 
 def second_order(
-    trace: Trace, judge: str, policy: str = "error", shares: Sequence[float] = SHARES, *, seed: int = 0, resamples: int = RESAMPLES
+    trace: Trace,
+    judge: str,
+    policy: str = "error",
+    shares: Sequence[float] = SHARES,
+    *,
+    on_inconsistent: str = "scorer",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> tuple[OrderValue, ...]:
     """Return what the second order is worth; nothing where the judge was asked in one order only."""
     if "both" not in available_orders(trace.testimonies[judge]):
         return ()
-    ways = {orders: evidence(trace, judge, orders) for orders in ORDERS if orders != "first"}
+    ways = {orders: evidence(trace, judge, orders, on_inconsistent=on_inconsistent) for orders in ORDERS if orders != "first"}
     both = ways["both"]
     reached: dict[str, list[Floats]] = {orders: [] for orders in ways}
     spent: Floats = np.zeros(len(shares))

@@ -10,8 +10,10 @@ from judgeflow.replay import trace as replay_trace
 from judgeflow.replay.advice import advise
 from judgeflow.replay.evidence import evidence
 from judgeflow.replay.measure import measure, position_bias, second_order
+from judgeflow.replay.simulate import play
 from judgeflow.replay.statistics import agreement, estimate, prompt_counts, threshold_at, walk
 from judgeflow.replay.trace import Trace
+from judgeflow.replay.whatif import WhatIf
 from judgeflow.types import JudgeIdentity
 
 JUDGE = "judge"
@@ -210,3 +212,15 @@ def test_a_replay_of_pairs_without_replies_says_so():
     silent = dataclasses.replace(trace(logits=[1], preferred=[[0, 0]], statuses=[[-1, -1]]))
     with pytest.raises(UsageError, match="has not answered"):
         evidence(silent, JUDGE, "both")
+
+
+@pytest.mark.parametrize("on_inconsistent", ["scorer", "zero"])
+def test_adaptive_orders_cost_on_the_curves_what_they_cost_when_played(on_inconsistent):
+    """A first order that agrees with the scorer is enough only where a contradiction would leave it the word."""
+    whole = simulated(200, 1, informed=True)
+    found = evidence(whole, JUDGE, "adaptive", on_inconsistent=on_inconsistent)
+    arms = [
+        play(whole, WhatIf(policy="always", orders="adaptive", on_inconsistent=on_inconsistent, seed=seed)).total_calls for seed in range(9)
+    ]
+    assert found.costs["calls"].sum() == pytest.approx(np.mean(arms), abs=8)
+    assert (found.costs["calls"].sum() == 400) == (on_inconsistent == "zero")
