@@ -72,14 +72,13 @@ def replay(
     _require("--policy", POLICIES, policy or [])
     if plot is not None:
         check_plots(plot)
-    trace = _read(source, run=run, scorer=scorer, template=template, on_bad_record=on_bad_record)
-    trace = trace if labels is None else with_labels(trace, labels)
     shares = list(dict.fromkeys(share or [SHARE]))
     if min(shares) <= 0:
         raise typer.BadParameter("a share is above 0 and at most 1; policy never is played anyway", param_hint="--share")
     prompt, completion = _tokens(tokens_per_call)
+    trace = _read(source, run=run, scorer=scorer, template=template, on_bad_record=on_bad_record)
+    trace = trace if labels is None else with_labels(trace, labels)
     changes = {
-        "policy": None,
         "orders": orders,
         "tokens_per_minute": tokens_per_minute,
         "max_in_flight": max_in_flight,

@@ -15,7 +15,7 @@ import numpy as np
 
 from judgeflow.errors import NotCovered
 from judgeflow.replay.played import Played
-from judgeflow.replay.trace import Bools, Floats, Testimony, Trace
+from judgeflow.replay.trace import Bools, Floats, Trace
 
 LEAST = 0.95
 """The share of what a policy asks about that has to be covered."""
@@ -47,17 +47,6 @@ class Coverage:
     judged: float
     effective: float
     deciles: tuple[Decile, ...]
-
-
-def judged_in(trace: Trace, testimony: Testimony, *, both: bool = True) -> Bools:
-    """Return which pairs have the judge's replies: in both orders, or in one at least."""
-    replied = testimony.replied
-    return np.asarray(replied.all(axis=1) if both else replied.any(axis=1)) & (trace.propensities > 0)
-
-
-def fully_judged(trace: Trace, testimony: Testimony) -> bool:
-    """Whether every pair was judged in both orders whatever a scorer thought: then no weights are needed."""
-    return bool(judged_in(trace, testimony).all() and (trace.propensities >= 1.0).all())
 
 
 def weights(trace: Trace, known: Bools) -> Floats:

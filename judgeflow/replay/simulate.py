@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from judgeflow.replay.bill import Bill, bill, spoken_for
 from judgeflow.replay.lane import Call, Fate, Lane
 from judgeflow.replay.played import JUDGE, STATUSES, Played, PlayedStep, steps_of
+from judgeflow.replay.statistics import credit
 from judgeflow.replay.trace import CANONICAL, SWAPPED, Bools, Bytes, Floats, Testimony, Trace
 from judgeflow.replay.whatif import USUAL_STEP, WhatIf
 from judgeflow.replay.words import NOT_FAILED, UNRECORDED, Heard, Words, codes, preferred, resolve
@@ -154,14 +155,9 @@ def _gains(replay: Replay, what_if: WhatIf) -> list[float | None]:
     words = resolve(heard, what_if, 2.0, has_scorer=trace.scorer is not None)
     believed = np.nan_to_num(trace.logits, nan=0.0)
     known = np.isin(trace.truth, (0.0, 1.0))
-    gain = credit(words.logits, trace.truth) - credit(believed, trace.truth)
+    gain = credit(words.logits, trace.truth > 0.5) - credit(believed, trace.truth > 0.5)
     differs = (words.sources == JUDGE) & (np.sign(words.logits) != np.sign(believed))
     return list(np.where(known, gain, differs.astype(float)).tolist())
-
-
-def credit(logits: Floats, truth: Floats) -> Floats:
-    """Return 1 where a logit prefers the better response, 0 where the other, 0.5 for a logit of exactly 0."""
-    return np.where(logits == 0, 0.5, ((logits > 0) == (truth > 0.5)).astype(float))
 
 
 @dataclass(slots=True)

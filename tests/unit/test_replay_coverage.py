@@ -7,7 +7,7 @@ import pytest
 from replays import everything_judged, some_pairs
 
 from judgeflow.errors import NotCovered, ReplayError
-from judgeflow.replay.coverage import coverage, effective_size, fully_judged, outcome_weights, require, weights
+from judgeflow.replay.coverage import coverage, effective_size, outcome_weights, require, weights
 from judgeflow.replay.played import STATUSES
 from judgeflow.replay.simulate import credit, play
 from judgeflow.replay.trace import NO_REPLY
@@ -31,7 +31,6 @@ def routed(trace, what_if, dice=None):
 
 
 def test_pairs_that_were_judged_whatever_a_scorer_thought_count_all_alike(whole):
-    assert fully_judged(whole, whole.testimonies["judge"])
     found = require(whole, play(whole, WhatIf(max_share=0.25, step_size=100)))
     assert (found.asked, found.supported, found.judged, found.effective) == (100, 1.0, 1.0, pytest.approx(100))
     assert [decile.judged for decile in found.deciles] == [40] * 10
@@ -39,7 +38,6 @@ def test_pairs_that_were_judged_whatever_a_scorer_thought_count_all_alike(whole)
 
 def test_a_threshold_without_audits_can_be_replayed_where_it_asked_and_nowhere_else(whole):
     trace = routed(whole, WhatIf(threshold=0.3))
-    assert not fully_judged(trace, trace.testimonies["judge"])
     stricter = play(trace, WhatIf(threshold=0.4))
     assert require(trace, stricter).supported == 1.0
     assert stricter.logits.tolist() == play(whole, WhatIf(threshold=0.4)).logits.tolist()
