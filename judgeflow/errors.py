@@ -11,6 +11,7 @@
     │   ├── StoreUnavailable          locked, read-only, full, corrupt or unreachable
     │   │   └── StoreClosed           closed, or its event loop has ended: it will not take anything any more
     │   └── SchemaMismatch            older, newer or foreign schema (the command to run is named)
+    ├── ServiceError                  a judgeflow service did not answer, or not with what was asked for
     └── JudgeError                    one attempt to ask the judge failed
         ├── TransientJudgeError       worth another attempt
         │   ├── JudgeUnreachable      nothing was sent
@@ -81,6 +82,10 @@ class StoreClosed(StoreUnavailable):
 
 class SchemaMismatch(StoreError):
     """The verdict database has another schema than this version of judgeflow."""
+
+
+class ServiceError(JudgeflowError):
+    """The judgeflow service did not answer."""
 
 
 class JudgeError(JudgeflowError):

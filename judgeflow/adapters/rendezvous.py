@@ -1,0 +1,269 @@
+"""Brings the responses to one prompt together that a trainer sends one at a time, and answers each when its group is whole.
+
+A preference needs two responses, but OpenRLHF asks for the reward of one, and ranks hold parts of a group.  So whoever comes waits for its
+siblings: until there are as many as a prompt has samples, or until the first of them has lingered long enough.  What is whole within a
+moment is routed as one step.
+
+Who asks again gets the place he had.  A trainer that gives up on a request and repeats it has left (`join` was cancelled), and the next
+equal response takes that place, also when the group has been answered meanwhile.  As long as somebody waits at a place, an equal response
+is a sibling that happens to say the same.  An answer may be lost on its way too: where nobody else joins a response that has been answered
+a while ago, it is answered as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from judgeflow.adapters.groups import Places, counts_of, rewards_of, shares_of
+from judgeflow.errors import JudgeflowError, UsageError
+from judgeflow.types import Group, Prompt, StepResult
+
+Tell = Callable[..., None]
+"""Is told what the operator should know: an event's name and its fields."""
+
+
+_Key = tuple[Prompt, str | None]
+"""A prompt, and the name of its group if it has one."""
+
+
+class Routes(Protocol):
+    """Whoever says which of K responses are better: a `Scheduler`."""
+
+    def route_groups(self, groups: Sequence[Group], step: int | None = None) -> Coroutine[Any, Any, StepResult]:
+        """Return the outcomes of all pairs, in the order of the groups."""
+        ...
+
+
+class Closing(JudgeflowError):
+    """This service is being closed and takes no more responses: ask again, it or its successor will answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    `linger_s`: the first response of a group for its last sibling, well below what a trainer waits for an answer (OpenRLHF: 180 s).
+    `gather_s`: a whole group for others that become whole just after it, to be one step with them.  `keep_s`: an answer for whoever asks
+    for it again.
+    """
+
+    linger_s: float = 60.0
+    gather_s: float = 0.05
+    keep_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What one response gets: its advantage over the `of` - 1 siblings that came, when `wanted` - 1 were expected.
+
+    `share` is how probable it is to be preferred to one of them, on average: between 0 and 1.  `sources` counts who decided about its
+    pairs.  A response that nobody joined has the reward 0, the share 0.5 and no sources.
+    """
+
+    reward: float
+    share: float
+    of: int
+    wanted: int
+    sources: Mapping[str, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its siblings came."""
+        return self.of == self.wanted
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    response: str
+    asker: Literal["waits", "has left", "was answered"] = "waits"
+
+
+@dataclass(slots=True, eq=False)
+class _Gathering:
+    """The siblings of one prompt that have come.  Changed by `Rendezvous` alone; `places` is set once, in the order of `members`."""
+
+    key: _Key
+    wanted: int
+    places: asyncio.Future[Sequence[Place]]
+    members: list[_Member] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.timer is not None
+
+    @property
+    def is_answered(self) -> bool:
+        return self.places.done()
+
+    def left_by(self, response: str) -> _Member | None:
+        return next((each for each in self.members if each.asker == "has left" and each.response == response), None)
+
+    def answer_to(self, response: str) -> Place | None:
+        """What an equal response was answered, if it was."""
+        if not self.is_answered:
+            return None
+        return next((place for each, place in zip(self.members, self.places.result(), strict=True) if each.response == response), None)
+
+
+class Rendezvous:
+    """Answers single responses from a router of groups.  Belongs to the event loop it is used in; memory holds unanswered responses, and
+    answered ones for `keep_s`.
+    """
+
+    def __init__(self, router: Routes, *, patience: Patience | None = None, scale: float = 1.0, tell: Tell) -> None:
+        self._router = router
+        self._patience = patience or Patience()
+        self._scale = scale
+        self._tell = tell
+        self._gatherings: dict[_Key, list[_Gathering]] = {}
+        self._whole: list[_Gathering] = []  # whole, or as whole as they will be, and not routed yet
+        self._steps: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._closing = False
+
+    @property
+    def waiting(self) -> int:
+        """How many responses wait for an answer."""
+        return sum(each.asker == "waits" for found in self._gatherings.values() for gathering in found for each in gathering.members)
+
+    async def join(self, prompt: Prompt, response: str, *, wanted: int, group: str | None = None) -> Place:
+        """Return what `response` is worth among the `wanted` responses to `prompt`.
+
+        Where a trainer names its groups, `group` tells two groups of one prompt apart.  If this is cancelled the response stays among its
+        siblings, and whoever joins with the same one takes its place.  Raises what the router raises, `Closing` while the service ends, and
+        `UsageError` if `wanted` is less than two.
+        """
+        if wanted < 2:
+            raise UsageError(f"a response is compared with its siblings, so a prompt needs two responses at least, not {wanted}")
+        if self._closing:
+            raise Closing
+        gathering, member = self._place((prompt, group), response, wanted)
+        member.asker = "waits"
+        try:
+            places = await asyncio.shield(gathering.places)
+        except BaseException:
+            member.asker = "has left"
+            raise
+        member.asker = "was answered"
+        return places[gathering.members.index(member)]
+
+    async def aclose(self) -> None:
+        """Send everybody away whose group is not being judged yet, and wait for the others' answers.  Idempotent."""
+        self._closing = True
+        for gathering in [each for found in self._gatherings.values() for each in found]:
+            if gathering.is_open or gathering in self._whole:
+                self._shut(gathering)
+                self._fail(gathering, Closing())
+        self._whole.clear()
+        await asyncio.gather(*self._steps, return_exceptions=True)
+
+    def _place(self, key: _Key, response: str, wanted: int) -> tuple[_Gathering, _Member]:
+        """Return the place that an equal response has left, or a new one among those who still wait for siblings."""
+        found = self._gatherings.setdefault(key, [])
+        for gathering in found:
+            if gathering.wanted == wanted and (left := gathering.left_by(response)) is not None:
+                return gathering, left
+        gathering = next((each for each in found if each.is_open and each.wanted == wanted), None) or self._begin(key, wanted)
+        member = _Member(response)
+        gathering.members.append(member)
+        if len(gathering.members) == wanted:
+            self._complete(gathering)
+        return gathering, member
+
+    def _begin(self, key: _Key, wanted: int) -> _Gathering:
+        loop = asyncio.get_running_loop()
+        gathering = _Gathering(key=key, wanted=wanted, places=loop.create_future())
+        gathering.timer = loop.call_later(self._patience.linger_s, self._complete, gathering)
+        self._gatherings[key].append(gathering)
+        return gathering
+
+    def _complete(self, gathering: _Gathering) -> None:
+        """Nobody joins it any more: it is routed, with others that are complete within a moment."""
+        self._shut(gathering)
+        if len(gathering.members) < gathering.wanted:
+            if (answered := self._answered_before(gathering)) is not None:
+                self._answer(gathering, answered)
+                return
+            self._tell("group_incomplete", responses=len(gathering.members), wanted=gathering.wanted, linger_s=self._patience.linger_s)
+        if not self._whole:
+            asyncio.get_running_loop().call_later(self._patience.gather_s, self._begin_step)
+        self._whole.append(gathering)
+
+    @staticmethod
+    def _shut(gathering: _Gathering) -> None:
+        if gathering.timer is not None:
+            gathering.timer.cancel()
+            gathering.timer = None
+
+    def _begin_step(self) -> None:
+        gathered = []
+        for gathering in self._whole:
+            if any(each.asker == "waits" for each in gathering.members):
+                gathered.append(gathering)
+            else:  # a trainer that died: nothing is asked for it
+                self._forget(gathering)
+        self._whole = []
+        if gathered:
+            task = asyncio.get_running_loop().create_task(self._step(gathered))
+            self._steps.add(task)
+            task.add_done_callback(self._steps.discard)
+
+    async def _step(self, gathered: Sequence[_Gathering]) -> None:
+        try:
+            answers = await self._judged(gathered)
+        except Exception as error:  # whoever waits hears of it, whatever it is
+            for gathering in gathered:
+                self._fail(gathering, error)
+        else:
+            for gathering, places in zip(gathered, answers, strict=True):
+                self._answer(gathering, places)
+
+    def _answered_before(self, gathering: _Gathering) -> list[Place] | None:
+        """The answers that all its responses had as members of earlier groups; None if one of them is new."""
+        earlier = self._gatherings[gathering.key]
+        found = [next(filter(None, (each.answer_to(member.response) for each in earlier)), None) for member in gathering.members]
+        known = [place for place in found if place is not None]
+        return known if len(known) == len(found) else None
+
+    def _answer(self, gathering: _Gathering, places: Sequence[Place]) -> None:
+        gathering.places.set_result(places)
+        asyncio.get_running_loop().call_later(self._patience.keep_s, self._forget, gathering)
+
+    def _fail(self, gathering: _Gathering, error: Exception) -> None:
+        """Let everybody who waits have the error, and let whoever asks again begin anew."""
+        gathering.places.set_exception(error)
+        gathering.places.exception()  # also where nobody waits any more
+        self._forget(gathering)
+
+    def _forget(self, gathering: _Gathering) -> None:
+        found = self._gatherings[gathering.key]
+        found.remove(gathering)
+        if not found:
+            del self._gatherings[gathering.key]
+
+    async def _judged(self, gathered: Sequence[_Gathering]) -> list[list[Place]]:
+        """Return the places of every gathering: one step of the router, in which each of them is a group."""
+        self._number += 1
+        groups = tuple(
+            Group(id=f"{self._number}.{place}", prompt=each.key[0], responses=tuple(member.response for member in each.members))
+            for place, each in enumerate(gathered)
+        )
+        spans = _spans([len(each.members) for each in gathered])
+        result = await self._router.route_groups(groups)
+        rewards, shares = rewards_of(result, groups, spans, self._scale), shares_of(result, groups, spans)
+        counts = counts_of(result, groups, spans)
+        return [
+            [Place(reward=rewards[k] or 0.0, share=shares[k], of=len(span), wanted=each.wanted, sources=counts[k]) for k in span]
+            for each, span in zip(gathered, spans, strict=True)
+        ]
+
+
+def _spans(sizes: Sequence[int]) -> list[Places]:
+    """Return where the members of each group stand, when all of them are put in a row."""
+    ends = list(itertools.accumulate(sizes))
+    return [tuple(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]

@@ -1,0 +1,217 @@
+"""A trainer asks about one response at a time, in virtual time; a real scheduler judges the groups."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from judgeflow import Group, Scheduler
+from judgeflow.adapters.rendezvous import Closing, Patience, Rendezvous
+from judgeflow.clock import VirtualClock
+from judgeflow.config import RoutingConfig
+from judgeflow.errors import StoreUnavailable, UsageError
+from judgeflow.store import MemoryStore
+from judgeflow.testing import FakeScorer
+
+PROMPT = "Which number is even?"
+FOUR = ("two", "three", "four", "five")
+
+
+class Counted:
+    """A scheduler, and the steps that were asked of it."""
+
+    def __init__(self, scheduler):
+        self.scheduler, self.steps = scheduler, []
+
+    async def route_groups(self, groups, step=None):
+        self.steps.append([group.responses for group in groups])
+        return await self.scheduler.route_groups(groups, step)
+
+
+class Desk:
+    """What a test needs of a service: somebody to ask, and what was said meanwhile."""
+
+    def __init__(self, router, **patience):
+        self.clock, self.router, self.told = VirtualClock(), router, []
+        self.rendezvous = Rendezvous(router, patience=Patience(**patience), tell=lambda event, **fields: self.told.append((event, fields)))
+
+    def ask(self, response, prompt=PROMPT, wanted=4):
+        return asyncio.create_task(self.rendezvous.join(prompt, response, wanted=wanted))
+
+    async def ask_all(self, responses, **asked):
+        return await asyncio.gather(*(self.ask(each, **asked) for each in responses))
+
+
+def at_the_desk(work, **patience):
+    """Run `work(desk)` in virtual time, with a scheduler that asks nobody but its scorer."""
+    clock = VirtualClock()
+
+    async def main():
+        async with Scheduler(scorer=FakeScorer(), store=MemoryStore(), routing=RoutingConfig(policy="never"), clock=clock) as scheduler:
+            desk = Desk(Counted(scheduler), **patience)
+            desk.clock = clock
+            result = await work(desk)
+            await desk.rendezvous.aclose()
+            return result
+
+    return clock.run(main())
+
+
+def rewards_of(places):
+    return [place.reward for place in places]
+
+
+def advantages(responses, prompt=PROMPT):
+    """What the same group gets when it is routed as one."""
+
+    async def routed():
+        async with Scheduler(scorer=FakeScorer(), store=MemoryStore(), routing=RoutingConfig(policy="never")) as scheduler:
+            result = await scheduler.route_groups([Group(id="g", prompt=prompt, responses=tuple(responses))])
+            return list(result.advantages()["g"])
+
+    return asyncio.run(routed())
+
+
+def test_each_response_gets_its_advantage_over_its_siblings_in_whatever_order_they_come():
+    async def work(desk):
+        tasks = {response: desk.ask(response) for response in ("five", "two", "four")}
+        await desk.clock.sleep(3)
+        tasks["three"] = desk.ask("three")
+        return [await tasks[response] for response in FOUR]
+
+    places = at_the_desk(work)
+    by_response = dict(zip(("five", "two", "four", "three"), advantages(("five", "two", "four", "three")), strict=True))
+    assert rewards_of(places) == [by_response[response] for response in FOUR]
+    assert all(place.whole and place.of == 4 and place.sources == {"scorer": 3} for place in places)
+
+
+def test_groups_that_are_whole_within_a_moment_are_one_step_and_later_ones_another():
+    async def work(desk):
+        early = [desk.ask(each, prompt=prompt) for prompt in ("p", "q") for each in FOUR]
+        await asyncio.gather(*early)
+        await desk.ask_all(FOUR, prompt="r")
+        return desk.router.steps
+
+    assert at_the_desk(work) == [[FOUR, FOUR], [FOUR]]
+
+
+def test_a_group_whose_sibling_never_comes_is_answered_after_the_linger_time_and_told():
+    async def work(desk):
+        began = desk.clock.now()
+        places = await desk.ask_all(FOUR[:3])
+        return places, desk.clock.now() - began, desk.told
+
+    places, seconds, told = at_the_desk(work, linger_s=20, gather_s=0.5)
+    assert seconds == pytest.approx(20.5)
+    assert rewards_of(places) == advantages(FOUR[:3])
+    assert [(place.whole, place.of, place.wanted) for place in places] == [(False, 3, 4)] * 3
+    assert told == [("group_incomplete", {"responses": 3, "wanted": 4, "linger_s": 20})]
+
+
+def test_a_response_that_nobody_joins_is_no_better_and_no_worse_than_nothing():
+    async def work(desk):
+        return await desk.ask("two")
+
+    place = at_the_desk(work, linger_s=5)
+    assert (place.reward, place.of, dict(place.sources)) == (0.0, 1, {})
+
+
+def test_siblings_that_say_the_same_are_siblings():
+    async def work(desk):
+        places = await desk.ask_all(("two", "two", "four", "four"))
+        return places, desk.router.steps
+
+    places, steps = at_the_desk(work)
+    assert steps == [[("two", "two", "four", "four")]]
+    assert places[0].reward == places[1].reward == -places[2].reward
+
+
+@pytest.mark.parametrize("moment", ["before its siblings came", "after the group was answered"])
+def test_who_gives_up_and_asks_again_gets_the_place_he_had(moment):
+    async def work(desk):
+        lost = desk.ask("two")
+        await desk.clock.sleep(1)
+        others = [desk.ask(each) for each in FOUR[1:]] if moment == "after the group was answered" else []
+        await asyncio.sleep(0)
+        lost.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await lost
+        await desk.clock.sleep(1)
+        again = desk.ask("two")
+        others = others or [desk.ask(each) for each in FOUR[1:]]
+        return [await again, *await asyncio.gather(*others)], desk.router.steps, desk.told
+
+    places, steps, told = at_the_desk(work)
+    assert steps == [[FOUR]]
+    assert told == []
+    assert rewards_of(places) == advantages(FOUR)
+
+
+def test_an_answer_that_was_lost_on_its_way_is_given_again_and_a_new_group_of_equal_responses_is_judged():
+    async def work(desk):
+        first = await desk.ask_all(FOUR)
+        again = await desk.ask("three")
+        new = await desk.ask_all(("three", "six", "seven", "eight"))
+        return first, again, new, desk.told
+
+    first, again, new, told = at_the_desk(work)
+    assert again == first[1]
+    assert rewards_of(new) == advantages(("three", "six", "seven", "eight"))
+    assert told == []
+
+
+def test_answers_are_forgotten_after_a_while():
+    async def work(desk):
+        await desk.ask_all(FOUR)
+        kept = len(desk.rendezvous._gatherings)
+        await desk.clock.sleep(31)
+        return kept, dict(desk.rendezvous._gatherings), await desk.ask("three")
+
+    kept, after, alone = at_the_desk(work, keep_s=30, linger_s=5)
+    assert (kept, after) == (1, {})
+    assert alone.of == 1
+
+
+def test_a_failure_reaches_everybody_who_waits_and_the_next_attempt_begins_anew():
+    class Failing(Counted):
+        async def route_groups(self, groups, step=None):
+            if not self.steps:
+                self.steps.append("failed")
+                raise StoreUnavailable("the disk is full")
+            return await super().route_groups(groups, step)
+
+    async def work(desk):
+        desk.rendezvous = Rendezvous(Failing(desk.router.scheduler), tell=print)
+        failed = await asyncio.gather(*(desk.ask(each) for each in FOUR), return_exceptions=True)
+        return failed, await desk.ask_all(FOUR)
+
+    failed, places = at_the_desk(work)
+    assert [str(error) for error in failed] == ["the disk is full"] * 4
+    assert rewards_of(places) == advantages(FOUR)
+
+
+def test_who_is_being_judged_when_the_service_closes_is_answered_and_the_others_are_sent_away():
+    async def work(desk):
+        judged = [desk.ask(each) for each in FOUR]
+        lonely = desk.ask("two", prompt="another")
+        await desk.clock.sleep(0.1)
+        whole = [desk.ask(each, prompt="a third") for each in FOUR]
+        await asyncio.sleep(0)
+        await desk.rendezvous.aclose()
+        sent_away = await asyncio.gather(lonely, *whole, return_exceptions=True)
+        with pytest.raises(Closing):
+            await desk.ask("two")
+        return await asyncio.gather(*judged), sent_away, desk.rendezvous.waiting
+
+    judged, sent_away, waiting = at_the_desk(work)
+    assert rewards_of(judged) == advantages(FOUR)
+    assert [type(error) for error in sent_away] == [Closing] * 5
+    assert waiting == 0
+
+
+def test_a_group_of_one_is_refused():
+    async def work(desk):
+        with pytest.raises(UsageError, match="two responses at least, not 1"):
+            await desk.ask("two", wanted=1)
+
+    at_the_desk(work)
