@@ -1,7 +1,6 @@
 """Trainers ask a service over HTTP: a real server on loopback, a real scheduler with a real judge behind it."""
 
 import asyncio
-import contextlib
 import json
 import math
 import socket
@@ -11,6 +10,7 @@ import jsonschema
 import pytest
 from aiohttp import web
 from openapi_spec_validator import validate
+from served import scheduler, served_in_a_thread, serving
 
 from judgeflow import Group, Pair, Scheduler
 from judgeflow.adapters.rendezvous import Patience
@@ -18,9 +18,8 @@ from judgeflow.client import RouteClient
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import ServiceError, UsageError
 from judgeflow.store import MemoryStore
-from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, arithmetic_pairs
+from judgeflow.testing import Opinions, ScriptedJudge, arithmetic_pairs
 from judgeflow.web.openrlhf import RemoteReward
-from judgeflow.web.service import Service, ServiceSettings
 
 PAIRS = arithmetic_pairs(40)
 GROUPS = [
@@ -29,45 +28,13 @@ GROUPS = [
 ]
 
 
-def scheduler(*, policy="always", **more):
-    judge = None if policy == "never" else ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), latency=0.01)
-    return Scheduler(scorer=FakeScorer(PAIRS), judge=judge, store=MemoryStore(), routing=RoutingConfig(policy=policy), **more)
-
-
-class Served:
-    """A running service: where it is, and what it told."""
-
-    def __init__(self, service, port, told):
-        self.service, self.told = service, told
-        self.url = f"http://127.0.0.1:{port}"
-
-    def client(self, **more):
-        return RouteClient(self.url, **more)
-
-
-@contextlib.asynccontextmanager
-async def serving(router, *, port=0, max_bytes=2**20, **settings):
-    told = []
-    service = Service(router, ServiceSettings(**settings), tell=lambda event, **fields: told.append((event, fields)))
-    app = web.Application(client_max_size=max_bytes)
-    app.add_routes(service.routes())
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield Served(service, runner.addresses[0][1], told)
-    finally:
-        await service.aclose()
-        await runner.cleanup()
-
-
 async def post(served, path, body, **more):
     async with aiohttp.ClientSession() as session, session.post(served.url + path, json=body, **more) as response:
         return response.status, json.loads(await response.read()), response.headers
 
 
 async def test_a_client_gets_the_results_that_the_scheduler_gives():
-    async with scheduler() as here, scheduler() as there, serving(there) as served, served.client() as client:
+    async with scheduler(PAIRS) as here, scheduler(PAIRS) as there, serving(there) as served, RouteClient(served.url) as client:
         ours, theirs = await here.route(PAIRS, step=3), await client.route(PAIRS, step=3)
         assert [(each.pair, each.logit, each.source, each.status, each.choice, each.preference) for each in theirs.outcomes] == [
             (each.pair, each.logit, each.source, each.status, each.choice, each.preference) for each in ours.outcomes
@@ -80,28 +47,13 @@ async def test_a_client_gets_the_results_that_the_scheduler_gives():
 
 
 def test_a_trainer_without_a_loop_asks_synchronously():
-    async def serve(ready, done):
-        async with scheduler() as router, serving(router) as served:
-            ready.set_result(served.url)
-            await asyncio.to_thread(done.wait)
-
-    import concurrent.futures
-    import threading
-
-    ready, done = concurrent.futures.Future(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(serve(ready, done)))
-    thread.start()
-    try:
-        with RouteClient(ready.result(20)) as client:
-            assert len(client.route_sync(PAIRS).logits) == len(PAIRS)
-            assert set(client.route_groups_sync(GROUPS).advantages()) == {group.id for group in GROUPS}
-    finally:
-        done.set()
-        thread.join()
+    with served_in_a_thread(PAIRS) as served, RouteClient(served.url) as client:
+        assert len(client.route_sync(PAIRS).logits) == len(PAIRS)
+        assert set(client.route_groups_sync(GROUPS).advantages()) == {group.id for group in GROUPS}
 
 
 async def test_outcomes_are_streamed_as_they_become_final_and_equal_pairs_have_one_each():
-    async with scheduler() as router, serving(router) as served, served.client() as client:
+    async with scheduler(PAIRS) as router, serving(router) as served, RouteClient(served.url) as client:
         twice = [*PAIRS, PAIRS[0]]
         outcomes = [outcome async for outcome in client.stream(twice)]
         assert sorted(str(outcome.pair.id) for outcome in outcomes) == sorted(str(pair.id) for pair in twice)
@@ -122,24 +74,24 @@ async def test_outcomes_are_streamed_as_they_become_final_and_equal_pairs_have_o
     ],
 )
 async def test_a_bad_request_is_told_what_is_wrong_and_where(body, complaint):
-    async with scheduler(policy="never") as router, serving(router) as served:
+    async with scheduler(PAIRS, policy="never") as router, serving(router) as served:
         status, answer, _ = await post(served, "/v1/route", body)
         assert (status, complaint in answer["error"]["message"]) == (400, True), answer
 
 
 async def test_what_is_not_json_or_too_large_is_refused():
-    async with scheduler(policy="never") as router, serving(router, max_bytes=1000) as served, aiohttp.ClientSession() as session:
+    async with scheduler(PAIRS, policy="never") as router, serving(router, max_bytes=1000) as served, aiohttp.ClientSession() as session:
         async with session.post(served.url + "/v1/route", data=b"{", headers={"Content-Type": "application/json"}) as response:
             assert (response.status, "Invalid JSON" in await response.text()) == (400, True)
         async with session.post(served.url + "/v1/route", data=b"{}", headers={"Content-Type": "text/plain"}) as response:
             assert (response.status, "application/json is expected" in await response.text()) == (400, True)
         with pytest.raises(UsageError, match=r"1,000 bytes; send fewer pairs"):
-            async with served.client() as client:
+            async with RouteClient(served.url) as client:
                 await client.route(PAIRS)
 
 
 async def test_more_requests_than_are_taken_at_a_time_come_again_by_themselves():
-    async with scheduler() as router, serving(router, at_once=1) as served, served.client() as client:
+    async with scheduler(PAIRS) as router, serving(router, at_once=1) as served, RouteClient(served.url) as client:
         results = await asyncio.gather(*(client.route([pair]) for pair in PAIRS[:2]))
         assert [len(result.outcomes) for result in results] == [1, 1]
         busy = asyncio.create_task(client.route(PAIRS))
@@ -151,7 +103,7 @@ async def test_more_requests_than_are_taken_at_a_time_come_again_by_themselves()
 
 
 async def test_a_request_that_is_repeated_under_its_name_is_one_step():
-    async with scheduler() as router, serving(router) as served:
+    async with scheduler(PAIRS) as router, serving(router) as served:
         body = {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]}
         answers = [await post(served, "/v1/route", body, headers={"Idempotency-Key": "one"}) for _ in range(2)]
         together = await asyncio.gather(*(post(served, "/v1/route", body, headers={"Idempotency-Key": "two"}) for _ in range(3)))
@@ -211,8 +163,8 @@ async def test_another_server_is_not_taken_for_a_service():
 
 
 async def test_ranks_that_hold_parts_of_a_group_get_what_the_whole_group_would():
-    async with scheduler() as here, scheduler() as there, serving(there) as served:
-        async with served.client() as first, served.client() as second:
+    async with scheduler(PAIRS) as here, scheduler(PAIRS) as there, serving(there) as served:
+        async with RouteClient(served.url) as first, RouteClient(served.url) as second:
             ranks = [first, first, second, second]
             places = await asyncio.gather(
                 *(
@@ -227,7 +179,7 @@ async def test_ranks_that_hold_parts_of_a_group_get_what_the_whole_group_would()
 
 
 async def test_the_description_names_every_route_and_holds_for_what_is_sent():
-    async with scheduler() as router, serving(router) as served, aiohttp.ClientSession() as session:
+    async with scheduler(PAIRS) as router, serving(router) as served, aiohttp.ClientSession() as session:
         async with session.get(served.url + "/openapi.json") as response:
             document = await response.json()
         _, answer, _ = await post(served, "/v1/route", {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]})
@@ -270,7 +222,7 @@ def samples_of(group):
 
 
 async def test_openrlhf_gets_the_advantage_of_each_sample_over_its_siblings():
-    async with scheduler() as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
+    async with scheduler(PAIRS) as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
         trainer = OpenRLHF(served)
         answers = await asyncio.gather(*(trainer.reward(*sample) for group in GROUPS for sample in samples_of(group)))
     for start in range(0, len(answers), 4):
@@ -283,7 +235,7 @@ async def test_openrlhf_gets_the_advantage_of_each_sample_over_its_siblings():
 
 
 async def test_openrlhf_gives_up_and_asks_again_without_losing_its_place():
-    async with scheduler() as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
+    async with scheduler(PAIRS) as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
         patient, hasty = OpenRLHF(served), OpenRLHF(served, total_s=0.3)
         early, *rest = samples_of(GROUPS[0])
         first = asyncio.create_task(hasty.reward(*early))
@@ -297,7 +249,7 @@ async def test_openrlhf_gives_up_and_asks_again_without_losing_its_place():
 
 async def test_a_sample_whose_siblings_never_come_is_answered_and_told():
     settings = {"remote_reward": RemoteReward(group_size=4), "patience": Patience(linger_s=0.1)}
-    async with scheduler() as router, serving(router, **settings) as served:
+    async with scheduler(PAIRS) as router, serving(router, **settings) as served:
         alone = await OpenRLHF(served).reward(*samples_of(GROUPS[0])[0])
         assert alone == {"rewards": [0.0], "scores": [0.5], "extra_logs": {"judged_share": [0.0], "group_incomplete": [1.0]}}
         assert [event for event, _ in served.told] == ["group_incomplete"]
@@ -305,7 +257,7 @@ async def test_a_sample_whose_siblings_never_come_is_answered_and_told():
 
 async def test_an_answer_that_takes_too_long_is_asked_for_again_before_the_trainer_gives_up():
     remote = RemoteReward(group_size=4, answer_within_s=0.2)
-    async with scheduler() as router, serving(router, remote_reward=remote) as served:
+    async with scheduler(PAIRS) as router, serving(router, remote_reward=remote) as served:
         trainer = OpenRLHF(served)
         early, *rest = samples_of(GROUPS[0])
         first = asyncio.create_task(trainer.reward(*early))
@@ -317,7 +269,7 @@ async def test_an_answer_that_takes_too_long_is_asked_for_again_before_the_train
 
 async def test_older_openrlhf_sends_whole_batches():
     remote = RemoteReward(group_size=4, response_marker="assistant\n")
-    async with scheduler() as router, serving(router, remote_reward=remote) as served:
+    async with scheduler(PAIRS) as router, serving(router, remote_reward=remote) as served:
         queries = [f"user\n{group.prompt}\nassistant\n{response}</s>" for group in GROUPS for response in group.responses]
         status, answer, _ = await post(served, "/get_reward", {"query": queries})
         assert (status, set(answer)) == (200, {"rewards", "uncertainties"})
@@ -337,18 +289,18 @@ async def test_older_openrlhf_sends_whole_batches():
     ],
 )
 async def test_what_openrlhf_gets_wrong_is_named(body, complaint):
-    async with scheduler(policy="never") as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
+    async with scheduler(PAIRS, policy="never") as router, serving(router, remote_reward=RemoteReward(group_size=4)) as served:
         status, answer, _ = await post(served, "/get_reward", body)
         assert (status, complaint in answer["error"]["message"]) == (400, True), answer
 
 
 async def test_without_a_group_size_the_flag_is_named():
-    async with scheduler(policy="never") as router, serving(router) as served:
+    async with scheduler(PAIRS, policy="never") as router, serving(router) as served:
         status, answer, _ = await post(served, "/get_reward", {"query": ["p x"], "prompts": ["p "]})
         assert (status, "--group-size" in answer["error"]["message"]) == (400, True)
 
 
 async def test_a_pair_can_be_built_by_hand():
-    async with scheduler(policy="never") as router, serving(router) as served, served.client() as client:
+    async with scheduler(PAIRS, policy="never") as router, serving(router) as served, RouteClient(served.url) as client:
         result = await client.route([Pair(prompt="p", response_a="x", response_b="")])
         assert result.outcomes[0].source == "scorer"
