@@ -114,6 +114,7 @@ def _split(query: str, marker: str, name: str) -> Sample:
 
 
 def _without_ends(text: str) -> str:
-    while (end := next((each for each in ENDS if text.endswith(each)), None)) is not None:
-        text = text.removesuffix(end).rstrip("\n")
+    """Return a response without the special tokens that end it, and without the line breaks between and after those."""
+    while (end := next((each for each in ENDS if text.rstrip("\n").endswith(each)), None)) is not None:
+        text = text.rstrip("\n").removesuffix(end)
     return text

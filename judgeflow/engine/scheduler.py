@@ -261,6 +261,10 @@ class Scheduler:
         async for outcome in stream_steps(self._opened(), pairs, chunk):
             yield outcome
 
+    def notice(self, event: str, **fields: object) -> None:
+        """Tell the observers something that the operator should know; for those who route by this scheduler."""
+        self._observers.notice(event, **fields)
+
     def late_outcomes(self) -> list[LateOutcome]:
         """Return the verdicts that have come after their step had returned, oldest first, each once.
 

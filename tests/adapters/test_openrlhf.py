@@ -1,0 +1,91 @@
+"""OpenRLHF's texts taken apart, and its reward function called as it calls it: once a sample, each on a thread."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from judgeflow.adapters.openrlhf import Sample, legacy_groups_of, samples_of
+from judgeflow.errors import UsageError
+from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
+
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "prompt", "response"),
+    [
+        ("What is 2+2? It is 4.</s>", "What is 2+2?", " It is 4."),
+        ("<s>What is 2+2? It is 4.<|eot_id|><|end_of_text|>", "What is 2+2?", " It is 4."),
+        ("What is 2+2?", "What is 2+2?", ""),
+        (CHAT.format("Hi") + "Hello <|im_end|> there.<|im_end|>\n", CHAT.format("Hi"), "Hello <|im_end|> there."),
+        (CHAT.format("Hi" * 500)[700:] + "Hello.<|im_end|>", CHAT.format("Hi" * 500), "Hello."),
+    ],
+)
+def test_a_response_is_what_follows_its_prompt_without_special_tokens_at_its_end(query, prompt, response):
+    assert samples_of({"query": [query], "prompts": [prompt], "labels": [None]}) == [Sample(prompt=prompt, response=response)]
+
+
+def test_a_batch_without_prompts_is_cut_at_the_last_marker():
+    queries = [CHAT.format("a\nassistant\nb") + each + "<|im_end|>" for each in ("x", "y")] + [
+        CHAT.format("c") + each for each in ("z", "")
+    ]
+    groups = legacy_groups_of({"query": queries}, 2, "<|im_start|>assistant\n")
+    assert [[sample.response for sample in group] for group in groups] == [["x", "y"], ["z", ""]]
+    assert groups[0][0].prompt == one
+
+
+@pytest.mark.parametrize(
+    ("queries", "complaint"),
+    [
+        (["p|x", "p|y", "p|z"], "query has 3 entries, and 2 are expected for each prompt"),
+        (["p|x", "q|y"], r"query\[0\] to query\[1\] are expected to have one prompt, and have several"),
+        (["p|x", "py"], r"query\[1\] does not have the marker '\|'"),
+    ],
+)
+def test_a_batch_that_cannot_be_cut_is_refused(queries, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        legacy_groups_of({"query": queries}, 2, "|")
+
+
+PROGRAM = """
+import json, sys
+from my_reward import reward_func
+
+samples = json.load(sys.stdin)
+with ThreadPoolExecutor(len(samples)) as threads:
+    answers = list(threads.map(lambda sample: reward_func([sample[0]], [sample[1]], [None]), samples))
+print(json.dumps(answers))
+"""
+
+
+def test_a_reward_function_answers_samples_that_are_asked_about_on_threads_and_the_program_ends(tmp_path):
+    scorerless = '[routing]\npolicy = "always"\n[judge]\nmodel = "fake-judge"\nbase_url = "{}"\n[store]\nurl = "verdicts.db"\n'
+    pairs = arithmetic_pairs(3)
+    samples = [
+        (CHAT.format(pair.prompt) + response + "<|im_end|>", CHAT.format(pair.prompt))
+        for pair in pairs
+        for response in (pair.response_a, pair.response_b, "I do not know.")
+    ]
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as judge:
+        (tmp_path / "judgeflow.toml").write_text(scorerless.format(judge.base_url))
+        (tmp_path / "my_reward.py").write_text(
+            "from judgeflow.adapters.openrlhf_local import reward_function\nreward_func = reward_function('judgeflow.toml', group_size=3)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PROGRAM],
+            cwd=tmp_path,
+            input=json.dumps(samples),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    for start in range(0, len(answers), 3):
+        group = answers[start : start + 3]
+        assert sum(answer["rewards"][0] for answer in group) == pytest.approx(0)
+        assert all(answer["extra_logs"] == {"judged_share": [1.0], "group_incomplete": [0.0]} for answer in group)
+    assert judge.statistics.answered == 2 * 3 * len(pairs)
