@@ -28,9 +28,8 @@ def test_a_response_is_what_follows_its_prompt_without_special_tokens_at_its_end
 
 
 def test_a_batch_without_prompts_is_cut_at_the_last_marker():
-    queries = [CHAT.format("a\nassistant\nb") + each + "<|im_end|>" for each in ("x", "y")] + [
-        CHAT.format("c") + each for each in ("z", "")
-    ]
+    one, other = CHAT.format("a\nassistant\nb"), CHAT.format("c")
+    queries = [one + "x<|im_end|>", one + "y<|im_end|>", other + "z", other]
     groups = legacy_groups_of({"query": queries}, 2, "<|im_start|>assistant\n")
     assert [[sample.response for sample in group] for group in groups] == [["x", "y"], ["z", ""]]
     assert groups[0][0].prompt == one
@@ -51,6 +50,7 @@ def test_a_batch_that_cannot_be_cut_is_refused(queries, complaint):
 
 PROGRAM = """
 import json, sys
+from concurrent.futures import ThreadPoolExecutor
 from my_reward import reward_func
 
 samples = json.load(sys.stdin)
