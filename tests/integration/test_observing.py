@@ -348,6 +348,7 @@ print([span.name for span in own.get_finished_spans()])
 """
 
 
+@pytest.mark.slow
 def test_spans_go_where_the_environment_says_or_to_the_provider_that_the_program_has_set(tmp_path):
     environment = {"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "console", "OTEL_RESOURCE_ATTRIBUTES": "team=rl"}
     done = subprocess.run(
