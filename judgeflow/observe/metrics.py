@@ -26,6 +26,26 @@ CALL_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 
 
 STEP_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 BREAKER_STATES = ("closed", "half_open", "open")
+NOTICES = (
+    "budget_put_aside",
+    "budget_spent",
+    "in_flight_lowered",
+    "in_flight_recovered",
+    "judge_closed",
+    "judge_half_open",
+    "judge_opened",
+    "judge_stopped",
+    "limits_tightened",
+    "replies_not_stored",
+    "reply_not_stored",
+    "reply_unreadable",
+    "scorer_failed",
+    "step_not_recorded",
+    "store_failed",
+    "store_recovered",
+    "tokens_estimated",
+)
+"""Events that are counted from 0: a counter that begins at 1 has not increased, as Prometheus sees it, and no alert would go off."""
 
 
 class MetricsObserver:
@@ -63,6 +83,12 @@ class MetricsObserver:
         """Look at this scheduler at each scrape, for as long as it lives."""
         self._moment.follow(scheduler)
 
+    def begin(self, run: str, step: int) -> None:
+        """Remember the run's name."""
+        del step
+        if run not in self._moment.runs:
+            self._moment.runs += (run,)
+
     def call(self, event: CallEvent) -> None:
         """Count an attempt, and what it cost."""
         judge = event.judge or ""
@@ -75,8 +101,6 @@ class MetricsObserver:
         """Count a step and its pairs, and keep it for the gauges."""
         self._steps.count(statistics)
         self._moment.last = _LastStep(statistics, self._wall())
-        if statistics.run not in self._moment.runs:
-            self._moment.runs += (statistics.run,)
 
     def notice(self, event: str, **fields: object) -> None:
         """Count what the operator should know."""
@@ -181,7 +205,9 @@ class _StepMeters:
             "judgeflow_step_duration_seconds", "Seconds from a step's beginning to its end.", registry=registry, buckets=STEP_BUCKETS_S
         )
         for source in get_args(Source):
-            self.pairs.labels(source)  # a rate needs a zero to begin with
+            self.pairs.labels(source)
+        for event in NOTICES:
+            self.notices.labels(event)
 
     def count(self, statistics: StepStatistics) -> None:
         """Count one step."""

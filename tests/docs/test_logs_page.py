@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import judgeflow
+from judgeflow.observe.metrics import NOTICES
 
 PACKAGE = Path(judgeflow.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "logs.md").read_text(encoding="utf-8")
@@ -40,6 +41,10 @@ def emitted():
             else:
                 variable.add((path.relative_to(PACKAGE).as_posix(), event.id))
     return dict(found), variable
+
+
+def test_every_notice_is_counted_from_zero():
+    assert list(NOTICES) == sorted(emitted()[0])
 
 
 def test_every_notice_that_the_code_can_give_is_documented_with_its_fields():
