@@ -69,16 +69,16 @@ def _watching(settings: Config) -> Iterator[Observer]:
     log, metrics = settings.log, settings.metrics
     if log.path is not None:
         yield file_log(log, settings.path(log.path))
-    if log.tensorboard is not None:
-        from judgeflow.observe.scalars import tensorboard_scalars
-
-        yield tensorboard_scalars(settings.path(log.tensorboard))
     if settings.tracing.enabled:
         yield _tracing()
     if metrics.port is not None:
         from judgeflow.observe.metrics_server import served_metrics
 
         yield served_metrics(metrics.host, metrics.port)
+    if log.tensorboard is not None:  # last: each opening makes another file
+        from judgeflow.observe.scalars import tensorboard_scalars
+
+        yield tensorboard_scalars(settings.path(log.tensorboard))
 
 
 def _tracing() -> Observer:

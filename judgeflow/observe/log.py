@@ -7,7 +7,9 @@ of what follows; what renames it takes the open file along.
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -118,4 +120,12 @@ def _logger(stream: TextIO, level: str, *renderers: Any) -> Any:
 
 
 def _json_renderer() -> Any:
-    return structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())
+    return structlog.processors.JSONRenderer(serializer=lambda event, **_: _json(event))
+
+
+def _json(event: Mapping[str, Any]) -> str:
+    """Return an event as JSON.  What foreign code has put into it, half a character for instance, must not end the log."""
+    try:
+        return orjson.dumps(event).decode()
+    except TypeError:
+        return json.dumps(event, default=repr)

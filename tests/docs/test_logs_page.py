@@ -1,6 +1,7 @@
 """docs/logs.md names exactly the events that the code can emit, with their fields."""
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -27,6 +28,7 @@ def name_of(function):
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
+@functools.cache
 def emitted():
     """{event: its fields} of the code; of fields that are handed on as a mapping, "**"; and where an event's name is a variable."""
     found, variable = defaultdict(set), set()

@@ -1,6 +1,7 @@
 """A running engine as Prometheus, OpenTelemetry, TensorBoard and the readers of its log see it: on real parts."""
 
 import asyncio
+import gc
 import os
 import re
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import weakref
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -160,6 +162,16 @@ async def test_two_schedulers_have_registries_of_their_own_or_share_an_observer_
     assert limits == [128]
     with pytest.raises(UsageError, match="the same MetricsObserver"):
         MetricsObserver(one.registry)
+
+
+def test_an_observer_keeps_no_scheduler_alive():
+    metrics = MetricsObserver()
+    scheduler = scheduler_of(ScriptedJudge(), metrics)
+    alive = weakref.ref(scheduler)
+    del scheduler
+    gc.collect()
+    assert alive() is None
+    assert shown(metrics)["judgeflow_steps_total",] == 0
 
 
 def test_an_application_answers_scrapes_of_its_own_in_the_format_that_it_is_asked_for():

@@ -77,6 +77,8 @@ async def test_every_event_of_a_run_with_faults_has_exactly_the_documented_field
     missing = defaultdict(Counter)
     for event in events:
         fields = pages[""] | pages[event["event"]]
+        assert event["level"] == ("info" if event["event"] in {"call", "step"} else "warning")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", event["timestamp"])
         about_one_judge = event["event"] not in {"call", "step"} and "judge" in event
         fields |= pages["judges"] if about_one_judge else {}
         assert event.keys() <= fields.keys(), event

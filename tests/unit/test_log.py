@@ -63,6 +63,16 @@ def test_each_event_is_one_json_line_with_time_level_and_every_figure(tmp_path):
     assert all(event["timestamp"].endswith("Z") for event in (call, step, notice))
 
 
+def test_what_foreign_code_says_does_not_end_the_log(tmp_path):
+    log = file_log(LogConfig(), tmp_path / "run.log")
+    log.notice("scorer_failed", error="half an emoji: \ud83d", count=2**80, odd={1, 2})
+    log.step(STEP)
+    log.close()
+    odd, step = written(tmp_path / "run.log")
+    assert (odd["error"], odd["count"], odd["odd"]) == ("half an emoji: \ud83d", 2**80, "{1, 2}")
+    assert step["event"] == "step"
+
+
 def test_a_second_run_appends_to_the_file(tmp_path):
     for _ in range(2):
         log = file_log(LogConfig(), tmp_path / "run.log")
