@@ -21,11 +21,12 @@ import numpy as np
 
 from benchmarks.real_data import data_folder
 from benchmarks.runner import Finding, Goal, Skipped, table
+from judgeflow.estimates import Estimate
 from judgeflow.replay.evidence import evidence
 from judgeflow.replay.measure import SHARES, Measured, OrderValue, PositionBias, position_bias, second_order
 from judgeflow.replay.measure import measure as measured
 from judgeflow.replay.read import MEAN_Z, read_file
-from judgeflow.replay.statistics import RESAMPLES, Estimate
+from judgeflow.replay.statistics import RESAMPLES
 from judgeflow.replay.trace import Trace
 
 SIZE = RESAMPLES

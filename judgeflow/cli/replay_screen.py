@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from judgeflow.errors import UsageError
+from judgeflow.estimates import Estimate
 from judgeflow.replay.advice import Advice, duration
 from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
 from judgeflow.replay.measure import SHARES, TARGET, Curve, OrderValue, PositionBias
-from judgeflow.replay.statistics import Estimate
 
 SAMPLE = 0.8
 """Where fewer of the pairs are measured, it is said that nobody knows how they were chosen."""

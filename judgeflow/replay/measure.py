@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from judgeflow.estimates import Estimate
 from judgeflow.replay.evidence import ORACLE, ORDERS, RANDOM, SCORED, Evidence, Orders, available_orders, evidence
 from judgeflow.replay.statistics import (
     LEVEL,
     RESAMPLES,
-    Estimate,
     Floats,
     Path,
     accuracy,
