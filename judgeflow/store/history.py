@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from judgeflow.store import schema
+from judgeflow.store import identities, schema
 from judgeflow.types import JudgeIdentity
 
 AT_A_TIME = 4096
@@ -72,14 +72,11 @@ class Contents:
 
 async def contents(connection: AsyncConnection) -> Contents:
     """Return what a database holds."""
-    rows = (await connection.execute(select(schema.judge).order_by(schema.judge.c.created_at))).mappings()
-    judges = {
-        row["fingerprint"]: JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
-        for row in rows
-    }
     scorers = await connection.execute(select(schema.score.c.scorer).distinct().order_by(schema.score.c.scorer))
     runs = await connection.execute(select(schema.run.c.name).order_by(schema.run.c.created_at, schema.run.c.id))
-    return Contents(judges=judges, scorers=tuple(row[0] for row in scorers), runs=tuple(row[0] for row in runs))
+    return Contents(
+        judges=await identities.judges(connection), scorers=tuple(row[0] for row in scorers), runs=tuple(row[0] for row in runs)
+    )
 
 
 async def pairs(connection: AsyncConnection) -> AsyncGenerator[tuple[bytes, bytes], None]:
