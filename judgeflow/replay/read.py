@@ -16,6 +16,7 @@ from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
 from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
 from judgeflow.replay.gather import Gathering
+from judgeflow.replay.selection import Design, Draw, judges_named, shares_of
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
 from judgeflow.store.engines import database_at
@@ -81,7 +82,6 @@ def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], findi
     for reply in finding.replies:
         call = reply.call
         gathered.hear(
-            reply.name,
             reply.judge,
             keys.pair,
             canonical=call.canonical,
@@ -142,7 +142,7 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
         if run is None:
             async for key, prompt in history.pairs(connection):
                 gathered.add(key, prompt)
-        await _recall_decisions(connection, gathered, run, believe=scorer is None)
+        designs = await _recall_decisions(connection, gathered, run, there.judges, believe=scorer is None)
         if scorer is not None:
             for key, belief in (await _recall_scores(connection, there, scorer)).items():
                 gathered.believe(key, belief)
@@ -151,7 +151,7 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
         await _recall_replies(connection, gathered, there.judges)
     if not gathered.index:
         raise ReplayError(f"{name}: holds no pair that could be replayed; route some, or judgeflow import them")
-    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None))
+    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None), designs)
 
 
 def _whose(name: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
@@ -164,17 +164,33 @@ def _whose(name: str, there: history.Contents, run: str | None, scorer: str | No
     return run or next(iter(there.runs), None), None
 
 
-async def _recall_decisions(connection: AsyncConnection, gathered: Gathering, run: str | None, *, believe: bool) -> None:
-    """Take in the run's pairs and beliefs, and from all runs how likely each pair was to be asked about."""
-    others: list[tuple[bytes, float]] = []
+async def _recall_decisions(
+    connection: AsyncConnection, gathered: Gathering, run: str | None, judges: Mapping[bytes, JudgeIdentity], *, believe: bool
+) -> dict[str, Design]:
+    """Take in the run's pairs and beliefs, and what all runs have decided; return whom each of them has asked."""
+    draws: list[tuple[bytes, Draw]] = []
     async for made in history.decided(connection):
-        others.append((made.pair_key, made.propensity))
+        draws.append((made.pair_key, Draw(made.run, made.step, made.asked, made.source, made.propensity)))
         is_first = made.run == run and gathered.add(made.pair_key, made.prompt, step=made.step)
         # A pair that was known already was not scored: a logit of 0 without uncertainty says nothing.
         if is_first and believe and (made.logit or made.uncertainty is not None):
             gathered.believe(made.pair_key, Preference(logit=made.logit, uncertainty=made.uncertainty))
-    for key, propensity in others:
-        gathered.draw(key, propensity)
+    for key, draw in draws:
+        gathered.draw(key, draw)
+    asking = {draw.run for _, draw in draws if draw.asked}
+    return {name: _design(told, judges, is_asking=name in asking) for name, told in (await history.asked(connection)).items()}
+
+
+def _design(told: history.Asked, judges: Mapping[bytes, JudgeIdentity], *, is_asking: bool) -> Design:
+    """Return what is known of whom a run has asked; where its reservations do not tell, its settings do."""
+    ids = {key: judge.id for key, judge in judges.items()}
+    known = {key: count for key, count in told.judges.items() if key is not None}
+    if told.lost or None in told.judges or (is_asking and not known):
+        named = {key: 1 for key, name in ids.items() if name in judges_named(told.settings)}
+        if not named:
+            return Design(lost=told.lost)
+        known = named | known
+    return Design(shares=shares_of(known, ids, told.settings), lost=told.lost)
 
 
 async def _recall_scores(connection: AsyncConnection, there: history.Contents, scorer: str) -> Mapping[bytes, Preference]:
@@ -187,10 +203,8 @@ async def _recall_scores(connection: AsyncConnection, there: history.Contents, s
 
 
 async def _recall_replies(connection: AsyncConnection, gathered: Gathering, judges: Mapping[bytes, JudgeIdentity]) -> None:
-    names = _names(judges)
     async for told in history.spoken(connection):
         gathered.hear(
-            names[told.judge],
             judges[told.judge],
             told.pair_key,
             canonical=told.canonical,
@@ -199,9 +213,3 @@ async def _recall_replies(connection: AsyncConnection, gathered: Gathering, judg
             usd=told.usd,
             latency_s=told.latency_s,
         )
-
-
-def _names(judges: Mapping[bytes, JudgeIdentity]) -> dict[bytes, str]:
-    """What judges are called: by their id, and by the beginning of their fingerprint too where two have the same."""
-    ids = [judge.id for judge in judges.values()]
-    return {key: judge.id if ids.count(judge.id) == 1 else f"{judge.id}@{key.hex()[:8]}" for key, judge in judges.items()}

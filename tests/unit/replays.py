@@ -1,5 +1,6 @@
 """Parts for tests of replays: a run of the real scheduler in virtual time, and the trace of everything that its judge would say."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from judgeflow import Scheduler
@@ -102,8 +103,7 @@ def everything_judged(pairs, latency=LATENCY):
         for call in outcome.verdict.calls:
             reply = call.reply
             gathered.hear(
-                "judge",
-                identity,
+                dataclasses.replace(identity, id="judge"),
                 keys.pair,
                 canonical=call.canonical,
                 reading=call.reading,
