@@ -22,6 +22,7 @@ from judgeflow.replay.statistics import RESAMPLES, agreement
 from judgeflow.replay.trace import Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
 
+_OF_JUDGE = ("judges", "weights")
 _LABEL = ("policy", "max_share", "requests_per_minute", "orders")
 
 
@@ -38,7 +39,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time."""
+    """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time.
+
+    The trace has a testimony named `judge`, which is that of several judges where the word of several counts.
+    """
 
     trace: Trace
     judge: str
@@ -48,6 +52,17 @@ class Found:
     orders_worth: tuple[OrderValue, ...]
     biases: tuple[PositionBias, ...]
     arms: tuple[Arm, ...]
+
+    @property
+    def unexplained(self) -> int:
+        """How many pairs lack a verdict for no reason that was recorded, as if they had been left out by chance."""
+        said = self.trace.testimonies[self.judge]
+        return int((~said.replied.any(axis=1) & ~said.chances.drawn).sum())
+
+    @property
+    def unplaced(self) -> int:
+        """Of how many measured pairs it would matter which response was given first, and nobody knows."""
+        return int((~self.trace.placed[self.measured.evidence.rows]).sum()) if self.orders == "first" else 0
 
     def as_record(self) -> dict[str, Any]:
         """Return everything as JSON values; what nobody knows is null."""
@@ -62,6 +77,8 @@ class Found:
             "prompts": len(np.unique(found.prompts)),
             "measure": "accuracy" if found.reference == "labels" else "agreement with the judge",
             "weighted": found.weighted,
+            "unexplained_pairs": self.unexplained,
+            "unplaced_pairs": self.unplaced,
             "scorer_accuracy": self.measured.scorer_accuracy,
             "judge_accuracy": self.measured.judge_accuracy,
             "judge_gain": self.measured.judge_gain,
@@ -73,8 +90,8 @@ class Found:
             "position_bias": self.biases,
             "what_ifs": [arm_record(arm) for arm in self.arms],
         }
-        plain: dict[str, Any] = _plain(record)
-        return plain
+        values: dict[str, Any] = plain(record)
+        return values
 
 
 def playable(trace: Trace) -> tuple[str, ...]:
@@ -112,7 +129,7 @@ def find(
     measured = measure(evidence(priced, judge, base.orders, on_inconsistent=base.on_inconsistent), shares, **drawn)
     same = [dataclasses.replace(each, judges=base.judges, weights=base.weights, orders=base.orders) for each in grid]
     return Found(
-        trace=trace,
+        trace=priced,
         judge=judge,
         orders=base.orders,
         measured=measured,
@@ -178,9 +195,10 @@ def _accuracy(replayed: Replay, played: Played, found: Evidence) -> float | None
     return float(np.average(right, weights=outcome_weights(replayed.testimony(played.what_if), played)[known]))
 
 
-def arm_record(arm: Arm) -> dict[str, Any]:
-    """Return one what-if as a flat record: its settings, and what it came to."""
-    settings = {"judge": title(arm.what_if)} | {name: getattr(arm.what_if, name) for name in _LABEL}
+def arm_record(arm: Arm, *, whole: bool = False) -> dict[str, Any]:
+    """Return one what-if as a flat record: its settings, those that are usually varied or the `whole` of them, and what it came to."""
+    names = [field.name for field in dataclasses.fields(WhatIf) if field.name not in _OF_JUDGE] if whole else _LABEL
+    settings = {"judge": title(arm.what_if)} | {name: getattr(arm.what_if, name) for name in names}
     if arm.played is None:
         return settings | {"refused": arm.refused}
     played, steps = arm.played, len(arm.played.steps)
@@ -203,16 +221,16 @@ def _curve_record(curve: Any) -> dict[str, Any]:
     return {"points": curve.points, "saved": curve.saved}
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as objects, numpy's numbers as plain ones, and null for what is not a number."""
+def plain(value: Any) -> Any:
+    """Return dataclasses as objects, numpy's numbers as plain ones, and None for what is not a number."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -15,6 +15,7 @@ from judgeflow.exchange.importing import findings
 from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
 from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
+from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
 from judgeflow.replay.selection import Design, Draw, judges_named, shares_of
 from judgeflow.replay.trace import Trace
@@ -64,7 +65,9 @@ def read_file(
     chosen = _chosen(str(source), scorer, scores)
     for key, belief in _beliefs(scores, chosen).items():
         gathered.believe(key, belief)
-    return gathered.trace(str(source), chosen)
+    trace = gathered.trace(str(source), chosen)
+    refuse_exports(source, trace)
+    return trace
 
 
 def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], finding: Finding) -> None:
@@ -116,15 +119,25 @@ def with_labels(trace: Trace, path: Path) -> Trace:
     Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace is labelled there.
     """
     sides = {"a": 1.0, "b": -1.0, "tie": 0.0}
-    known: dict[bytes, float] = {}
-    for pair in read_pairs(path)[0]:
-        if pair.label is not None:
-            keys = pair_keys(pair)
-            known[keys.pair] = 0.5 + (1 if keys.canonical else -1) * sides[pair.label] / 2
+    pairs = [(pair_keys(pair), pair.label) for pair in read_pairs(path)[0]]
+    known = {keys.pair: 0.5 + (1 if keys.canonical else -1) * sides[label] / 2 for keys, label in pairs if label is not None}
     if known.keys().isdisjoint(trace.keys):
         raise ReplayError(f"{path}: labels no pair of {trace.source}; name the file that was routed")
     truth = [known.get(key, before) for key, before in zip(trace.keys, trace.truth.tolist(), strict=True)]
     return replace(trace, truth=np.array(truth))
+
+
+def with_order(trace: Trace, path: Path) -> Trace:
+    """Return the trace with what a file of pair records says of which response was given first, found by what the pairs say.
+
+    Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace stands there.
+    """
+    known = {keys.pair: not keys.canonical for keys in map(pair_keys, read_pairs(path)[0])}
+    if known.keys().isdisjoint(trace.keys):
+        raise ReplayError(f"{path}: holds no pair of {trace.source}; name the file that was routed")
+    told = [known.get(key) for key in trace.keys]
+    swapped = [before if now is None else now for now, before in zip(told, trace.swapped.tolist(), strict=True)]
+    return replace(trace, swapped=np.array(swapped), placed=trace.placed | np.array([now is not None for now in told]))
 
 
 async def read_database(url: str, *, run: str | None = None, scorer: str | None = None) -> Trace:
@@ -150,8 +163,18 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
             gathered.label(label.pair_key, label.preferred, label.category)
         await _recall_replies(connection, gathered, there.judges)
     if not gathered.index:
-        raise ReplayError(f"{name}: holds no pair that could be replayed; route some, or judgeflow import them")
+        raise ReplayError(f"{name}: {_nothing(run, designs)}")
     return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None), designs)
+
+
+def _nothing(run: str | None, designs: Mapping[str, Design]) -> str:
+    """Say why there are no pairs, and what to do."""
+    if run is not None and run in designs and designs[run].lost:
+        return (
+            f"judgeflow db compact has removed what run {run} has decided; replay a copy of the database from before, or score its pairs, "
+            "judgeflow import the scores, and name their scorer with --scorer"
+        )
+    return "holds no pair that could be replayed; route some, or judgeflow import them"
 
 
 def _whose(name: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
