@@ -95,6 +95,11 @@ def _reservations(found: Found) -> Iterator[str]:
     """What to keep in mind about the pairs that were measured."""
     if found.unexplained > (1 - SAMPLE) * len(found.trace):
         yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
+    if found.unscored:
+        yield (
+            f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged already, "
+            "so nobody knows what its scorer thinks of them. Import their scores, and name the scorer with --scorer."
+        )
     if found.unplaced:
         yield (
             f"Of {found.unplaced:,} pairs nobody recorded which response was given first: there it is the only one that was shown first, "

@@ -60,6 +60,12 @@ class Found:
         return int((~said.replied.any(axis=1) & ~said.chances.drawn).sum())
 
     @property
+    def unscored(self) -> int:
+        """Of how many pairs the scorer has said nothing, where it has of others: they are left out."""
+        silent = np.isnan(self.trace.logits)
+        return 0 if silent.all() else int(silent.sum())
+
+    @property
     def unplaced(self) -> int:
         """Of how many measured pairs it would matter which response was given first, and nobody knows."""
         return int((~self.trace.placed[self.measured.evidence.rows]).sum()) if self.orders == "first" else 0
@@ -79,6 +85,7 @@ class Found:
             "weighted": found.weighted,
             "unexplained_pairs": self.unexplained,
             "unplaced_pairs": self.unplaced,
+            "unscored_pairs": self.unscored,
             "scorer_accuracy": self.measured.scorer_accuracy,
             "judge_accuracy": self.measured.judge_accuracy,
             "judge_gain": self.measured.judge_gain,
