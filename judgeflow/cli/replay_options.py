@@ -24,9 +24,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="Start f
 Run = Annotated[str | None, typer.Option(help="The pairs, and the scorer's beliefs, of this run of the database.")]
 Judges = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="ID", help="Whose verdicts; several times to compare. A,B: B where A has said nothing; A=2,B=1: pairs shared by lot."
-    ),
+    typer.Option(metavar="ID", help="Whose verdicts; repeatable, to compare. A,B: B where A is silent; A=2,B=1: shared by lot."),
 ]
 Scorer = Annotated[str | None, typer.Option(metavar="NAME", help="Whose scores: a reward model, or mean-z of all.")]
 Template = Annotated[str, typer.Option(metavar="NAME|FILE", help="How recorded replies of a file are read.")]

@@ -97,7 +97,7 @@ def _reservations(found: Found) -> Iterator[str]:
         yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
     if found.unscored:
         yield (
-            f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged already, "
+            f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged before, "
             "so nobody knows what its scorer thinks of them. Import their scores, and name the scorer with --scorer."
         )
     if found.unplaced:
