@@ -52,26 +52,24 @@ def _told(compared: Compared, *, several: bool) -> Iterator[str]:
     yield from (f"Not compared: {reason}" for reason in compared.refused)
 
 
-_JUDGE_COLUMNS = ["judge", "pairs", "accuracy", "over the first", "policy", "gain", "calls saved", "calls", "tokens"]
+_JUDGE_COLUMNS = ["judge", "pairs", "accuracy", "over the first", "policy", "gain", "calls saved"]
 
 
 def _judge_rows(compared: Compared) -> Iterator[list[str]]:
-    """One row for each judge and share: how often it is right, and what routing to it as advised comes to."""
-    leads = {lead.judge: lead for lead in compared.leads}
+    """One row for each judge and share: how often it is right, and what routing to it as advised is worth."""
+    leads = {lead.judge: lead.accuracy for lead in compared.leads if not math.isnan(lead.accuracy.value)}
     for found in compared.found:
-        lead, known = leads.get(found.judge), found.measured.evidence.reference == "labels"
+        known = found.measured.evidence.reference == "labels"
         for advice in found.advice:
-            policy, point = advice.policy or "random", advice.point
+            saved = found.measured.curves[advice.policy].saved["calls"].value if advice.policy else math.nan
             yield [
                 found.judge,
                 f"{len(found.measured.evidence):,}",
-                _share(found.measured.judge_accuracy) if known else "-",
-                "-" if lead is None or math.isnan(lead.accuracy.value) else f"{_points(lead.accuracy)} ({lead.pairs:,})",
-                f"{policy} {advice.share:.0%}",
-                _points(point.gain) if advice.policy else "-",
-                _percent(found.measured.curves[policy].saved["calls"]) if advice.policy else "-",
-                f"{point.calls:,.0f}",
-                f"{point.tokens:,.0f}" if point.tokens else "-",
+                f"{found.measured.judge_accuracy.value:.3f}" if known else "-",
+                _points(leads[found.judge]) if found.judge in leads else "-",
+                f"{advice.policy or 'random'} {advice.share:.0%}",
+                _points(advice.point.gain) if advice.policy else "-",
+                "-" if math.isnan(saved) else f"{100 * saved:.0f} %",
             ]
 
 
