@@ -93,6 +93,8 @@ def _reservations(found: Found) -> Iterator[str]:
     """What to keep in mind about the pairs that were measured."""
     if found.unexplained > (1 - SAMPLE) * len(found.trace):
         yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
+    if found.chanceless:
+        yield f"{found.chanceless:,} pairs had no chance of a verdict and are left out."
     if found.unscored:
         yield (
             f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged before, "

@@ -60,6 +60,12 @@ class Found:
         return int((~said.replied.any(axis=1) & ~said.chances.drawn).sum())
 
     @property
+    def chanceless(self) -> int:
+        """How many pairs lack a verdict since they had no chance of one, too few to matter: they are left out."""
+        said = self.trace.testimonies[self.judge]
+        return int((~said.replied.any(axis=1) & (said.chances.propensities == 0)).sum())
+
+    @property
     def unscored(self) -> int:
         """Of how many pairs the scorer has said nothing, where it has of others: they are left out."""
         silent = np.isnan(self.trace.logits)
@@ -86,6 +92,7 @@ class Found:
             "unexplained_pairs": self.unexplained,
             "unplaced_pairs": self.unplaced,
             "unscored_pairs": self.unscored,
+            "chanceless_pairs": self.chanceless,
             "scorer_accuracy": self.measured.scorer_accuracy,
             "judge_accuracy": self.measured.judge_accuracy,
             "judge_gain": self.measured.judge_gain,

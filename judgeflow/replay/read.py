@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from judgeflow.errors import ReplayError
-from judgeflow.exchange.evidence import Finding
+from judgeflow.exchange.evidence import EXPORTED, Finding
 from judgeflow.exchange.importing import findings
 from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
@@ -75,7 +75,8 @@ def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], findi
     keys = evidence.keys
     if keys.identical:
         return
-    if gathered.add(keys.pair, keys.prompt, swapped=not keys.canonical):
+    exported = any(reply.how == EXPORTED for reply in finding.replies)  # those are in canonical order, whichever way they were given
+    if gathered.add(keys.pair, keys.prompt, swapped=None if exported else not keys.canonical):
         category = evidence.pair.metadata.get("category")
         gathered.file(keys.pair, category if isinstance(category, str) else None)
         if evidence.label is not None:

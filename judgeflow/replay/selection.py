@@ -140,12 +140,14 @@ def _chosen(draws: Sequence[Draw], least: Mapping[tuple[str, int], float], share
 
 
 def _won(draws: Sequence[Draw]) -> float:
-    """Return the place of the decision that the verdict came from; between two places, or beyond them, where it came from elsewhere."""
+    """Return the place of the decision that the verdict came from; between two places, or beyond them, where it came from elsewhere.
+
+    It was there before it was recalled, whatever the order in which runs on the same pairs were created.
+    """
     asked = [place for place, draw in enumerate(draws) if draw.asked]
     answered = [place for place in asked if draws[place].source == "judge"]
-    if asked:
-        return (answered or asked)[0]
-    return next((place for place, draw in enumerate(draws) if draw.recalled), len(draws)) - 0.5
+    recalled = next((place for place, draw in enumerate(draws) if draw.recalled), len(draws)) - 0.5
+    return min(next(iter(answered or asked), recalled), recalled)
 
 
 def _untold(lost: Sequence[str], shares: Mapping[str, float]) -> str:

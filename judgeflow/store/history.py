@@ -123,12 +123,12 @@ async def pairs(connection: AsyncConnection) -> AsyncGenerator[tuple[bytes, byte
 
 
 async def decided(connection: AsyncConnection) -> AsyncGenerator[Decided, None]:
-    """Yield every decision, run by run and step by step."""
+    """Yield every decision, run by run in the order in which they were created, and step by step."""
     decision, run, pair = schema.decision, schema.run, schema.pair
     joined = decision.join(run, run.c.id == decision.c.run_id).outerjoin(pair, pair.c.key == decision.c.pair_key)
     names = ("asked", "logit", "uncertainty", "propensity", "source")
     columns = (run.c.name, decision.c.step, decision.c.pair_key, *(decision.c[name] for name in names), pair.c.prompt)
-    statement = select(*columns).select_from(joined).order_by(decision.c.run_id, decision.c.step, decision.c.pair_key)
+    statement = select(*columns).select_from(joined).order_by(run.c.created_at, run.c.id, decision.c.step, decision.c.pair_key)
     async for row in await connection.stream(statement, execution_options={"yield_per": AT_A_TIME}):
         yield Decided(*row)
 
