@@ -72,14 +72,19 @@ def compare(
 
 
 def _lead(first: Found, other: Found, seed: int, resamples: int) -> Lead:
-    """Compare two judges pair by pair.  Their verdicts were obtained independently given the pair, so their weights multiply."""
+    """Compare two judges pair by pair.
+
+    Verdicts of different judges were obtained independently given the pair, so their weights multiply.  Of a judge and a panel that it
+    sits on the rarer verdict brings the other with it, so the larger weight counts.
+    """
     one, two = first.measured.evidence, other.measured.evidence
     places = {first.trace.keys[row]: place for place, row in enumerate(one.rows)}
     common = [(places[key], place) for place, row in enumerate(two.rows) if (key := other.trace.keys[row]) in places]
     if not common or {one.reference, two.reference} != {"labels"}:
         return Lead(judge=other.judge, pairs=len(common), accuracy=Estimate(value=np.nan, low=np.nan, high=np.nan))
     ours, theirs = np.array(common).T
-    weights = one.weights[ours] * two.weights[theirs]
+    both = np.maximum if set(first.judges) & set(other.judges) else np.multiply
+    weights = both(one.weights[ours], two.weights[theirs])
     ahead = two.judged[theirs] - one.judged[ours]
     blocks = [accuracy(ahead, counts * weights) for counts in count_blocks(one.prompts[ours], seed, resamples)]
     return Lead(judge=other.judge, pairs=len(common), accuracy=estimate(np.concatenate(blocks)))

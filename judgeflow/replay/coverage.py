@@ -102,12 +102,13 @@ def _deciles(testimony: Testimony, played: Played) -> tuple[Decile, ...]:
     )
 
 
-def require(trace: Trace, played: Played, least: float = LEAST) -> Coverage:
+def require(trace: Trace, played: Played, least: float = LEAST, *, testimony: Testimony | None = None) -> Coverage:
     """Return the coverage of a policy.  Raises `NotCovered` where too little of what it asks about could have been judged at all.
 
-    Also where a verdict is known of none of it.
+    Also where a verdict is known of none of it.  `testimony` is what counts, where that is known already.
     """
-    testimony = spoken_for(trace, played.what_if)
+    if testimony is None:
+        testimony = spoken_for(trace, played.what_if)
     found = coverage(testimony, played)
     if found.asked and (found.supported < least or found.judged == 0.0):
         raise NotCovered(f"{trace.source}: policy {played.what_if.policy} {_refusal(testimony, found, least)}")

@@ -41,11 +41,12 @@ class Arm:
 class Found:
     """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time.
 
-    The trace has a testimony named `judge`, which is that of several judges where the word of several counts.
+    The trace has a testimony named `judge`, which is that of several `judges` where the word of several counts.
     """
 
     trace: Trace
     judge: str
+    judges: tuple[str, ...]
     orders: Orders
     measured: Measured
     advice: tuple[Advice, ...]
@@ -145,6 +146,7 @@ def find(
     return Found(
         trace=priced,
         judge=judge,
+        judges=base.judges,
         orders=base.orders,
         measured=measured,
         advice=tuple(advise(measured, share) for share in shares),
@@ -193,7 +195,7 @@ def _priced(replayed: Replay, what_if: WhatIf) -> Testimony:
 def _arm(replayed: Replay, what_if: WhatIf, found: Evidence) -> Arm:
     played = replayed.play(what_if)
     try:
-        covered = require(replayed.trace, played)
+        covered = require(replayed.trace, played, testimony=replayed.testimony(what_if))
     except NotCovered as error:
         return Arm(what_if=what_if, refused=str(error))
     return Arm(what_if=what_if, played=played, coverage=covered, accuracy=_accuracy(replayed, played, found))

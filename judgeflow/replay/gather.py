@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from judgeflow.replay.selection import Chances, Design, Draw, chances
+from judgeflow.replay.selection import Design, Draw, Log
 from judgeflow.replay.trace import CANONICAL, NO_REPLY, STATUSES, SWAPPED, Bools, Bytes, Repetitions, Testimony, Trace
 from judgeflow.store.identities import names
 from judgeflow.types import JudgeIdentity, Preference, Reading, ReadingStatus, Usage
@@ -34,7 +33,7 @@ class _Said:
     usd: array[float] = field(default_factory=lambda: array("d"))
     latency_s: array[float] = field(default_factory=lambda: array("d"))
 
-    def testimony(self, pairs: int, chances: Callable[[Bools], Chances]) -> Testimony:
+    def testimony(self, pairs: int, log: Log) -> Testimony:
         """Return it as columns.  Of several replies to a question the first that was understood counts, else the last."""
         place, status = np.array(self.place, dtype=np.intp), np.array(self.status, dtype=np.int8)
         fails = np.array(status != _OK)
@@ -57,7 +56,7 @@ class _Said:
             completion_tokens=column(self.completion_tokens, np.int64),
             usd=column(self.usd, np.float64),
             latency_s=column(self.latency_s, np.float64),
-            chances=chances((statuses != NO_REPLY).any(axis=1)),
+            chances=log.chances({self.judge.fingerprint}, (statuses != NO_REPLY).any(axis=1)),
             repetitions=self._repetitions(place, status),
         )
 
@@ -149,11 +148,9 @@ class Gathering:
     def trace(self, source: str, scorer: str | None, designs: Mapping[str, Design] | None = None) -> Trace:
         """Return the trace of everything that was noted; `designs` tell by run whom it has asked."""
         pairs = len(self.index)
+        log = Log(draws=self._draws, designs=designs or {})
         called = names({key: said.judge for key, said in self._said.items()})
-        testimonies = {
-            called[key]: said.testimony(pairs, functools.partial(chances, self._draws, designs or {}, key))
-            for key, said in self._said.items()
-        }
+        testimonies = {called[key]: said.testimony(pairs, log) for key, said in self._said.items()}
         placed = np.array(self._placed, dtype=np.bool_)
         return Trace(
             source=source,
@@ -168,6 +165,7 @@ class Gathering:
             steps=np.array(self._step, dtype=np.int64),
             testimonies=testimonies,
             categories=tuple(map(self._categories.get, range(pairs))) if self._categories else None,
+            log=log,
         )
 
 

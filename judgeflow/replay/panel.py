@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from judgeflow.errors import ReplayError, UsageError
-from judgeflow.replay.selection import of_either
+from judgeflow.replay.selection import Lot
 from judgeflow.replay.trace import COLUMNS, Bools, Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
 from judgeflow.routing.policy import own_judge
@@ -79,20 +79,22 @@ def spoken_for(trace: Trace, what_if: WhatIf) -> Testimony:
         return _divided(trace, there, what_if)
     first, *others = there
     for other in others:
-        first = _with_stand_in(first, other)
-    return first
+        first = _mixed(first, other, other.replied.sum(axis=1) > first.replied.sum(axis=1))
+    everybody = [testimony.judge.fingerprint for testimony in there]
+    return replace(first, chances=trace.log.chances(everybody, _judged(first))) if others else first
 
 
-def _with_stand_in(first: Testimony, other: Testimony) -> Testimony:
-    more = other.replied.sum(axis=1) > first.replied.sum(axis=1)
-    return replace(_mixed(first, other, more), chances=of_either(first.chances, other.chances))
+def _judged(testimony: Testimony) -> Bools:
+    return np.asarray(testimony.replied.any(axis=1))
 
 
 def _divided(trace: Trace, there: list[Testimony], what_if: WhatIf) -> Testimony:
     judges = [testimony.judge for testimony in there]
+    lot = Lot.of(what_if.seed, {judge.fingerprint: weight for judge, weight in zip(judges, what_if.weights, strict=True)})
     own = np.array([own_judge(what_if.seed, key, judges, what_if.weights) for key in trace.keys])
-    made = there[0]
-    for place, other in enumerate(there[1:], start=1):
+    given = [replace(each, chances=trace.log.chances({each.judge.fingerprint}, _judged(each), lot)) for each in there]
+    made = given[0]
+    for place, other in enumerate(given[1:], start=1):
         theirs = own == place
         made = replace(_mixed(made, other, theirs), chances=made.chances.where(theirs, other.chances))
     return made

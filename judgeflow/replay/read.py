@@ -17,7 +17,7 @@ from judgeflow.keys import pair_keys
 from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
 from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
-from judgeflow.replay.selection import Design, Draw, judges_named, shares_of
+from judgeflow.replay.selection import Design, Draw, design_of, judges_named
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
 from judgeflow.store.engines import database_at
@@ -214,7 +214,7 @@ def _design(told: history.Asked, judges: Mapping[bytes, JudgeIdentity], *, is_as
         if not named:
             return Design(lost=told.lost)
         known = named | known
-    return Design(shares=shares_of(known, ids, told.settings), lost=told.lost)
+    return design_of(known, ids, told.settings, lost=told.lost)
 
 
 async def _recall_scores(connection: AsyncConnection, there: history.Contents, scorer: str) -> Mapping[bytes, Preference]:

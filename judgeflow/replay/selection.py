@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,19 +42,40 @@ class Draw(NamedTuple):
         return not self.asked and self.source == "store"
 
 
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """By what judges share pairs: the seed, and each one's part by fingerprint; the same lot gives a pair to the same judge."""
+
+    seed: int
+    parts: frozenset[tuple[bytes, float]]
+
+    @classmethod
+    def of(cls, seed: int, weights: Mapping[bytes, float]) -> Lot:
+        """Return the lot of these weights, whatever they add up to."""
+        total = sum(weights.values())
+        return cls(seed, frozenset((judge, round(weight / total, 9)) for judge, weight in weights.items()))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """Whom a run has asked: by fingerprint each judge's part in what was asked about, NaN where nobody knows by what choice.
 
-    With `shares` None it is not known whom.  `lost`: its decisions were deleted, those of its steps and propensities too.
+    With `shares` None it is not known whom.  `lot` is what judges shared the pairs by, where they did.  `lost`: decisions were deleted.
     """
 
     shares: Mapping[bytes, float] | None = None
+    lot: Lot | None = None
     lost: bool = False
 
-    def share(self, judge: bytes) -> float:
-        """The judge's part; 0 where the run has not asked it."""
-        return 1.0 if self.shares is None else self.shares.get(judge, 0.0)
+    def share(self, judges: Collection[bytes], lot: Lot | None) -> float:
+        """Return these judges' part together, 0 where the run asked none of them; of pairs that the same `lot` gives to them, all."""
+        if self.shares is None:
+            return 1.0
+        parts = [self.shares[judge] for judge in judges if judge in self.shares]
+        if parts and lot is not None and lot == self.lot:
+            return 1.0
+        known = [part for part in parts if not math.isnan(part)]
+        return min(1.0, sum(known)) if known or not parts else NAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +113,29 @@ class Chances:
         return replace(self, propensities=self.propensities[kept], drawn=self.drawn[kept])
 
 
-def chances(draws: Mapping[int, Sequence[Draw]], designs: Mapping[str, Design], judge: bytes, judged: Bools) -> Chances:
-    """Return the chances of a judge that has `judged` some of n pairs; `draws` are by pair, the earliest first, `designs` by run."""
-    shares = {run: design.share(judge) for run, design in designs.items()}
-    own = {place: asking for place, each in draws.items() if (asking := [draw for draw in each if shares.get(draw.run, 1.0)])}
-    least = _least(own.values(), shares)
-    lost = [run for run, design in designs.items() if design.lost and shares[run]]
-    usual = NAN if lost else 1.0
-    propensities, drawn = np.full(len(judged), usual), np.zeros(len(judged), dtype=bool)
-    for place, each in own.items():
-        drawn[place] = True
-        propensities[place] = _propensity(each, least, shares, usual, judged=bool(judged[place]))
-    return Chances(propensities=propensities, drawn=drawn, untold=_untold(lost, shares) if np.isnan(propensities).any() else "")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What runs have decided about n pairs: `draws` by pair, the earliest first; `designs` by run."""
+
+    draws: Mapping[int, Sequence[Draw]] = field(default_factory=dict)
+    designs: Mapping[str, Design] = field(default_factory=dict)
+
+    def rows(self, kept: NDArray[np.intp]) -> Log:
+        """Return it for these pairs alone, which are numbered anew."""
+        return replace(self, draws={place: self.draws[row] for place, row in enumerate(kept.tolist()) if row in self.draws})
+
+    def chances(self, judges: Collection[bytes], judged: Bools, lot: Lot | None = None) -> Chances:
+        """Return the chances of judges of whom one has `judged` some of n pairs; with a `lot`, for the pairs that it gives to them."""
+        shares = {run: design.share(judges, lot) for run, design in self.designs.items()}
+        own = {place: asking for place, each in self.draws.items() if (asking := [draw for draw in each if shares.get(draw.run, 1.0)])}
+        least = _least(own.values(), shares)
+        lost = [run for run, design in self.designs.items() if design.lost and shares[run]]
+        usual = NAN if lost else 1.0
+        propensities, drawn = np.full(len(judged), usual), np.zeros(len(judged), dtype=bool)
+        for place, each in own.items():
+            drawn[place] = True
+            propensities[place] = _propensity(each, least, shares, usual, judged=bool(judged[place]))
+        return Chances(propensities=propensities, drawn=drawn, untold=_untold(lost, shares) if np.isnan(propensities).any() else "")
 
 
 def _least(draws: Collection[Sequence[Draw]], shares: Mapping[str, float]) -> dict[tuple[str, int], float]:
@@ -160,35 +192,29 @@ def _both(one: str, other: str) -> str:
     return "; ".join(dict.fromkeys(filter(None, (one, other))))
 
 
-def shares_of(asked: Mapping[bytes, int], ids: Mapping[bytes, str], settings: Mapping[str, Any]) -> dict[bytes, float]:
-    """Return each judge's part in a run's questions: `asked` counts those it got, `settings` are the run's configuration.
+def design_of(asked: Mapping[bytes, int], ids: Mapping[bytes, str], settings: Mapping[str, Any], *, lost: bool = False) -> Design:
+    """Return the design of a run: `asked` counts the questions that each judge got, `settings` are the run's configuration.
 
     By `panel = "weights"` a pair's judge is drawn in proportion to its weight.  Else judges stand in for the first one, by no lot: its
     part is 1, and what did not come from it is missing; nobody knows the others' parts.  Of a run without settings the first is the one
     that was asked most.
     """
     if len(asked) <= 1:
-        return dict.fromkeys(asked, 1.0)
-    weights = judges_named(settings)
+        return Design(shares=dict.fromkeys(asked, 1.0), lost=lost)
+    weights, routing = judges_named(settings), settings.get("routing", {})
     known = {judge: weights[ids[judge]] for judge in asked if ids.get(judge) in weights}
-    if settings.get("routing", {}).get("panel") == "weights" and len(known) == len(asked):
-        return {judge: weight / sum(weights.values()) for judge, weight in known.items()}
+    if routing.get("panel") == "weights" and len(known) == len(weights):
+        lot = Lot.of(routing.get("seed", 0), known)
+        return Design(shares=dict(lot.parts), lot=lot, lost=lost)
     by_name = {ids.get(judge): judge for judge in asked}
     first = next((by_name[name] for name in weights if name in by_name), max(asked, key=lambda judge: asked[judge]))
-    return {judge: 1.0 if judge == first else NAN for judge in asked}
+    return Design(shares={judge: 1.0 if judge == first else NAN for judge in asked}, lost=lost)
 
 
 def judges_named(settings: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the judges in a run's configuration, by their ids, in order of preference."""
     judges = [settings["judge"], *(settings.get("judges") or {}).values()] if settings.get("judge") else []
     return {judge.get("id") or f"{judge.get('base_url')} {judge.get('model')}": judge.get("weight", 1.0) for judge in judges}
-
-
-def of_either(one: Chances, other: Chances) -> Chances:
-    """Return the chances that one judge or the other has spoken, whose runs have drawn independently of each other given the pair."""
-    chance = 1 - (1 - one.propensities) * (1 - other.propensities)
-    certain = (one.propensities == 1) | (other.propensities == 1)
-    return Chances(propensities=np.where(certain, 1.0, chance), drawn=one.drawn & other.drawn, untold=_both(one.untold, other.untold))
 
 
 def inverse_weights(propensities: Floats, known: Bools, total: float) -> Floats:

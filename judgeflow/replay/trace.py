@@ -8,12 +8,12 @@ arrays, so that a million pairs fit; texts are not kept.  Arrays of calls are n 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from judgeflow.replay.selection import Chances
+from judgeflow.replay.selection import Chances, Log
 from judgeflow.types import JudgeIdentity, ReadingStatus
 
 Floats = NDArray[np.float64]
@@ -106,7 +106,8 @@ class Trace:
     scorer believes, NaN where there is none.  `truth` is 1 where the first response of the canonical order is known to be better, 0 where
     the second is, 0.5 for a tie and NaN where nobody knows.  `swapped` is true where the pair came with its canonical order exchanged, as
     far as it is `placed`: of others nobody recorded which response was given first.  `steps` has the recorded step, -1 where there was
-    none.  `testimonies` are by the judge's name.  `source` names where all this was read, and `scorer` whose beliefs they are.
+    none.  `testimonies` are by the judge's name, `log` has what runs have decided.  `source` names where all this was read, and `scorer`
+    whose beliefs they are.
     """
 
     source: str
@@ -121,6 +122,7 @@ class Trace:
     steps: Wholes
     testimonies: Mapping[str, Testimony]
     categories: tuple[str | None, ...] | None = None
+    log: Log = field(default_factory=Log)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -131,6 +133,7 @@ class Trace:
         return replace(
             self,
             keys=tuple(self.keys[row] for row in kept),
+            log=self.log.rows(kept),
             testimonies={name: testimony.rows(kept) for name, testimony in self.testimonies.items()},
             categories=None if self.categories is None else tuple(self.categories[row] for row in kept),
             **{name: getattr(self, name)[kept] for name in columns},

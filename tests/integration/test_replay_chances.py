@@ -91,9 +91,13 @@ def test_judges_that_share_the_pairs_have_their_share_of_the_chance(tmp_path):
     }
     seats = Seat(judge=one, weight=3.0), Seat(judge=two, weight=1.0)
     asyncio.run(routed(path, "shared", *seats, settings=panel, policy="random", max_share=0.8, panel="weights"))
-    testimonies = read(path, "shared").testimonies
-    shares = {name: set(testimony.chances.propensities.tolist()) for name, testimony in testimonies.items()}
+    trace = read(path, "shared")
+    shares = {name: set(testimony.chances.propensities.tolist()) for name, testimony in trace.testimonies.items()}
     assert shares == {one.identity.id: {0.8 * 0.75}, two.identity.id: {0.8 * 0.25}}
+    same, other = (WhatIf(policy="always", judges=tuple(shares), weights=(3.0, 1.0), seed=seed) for seed in (0, 1))
+    assert set(spoken_for(trace, same).chances.propensities.tolist()) == {0.8}  # each pair was asked of the judge that it belongs to
+    assert spoken_for(trace, same).replied.all(axis=1).sum() == 80
+    assert set(spoken_for(trace, other).chances.propensities.tolist()) == {0.8 * 0.75, 0.8 * 0.25}
 
 
 def test_of_a_stand_in_nobody_knows_why_it_was_asked(tmp_path):
@@ -110,3 +114,4 @@ def test_of_a_stand_in_nobody_knows_why_it_was_asked(tmp_path):
         evidence(trace, two.identity.id, "both")
     both = spoken_for(trace, WhatIf(policy="always", judges=(one.identity.id, two.identity.id)))
     assert both.replied.all(axis=1).sum() == 80
+    assert set(both.chances.propensities.tolist()) == {0.8}  # of the two together that is known

@@ -9,11 +9,16 @@ from test_replay_statistics import JUDGE, trace
 
 from judgeflow.replay.coverage import coverage
 from judgeflow.replay.evidence import evidence
-from judgeflow.replay.selection import Chances, Design, Draw, chances, inverse_weights, of_either, shares_of
+from judgeflow.replay.selection import Design, Draw, Log, design_of, inverse_weights
 from judgeflow.replay.simulate import play
 from judgeflow.replay.statistics import accuracy, estimate, prompt_counts
 from judgeflow.replay.trace import NO_REPLY
 from judgeflow.replay.whatif import WhatIf
+
+
+def chances(draws, designs, judge, judged):
+    return Log(draws=draws, designs=designs).chances({judge}, judged)
+
 
 ONE, OTHER = b"one", b"other"
 PAIRS = 120
@@ -133,10 +138,10 @@ def test_a_judge_that_a_run_has_not_asked_is_none_of_its_business():
 def test_where_judges_share_the_pairs_each_has_its_part_of_the_chance_and_a_stand_in_none_that_is_known():
     settings = {"judge": {"id": "a", "weight": 3.0}, "judges": {"b": {"id": "b", "weight": 1.0}}, "routing": {"panel": "weights"}}
     ids = {ONE: "a", OTHER: "b"}
-    assert shares_of({ONE: 70, OTHER: 30}, ids, settings) == {ONE: 0.75, OTHER: 0.25}
-    in_turn = shares_of({ONE: 10, OTHER: 90}, ids, settings | {"routing": {"panel": "fallback"}})
+    assert design_of({ONE: 70, OTHER: 30}, ids, settings).shares == {ONE: 0.75, OTHER: 0.25}
+    in_turn = design_of({ONE: 10, OTHER: 90}, ids, settings | {"routing": {"panel": "fallback"}}).shares
     assert (in_turn[ONE], math.isnan(in_turn[OTHER])) == (1.0, True)
-    assert shares_of({OTHER: 5}, ids, settings) == {OTHER: 1.0}
+    assert design_of({OTHER: 5}, ids, settings).shares == {OTHER: 1.0}
     draws = {0: [Draw("r", 0, True, "judge", 0.4)], 1: [Draw("r", 0, False, "scorer", 0.4)]}
     part = chances(draws, {"r": Design(shares={ONE: 0.75, OTHER: 0.25})}, OTHER, np.array([True, False]))
     assert part.propensities.tolist() == pytest.approx([0.1, 0.1])
@@ -167,15 +172,6 @@ def test_a_pair_that_was_asked_in_vain_counts_by_the_run_that_got_its_verdict():
     }
     found = chances(draws, {}, ONE, np.array([True, False]))
     assert found.propensities.tolist() == [0.5, 0.5]
-
-
-def test_two_judges_asked_independently_have_spoken_with_the_chance_that_one_of_them_has():
-    one, other = (
-        Chances(propensities=np.array(values), drawn=np.ones(3, dtype=bool)) for values in ([0.5, 1.0, np.nan], [0.5, np.nan, 0.3])
-    )
-    both = of_either(one, other)
-    assert both.propensities[:2].tolist() == [0.75, 1.0]
-    assert np.isnan(both.propensities[2])
 
 
 def test_weights_add_up_to_what_they_stand_for():
