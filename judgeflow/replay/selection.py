@@ -193,19 +193,21 @@ def _both(one: str, other: str) -> str:
 
 
 def design_of(asked: Mapping[bytes, int], ids: Mapping[bytes, str], settings: Mapping[str, Any], *, lost: bool = False) -> Design:
-    """Return the design of a run: `asked` counts the questions that each judge got, `settings` are the run's configuration.
+    """Return the design of a run: `asked` counts the questions that each judge got, `ids` are those of all judges there are,
+    and `settings` the run's configuration.
 
     By `panel = "weights"` a pair's judge is drawn in proportion to its weight.  Else judges stand in for the first one, by no lot: its
     part is 1, and what did not come from it is missing; nobody knows the others' parts.  Of a run without settings the first is the one
     that was asked most.
     """
+    weights, routing = judges_named(settings), settings.get("routing", {})
+    for judges in (asked, ids):
+        known = {judge: weights[ids[judge]] for judge in judges if ids.get(judge) in weights}
+        if routing.get("panel") == "weights" and len(known) == len(weights):
+            lot = Lot.of(routing.get("seed", 0), known)
+            return Design(shares=dict(lot.parts), lot=lot, lost=lost)
     if len(asked) <= 1:
         return Design(shares=dict.fromkeys(asked, 1.0), lost=lost)
-    weights, routing = judges_named(settings), settings.get("routing", {})
-    known = {judge: weights[ids[judge]] for judge in asked if ids.get(judge) in weights}
-    if routing.get("panel") == "weights" and len(known) == len(weights):
-        lot = Lot.of(routing.get("seed", 0), known)
-        return Design(shares=dict(lot.parts), lot=lot, lost=lost)
     by_name = {ids.get(judge): judge for judge in asked}
     first = next((by_name[name] for name in weights if name in by_name), max(asked, key=lambda judge: asked[judge]))
     return Design(shares={judge: 1.0 if judge == first else NAN for judge in asked}, lost=lost)

@@ -141,7 +141,8 @@ def test_where_judges_share_the_pairs_each_has_its_part_of_the_chance_and_a_stan
     assert design_of({ONE: 70, OTHER: 30}, ids, settings).shares == {ONE: 0.75, OTHER: 0.25}
     in_turn = design_of({ONE: 10, OTHER: 90}, ids, settings | {"routing": {"panel": "fallback"}}).shares
     assert (in_turn[ONE], math.isnan(in_turn[OTHER])) == (1.0, True)
-    assert design_of({OTHER: 5}, ids, settings).shares == {OTHER: 1.0}
+    assert design_of({ONE: 5}, ids, settings).shares == {ONE: 0.75, OTHER: 0.25}  # nobody has come to the other yet
+    assert design_of({OTHER: 5}, ids, {}).shares == {OTHER: 1.0}
     draws = {0: [Draw("r", 0, True, "judge", 0.4)], 1: [Draw("r", 0, False, "scorer", 0.4)]}
     part = chances(draws, {"r": Design(shares={ONE: 0.75, OTHER: 0.25})}, OTHER, np.array([True, False]))
     assert part.propensities.tolist() == pytest.approx([0.1, 0.1])
