@@ -28,7 +28,7 @@ def test_the_page_shows_what_its_commands_print(tmp_path):
     subprocess.run([sys.executable, "-c", "".join(blocks("python"))], cwd=tmp_path, env=environment, check=True, timeout=60)
     for block in blocks("console"):
         command, _, shown = block.removeprefix("$ ").partition("\n")
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=60, check=True)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=120, check=True)
         assert lines(done.stdout.decode()) == lines(shown)
 
 
