@@ -22,6 +22,7 @@ from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge
 from judgeflow.testing.pairs import arithmetic_pairs
 
 PAIRS = arithmetic_pairs(240)
+FEW = PAIRS[:60]
 FAST = ("--resamples", "100")
 TOPICS = {"policies", "what_ifs", "advice", "position_bias", "orders_worth", "deciles", "bound", "measure"}
 
@@ -76,16 +77,16 @@ def judged(write):
 def database(tmp_path):
     """A function that routes the pairs, and returns the database."""
 
-    async def routed(path, policy, routing):
+    async def routed(path, policy, pairs, routing):
         judge = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS), accuracy=0.95))
         settings = RoutingConfig(policy=policy, **routing)
         store = await SqlStore.open(str(path))
         async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=settings, run="live") as scheduler:
-            result = await scheduler.route(PAIRS)
+            result = await scheduler.route(pairs)
         await store.aclose()
         return path, result
 
-    return lambda policy, **routing: asyncio.run(routed(tmp_path / f"{policy}.db", policy, routing))
+    return lambda policy, pairs=PAIRS, **routing: asyncio.run(routed(tmp_path / f"{policy}.db", policy, pairs, routing))
 
 
 def labels_of(write):
@@ -255,10 +256,10 @@ def test_bad_records_that_are_left_out_are_told(write):
     assert f"{path}:1: skipped:" in result.stderr
 
 
-async def judge_with(path, judge, run, **routing):
+async def judge_with(path, judge, run, pairs=PAIRS, **routing):
     store = await SqlStore.open(str(path))
     async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=RoutingConfig(**routing), run=run) as scheduler:
-        await scheduler.route(PAIRS)
+        await scheduler.route(pairs)
     await store.aclose()
 
 
@@ -275,8 +276,8 @@ def test_each_judge_counts_by_the_runs_that_have_asked_it(database):
 
 
 def test_a_judge_that_is_not_covered_is_left_out_of_the_comparison_with_the_reason(database):
-    path, _ = database("error", threshold=0.3)
-    asyncio.run(judge_with(path, another_judge(), "other", policy="always"))
+    path, _ = database("error", FEW, threshold=0.3)
+    asyncio.run(judge_with(path, another_judge(), "other", FEW, policy="always"))
     judges = ("--judge", "scripted other", "--judge", "scripted scripted-judge")
     result = run(path, "--run", "other", *judges)
     shown = " ".join(result.stdout.split())
@@ -330,9 +331,9 @@ def test_pairs_are_shared_by_lot_as_the_engine_shares_them(write):
 
 
 def test_a_judge_is_found_by_its_fingerprint_and_an_ambiguous_name_lists_whom_it_may_mean(database):
-    path, _ = database("always")
+    path, _ = database("always", FEW)
     longer = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), max_completion_tokens=77)
-    asyncio.run(judge_with(path, longer, "longer", policy="always"))
+    asyncio.run(judge_with(path, longer, "longer", FEW, policy="always"))
     key = longer.identity.fingerprint.hex()
     name = f"scripted scripted-judge@{key[:8]}"
     assert found(path, "--run", "longer", "--judge", key[:12].upper())["judge"] == name
@@ -363,7 +364,7 @@ def test_the_judges_of_a_configuration_are_one_panel(write, tmp_path):
 
 
 def test_which_response_came_first_is_told_by_a_file_and_by_no_database(database, write):
-    path, _ = database("always")
+    path, _ = database("always", FEW)
     message = "nobody recorded which response was given first"
     unknown = run(path, "--orders", "first")
     assert message in " ".join(unknown.stdout.split())
@@ -381,12 +382,12 @@ def test_first_is_the_only_order_where_one_alone_was_asked(tmp_path):
         judge = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)))
         settings = RoutingConfig(policy="always")
         async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=settings, orders="first", run="live") as scheduler:
-            await scheduler.route(PAIRS)
+            await scheduler.route(FEW)
         await store.aclose()
 
     asyncio.run(ask_in_one_order())
     always = found(path, "--policy", "always")["what_ifs"][0]
-    assert (always["orders"], always["judged"]) == ("first", len(PAIRS))
+    assert (always["orders"], always["judged"]) == ("first", len(FEW))
 
 
 def test_position_bias_counts_every_repetition(write):
@@ -405,7 +406,7 @@ def test_position_bias_counts_every_repetition(write):
 
 @pytest.mark.parametrize(("what", "named"), [("outcomes", "what a run has decided"), ("pairs", "holds preferences")])
 def test_what_was_exported_without_replies_is_told_from_what_can_be_replayed(database, tmp_path, what, named):
-    path, _ = database("always")
+    path, _ = database("always", FEW)
     out = tmp_path / f"{what}.jsonl"
     chosen = ["--run", "live"] if what == "outcomes" else []
     done = CliRunner().invoke(app, ["export", "--url", str(path), "--what", what, "--out", str(out), *chosen])
@@ -416,10 +417,10 @@ def test_what_was_exported_without_replies_is_told_from_what_can_be_replayed(dat
 
 
 def test_exported_replies_can_be_replayed(database, tmp_path):
-    path, _ = database("always")
+    path, _ = database("always", FEW)
     out = tmp_path / "calls.jsonl"
     assert CliRunner().invoke(app, ["export", "--url", str(path), "--what", "calls", "--out", str(out)]).exit_code == 0
-    assert found(out)["measured_pairs"] == len(PAIRS)
+    assert found(out)["measured_pairs"] == len(FEW)
 
 
 def test_what_route_has_written_lacks_what_the_scorer_thought_of_judged_pairs(database, write):
@@ -448,10 +449,10 @@ def with_scores(path):
 
 
 def test_after_a_compaction_nobody_knows_by_what_choice_unless_everything_is_judged(database):
-    path, _ = database("always")
+    path, _ = database("always", FEW)
     compacted(path)
     with_scores(path)
-    assert found(path, "--scorer", "rm")["measured_pairs"] == len(PAIRS)
+    assert found(path, "--scorer", "rm")["measured_pairs"] == len(FEW)
     assert "has removed what run live has decided" in complaint(path, "--run", "live")
     with sqlite3.connect(path) as connection:
         connection.execute("DELETE FROM call WHERE pair_key < X'60'")
