@@ -12,7 +12,7 @@ import numpy as np
 from judgeflow.errors import ReplayError
 from judgeflow.estimates import Estimate
 from judgeflow.replay.findings import Found, find, plain
-from judgeflow.replay.panel import panel
+from judgeflow.replay.panel import configured, panel
 from judgeflow.replay.statistics import accuracy, count_blocks, estimate
 from judgeflow.replay.trace import Trace
 from judgeflow.replay.whatif import WhatIf
@@ -57,7 +57,7 @@ def compare(
 
     Where it can say something of some of them only, the others are refused; else it raises as `find` does.
     """
-    panels = [panel(trace, wanted) for wanted in judges] or [(base.judges, base.weights)]
+    panels = [panel(trace, wanted) for wanted in judges] or [configured(trace, base)]
     found, refused = [], []
     for names, weights in dict.fromkeys(panels):
         try:

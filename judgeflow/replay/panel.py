@@ -44,11 +44,18 @@ def panel(trace: Trace, wanted: str) -> tuple[tuple[str, ...], tuple[float, ...]
     """
     ids = {name for label, testimony in trace.testimonies.items() for name in (label, testimony.judge.id)}
     parts = [wanted] if wanted in ids else [part.strip() for part in wanted.split(",")]
-    split = [(part, "") if part in ids or "=" not in part else tuple(part.rsplit("=", 1)) for part in parts]
-    weights = tuple(_weight(wanted, weight) for _, weight in split if weight)
+    split = [(part, None) if part in ids or "=" not in part else part.rsplit("=", 1) for part in parts]
+    weights = tuple(_weight(wanted, weight) for _, weight in split if weight is not None)
     if weights and len(weights) < len(parts):
         raise ReplayError(f"--judge {wanted}: each judge needs a weight where one has a weight, for instance {parts[0]},other=1")
-    return judges_of(trace, tuple(name for name, _ in split)), weights
+    return judges_of(trace, tuple(str(name) for name, _ in split)), weights
+
+
+def configured(trace: Trace, what_if: WhatIf) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return judges and weights of a what-if.  In an order of preference those who have never been asked are silent, and left out."""
+    ids = {testimony.judge.id for testimony in trace.testimonies.values()}
+    there = tuple(name for name in what_if.judges if name in ids)
+    return (there if there and not what_if.weights else what_if.judges), what_if.weights
 
 
 def _weight(wanted: str, weight: str) -> float:
@@ -57,7 +64,7 @@ def _weight(wanted: str, weight: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 < found < math.inf:
-        raise ReplayError(f"--judge {wanted}: {weight} is no weight; a number above 0 is expected")
+        raise ReplayError(f"--judge {wanted}: {weight or 'nothing'} is no weight; a number above 0 is expected")
     return found
 
 

@@ -180,6 +180,7 @@ def test_rows_and_a_figure_are_written(judged, tmp_path):
         (["--judge", "k"], "--judge k: no such judge; there are j"),
         (["--judge", "j=2,k"], "each judge needs a weight where one has a weight"),
         (["--judge", "j=0,j=1"], "0 is no weight"),
+        (["--judge", "j="], "nothing is no weight"),
         (["--budget-usd", "1"], "prompt_usd_per_mtok"),
         (["--pairs", "missing.jsonl"], "missing.jsonl: cannot be read"),
         (["--scorer", "other"], "no scores of 'other'; there are rm"),
@@ -361,6 +362,8 @@ def test_the_judges_of_a_configuration_are_one_panel(write, tmp_path):
     assert found(write(two_judges()), "--config", config)["judge"] == "k, else j"
     config.write_text(config.read_text() + 'panel = "weights"\n')
     assert found(write(two_judges()), "--config", config)["judge"] == "k (1) and j (1)"
+    config.write_text(f'[judge]\nid = "k"\n{judge}[judges.second]\nid = "never asked"\n{judge}{routing}')
+    assert found(write(two_judges()), "--config", config)["judge"] == "k"
 
 
 def test_which_response_came_first_is_told_by_a_file_and_by_no_database(database, write):
