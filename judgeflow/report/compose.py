@@ -188,7 +188,7 @@ def step_figures(row: StepRow, decided: StepDecisions | None) -> StepFigures:
         ended_at=row.created_at,
         seconds=row.seconds,
         pairs=row.pairs,
-        asked=decided.asked if decided else None,
+        asked=decided.asks if decided else None,
         audits=decided.audits if decided else None,
         threshold=row.threshold,
         sources=row.sources,

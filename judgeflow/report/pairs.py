@@ -10,6 +10,7 @@ from judgeflow.report.figures import DecisionLine, Found, PairFigures, SideReply
 from judgeflow.store import browse
 from judgeflow.store import survey as store
 from judgeflow.store.browse import DecisionRow
+from judgeflow.store.columns import cut
 from judgeflow.store.extract import Texts, Where, texts
 from judgeflow.store.survey import Readable
 from judgeflow.types import Call, JudgeIdentity, Label
@@ -77,7 +78,7 @@ async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep |
     wanted = list(dict.fromkeys((*deep.slow, *deep.torn)))
     async with database.connect() as connection:
         there = await browse.pairs_beginning(connection, wanted)
-    beginnings = dict(zip(store.cut([where.pair_key for where in there]).tolist(), there, strict=True))
+    beginnings = dict(zip(cut([where.pair_key for where in there]).tolist(), there, strict=True))
     steps = {beginnings[key].pair_key: step for key, step in deep.decided_in.items() if key in beginnings}
     told = {pair.key: pair for pair in await _told(database, there, steps, run_id)}
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.report.figures import QUANTILES, Spread
-from judgeflow.store.survey import CHARGED, OPEN, Decisions, Flags, Floats, Keys, Numbers, Replies, StepRow
+from judgeflow.store.columns import Flags, Floats, Keys, Numbers
+from judgeflow.store.survey import CHARGED, OPEN, Decisions, Replies, Span, StepRow
 from judgeflow.types import Cost, ReadingStatus
+
+Columns = TypeVar("Columns", Decisions, "Testimony")
 
 MINUTE_S = 60
 
@@ -43,68 +46,52 @@ class Ends:
 class StepDecisions:
     """What is kept of one step's decisions: how many were asked about and drawn, spreads, and columns of what a judge may speak on."""
 
-    asked: int
+    asks: int
     audits: int
     uncertainty: Spread | None
     acquisition: Spread | None
     keys: Keys
-    was_asked: Flags
-    was_audit: Flags
-    was_judged: Flags
+    asked: Flags
+    audit: Flags
+    judged: Flags
     logits: Floats
     believed: Flags
     propensities: Floats
 
 
 class Digest:
-    """Makes `StepDecisions` of pages that come in the order of steps; a step ends where the next one begins."""
+    """Makes `StepDecisions` of spans that come in order."""
 
-    def __init__(self, wanted: Iterable[int]) -> None:
-        self._wanted = set(wanted)
-        self._open: list[Decisions] = []  # pages of the step that may go on; changed by `add` and `finish`
+    def __init__(self) -> None:
+        self._open: list[Decisions] = []  # parts of a step that has more; changed by `add` alone
 
-    def add(self, page: Decisions) -> dict[int, StepDecisions]:
-        """Take in a page, and return the steps that have ended with it."""
-        borders = np.flatnonzero(np.diff(page.steps)) + 1
-        done: dict[int, StepDecisions] = {}
-        for start, stop in zip([0, *borders], [*borders, len(page.steps)], strict=True):
-            part = _slice(page, int(start), int(stop))
-            if self._open and len(part.steps) and part.steps[0] != self._open[0].steps[0]:
-                done |= self.finish()
-            self._open.append(part)
-        return done if page.rest else done | self.finish()
-
-    def finish(self) -> dict[int, StepDecisions]:
-        """Return the last step."""
-        parts, self._open = [part for part in self._open if len(part.steps)], []
-        if not parts or int(parts[0].steps[0]) not in self._wanted:
+    def add(self, span: Span, page: Decisions) -> dict[int, StepDecisions]:
+        """Take in a span, and return the steps that have ended with it."""
+        self._open.append(page)
+        if span.high is not None:
             return {}
-        return {int(parts[0].steps[0]): _digested(parts)}
+        parts, self._open = self._open, []
+        whole = parts[0] if len(parts) == 1 else _concatenated(Decisions, parts)
+        return {int(step): _digested(whole, int(step)) for step in np.unique(whole.steps)}
 
 
-def _slice(page: Decisions, start: int, stop: int) -> Decisions:
-    columns = {name: getattr(page, name)[start:stop] for name in Decisions.__slots__ if name != "rest"}
-    return replace(page, **columns)
+def _concatenated(kind: type[Columns], parts: Sequence[Columns]) -> Columns:
+    return kind(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(kind)})
 
 
-def _digested(parts: Sequence[Decisions]) -> StepDecisions:
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Decisions.__slots__ if name != "rest"}
-    kept = whole["asked"] | whole["judged"]
-    uncertainties, logits = whole["uncertainties"], whole["logits"]
+def _digested(page: Decisions, step: int) -> StepDecisions:
+    every = slice(*np.searchsorted(page.steps, (step, step + 1)))
+    kept = slice(*np.searchsorted(page.of_steps, (step, step + 1)))
     return StepDecisions(
-        asked=int(whole["asked"].sum()),
-        audits=int((whole["asked"] & whole["audit"]).sum()),
-        uncertainty=spread(uncertainties),
-        acquisition=spread(whole["acquisitions"]),
-        keys=whole["keys"][kept],
-        was_asked=whole["asked"][kept],
-        was_audit=whole["audit"][kept],
-        was_judged=whole["judged"][kept],
-        logits=logits[kept],
-        # What was known already is not scored: a logit of 0 without an uncertainty says nothing.
-        believed=((logits != 0) | ~np.isnan(uncertainties))[kept],
-        propensities=whole["propensities"][kept],
+        asks=int(page.asked[kept].sum()),
+        audits=int((page.asked & page.audit)[kept].sum()),
+        uncertainty=spread(page.uncertainties[every]),
+        acquisition=spread(page.acquisitions[every]),
+        **{name: getattr(page, name)[kept].copy() for name in _KEPT},
     )
+
+
+_KEPT = ("keys", "asked", "audit", "judged", "logits", "believed", "propensities")
 
 
 def spread(values: Floats) -> Spread | None:
@@ -274,7 +261,7 @@ _NOTHING = Testimony(
 def _joined(parts: Sequence[Testimony]) -> Testimony:
     if len(parts) == 1:
         return parts[0]
-    return Testimony(**{name: np.concatenate([getattr(part, name) for part in (_NOTHING, *parts)]) for name in Testimony.__slots__})
+    return _concatenated(Testimony, [_NOTHING, *parts])
 
 
 def merged(rows: Sequence[StepRow]) -> StepRow:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from judgeflow.errors import UsageError
 from judgeflow.report.compose import Deep, compose, evaluate
@@ -92,7 +92,8 @@ class Survey:
         self._now = monotonic
         self._ends = Ends()
         self._stale: set[int] = set()  # steps that have ended, whose decisions are to be read
-        self._part: _Part | None = None  # those that are being read
+        self._spans: deque[Span] = deque()  # what of them is to be read next
+        self._digest = Digest()
         self._decisions: dict[int, StepDecisions] = {}
         self._replies = ReplyBook()
         self._after: str | None = ""  # the last reservation of the first reading; None once that is over
@@ -113,7 +114,7 @@ class Survey:
         if deep:
             async with self._reading:
                 await self._read_deep(give_up)
-        complete = self._deep is not None and not self._stale and self._part is None
+        complete = self._deep is not None and not self._stale and not self._spans
         return compose(self._run, self._ends.by_step, self._decisions, self._identities, self._deep, complete=complete, now=self._wall())
 
     async def _read_steps(self) -> None:
@@ -142,20 +143,15 @@ class Survey:
             yield
 
     async def _decision_pages(self) -> AsyncIterator[None]:
-        while self._stale or self._part:
-            part = self._part = self._part or self._next_part()
+        while self._stale or self._spans:
+            if not self._spans:
+                self._spans += store.spans({step: self._ends.by_step[step][-1].pairs for step in self._stale})
+                self._stale.clear()
             async with self.database.connect() as connection:
-                page = await store.decisions(connection, self._run.id, part.rest)
-            self._decisions |= part.digest.add(page)
+                page = await store.decisions(connection, self._run.id, self._spans[0])
+            self._decisions |= self._digest.add(self._spans.popleft(), page)
             self._version += 1
-            self._part = _Part(part.digest, page.rest) if page.rest else None
             yield
-
-    def _next_part(self) -> _Part:
-        span = next(spans(self._stale))
-        wanted = {step for step in self._stale if span.first <= step <= span.last}
-        self._stale -= wanted
-        return _Part(Digest(wanted), span)
 
     async def _reply_pages(self) -> AsyncIterator[None]:
         book, run_id = self._replies, self._run.id
@@ -185,26 +181,3 @@ class Survey:
                 self._replies.borrow(await browse.replies_about(connection, missing, list(self._identities)))
             found = await asyncio.to_thread(evaluate, self._decisions, self._replies, self._identities)
         self._deep = await with_pairs(self.database, self._run.id, found, self._deep)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Decisions that are being read: what has come of the step under way, and what is still to come."""
-
-    digest: Digest
-    rest: Span
-
-
-def spans(steps: Iterable[int]) -> Iterator[Span]:
-    """Yield spans of steps that follow each other: what lies between two of them is not read."""
-    first = last = None
-    for step in sorted(steps):
-        if first is None or last is None:
-            first = last = step
-        elif step == last + 1:
-            last = step
-        else:
-            yield Span(first, last)
-            first = last = step
-    if first is not None and last is not None:
-        yield Span(first, last)

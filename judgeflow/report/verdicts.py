@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.report.reading import StepDecisions, Testimony
-from judgeflow.store.survey import Flags, Floats, Keys
+from judgeflow.store.columns import Flags, Floats, Keys
 from judgeflow.types import Agreement
 
 Sides = NDArray[np.int8]
@@ -142,7 +142,7 @@ def compare(steps: Mapping[int, StepDecisions], found: Verdicts) -> Comparison:
     """Compare every decision that has a verdict with what the scorer believed of the pair, in canonical order."""
     keys = _column(steps, "keys", np.uint64)
     logits, propensities = (_column(steps, name, np.float64) for name in ("logits", "propensities"))
-    asked, audit, judged, believed = (_column(steps, name, np.bool_) for name in ("was_asked", "was_audit", "was_judged", "believed"))
+    asked, audit, judged, believed = (_column(steps, name, np.bool_) for name in ("asked", "audit", "judged", "believed"))
     number = np.repeat(np.arange(len(steps), dtype=np.uint64), [len(step.keys) for step in steps.values()])
     known, sides, prompts = _look_up(found, keys)
     sides = np.where(judged & believed, sides, 0)

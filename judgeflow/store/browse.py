@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.keys import KEY_BYTES, call_key
 from judgeflow.store import schema
+from judgeflow.store.columns import cut, flags, floats, numbers
 from judgeflow.store.extract import Where, whole_calls
-from judgeflow.store.survey import SETTLED, Replies, cut
+from judgeflow.store.survey import SETTLED, Replies
 from judgeflow.types import Call, ReadingStatus
 
 Item = TypeVar("Item")
@@ -81,7 +82,7 @@ async def pair_named(connection: AsyncConnection, pair_key: bytes) -> Where | No
 
 
 async def pairs_beginning(connection: AsyncConnection, beginnings: Sequence[int]) -> list[Where]:
-    """Return the pairs whose keys begin with these eight bytes (see `store.survey.cut`)."""
+    """Return the pairs whose keys begin with these eight bytes (see `store.columns.cut`)."""
     return await _pairs(connection, [_begins(beginning) for beginning in beginnings])
 
 
@@ -134,8 +135,7 @@ async def replies_about(connection: AsyncConnection, beginnings: Sequence[int], 
     """Return the replies to pairs with these beginnings of keys, as columns: whoever has paid for them."""
     pairs = {pair.pair_key: pair for pair in await pairs_beginning(connection, beginnings)}
     calls = await calls_about(connection, list(pairs.values()), judges)
-    moments = np.array([call.created_at for call in calls], dtype=np.float64)
-    nothing = np.zeros(len(calls), dtype=np.int64)
+    moments, nothing = floats([call.created_at for call in calls]), np.zeros(len(calls), dtype=np.int64)
     return Replies(
         ids=[call.key.hex() for call in calls],
         states=[SETTLED] * len(calls),
@@ -149,12 +149,12 @@ async def replies_about(connection: AsyncConnection, beginnings: Sequence[int], 
         replied=np.ones(len(calls), dtype=np.bool_),
         keys=cut([call.pair_key for call in calls]),
         prompts=cut([pairs[call.pair_key].prompt for call in calls]),
-        canonical=np.array([call.canonical for call in calls], dtype=np.bool_),
-        samples=np.array([call.sample for call in calls], dtype=np.int64),
+        canonical=flags([call.canonical for call in calls]),
+        samples=numbers([call.sample for call in calls]),
         statuses=[call.reading.status.value for call in calls],
-        preferred=np.array([call.reading.preferred or 0 for call in calls], dtype=np.int64),
-        strong=np.array([call.reading.strong for call in calls], dtype=np.bool_),
-        latencies=np.array([call.reply.latency_s for call in calls], dtype=np.float64),
+        preferred=numbers([call.reading.preferred for call in calls]),
+        strong=flags([call.reading.strong for call in calls]),
+        latencies=floats([call.reply.latency_s for call in calls]),
         ended=moments,
     )
 

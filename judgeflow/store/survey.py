@@ -1,8 +1,7 @@
 """What a report reads of one run: a few rows at once, decisions and replies page by page, as columns.
 
-Every page is one statement that is over in milliseconds, so that a run which writes meanwhile never waits for a report.  The next page
-begins where the last one ended.  Keys are cut to their first eight bytes, as whole numbers that sort as the keys do: a million pairs share
-such a beginning with a chance of 3e-8.
+A page is read in milliseconds, so that nobody waits for a report.  Keys are cut to their first eight bytes, as whole numbers that sort as
+the keys do: among a million pairs two share such a beginning with a chance of 3e-8.
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import Integer, Select, cast, func, select, tuple_, type_coerce
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.types import NullType
 
-from judgeflow.keys import KEY_BYTES
 from judgeflow.store import migrate, schema
+from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, flags, floats, numbers
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
 from judgeflow.types import Cost, JudgeIdentity
-
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Numbers = NDArray[np.int64]
-Keys = NDArray[np.uint64]
 
 PAGE = 16_384
 """Rows of a page: about 30 ms."""
@@ -144,8 +136,8 @@ def _run(row: Mapping[Any, Any]) -> RunRow:
 
 async def steps(connection: AsyncConnection, run_id: int, after: int) -> list[StepRow]:
     """Return the ends of steps with a larger id than `after`, in the order in which they came."""
-    columns = [schema.step.c[name] for name in StepRow._fields]
-    statement = select(*columns).where(schema.step.c.run_id == run_id, schema.step.c.id > after).order_by(schema.step.c.id)
+    wanted = [schema.step.c[name] for name in StepRow._fields]
+    statement = select(*wanted).where(schema.step.c.run_id == run_id, schema.step.c.id > after).order_by(schema.step.c.id)
     return [StepRow(*row) for row in await connection.execute(statement)]
 
 
@@ -162,55 +154,86 @@ async def judges(connection: AsyncConnection) -> dict[bytes, JudgeIdentity]:
 
 
 class Span(NamedTuple):
-    """The steps from `first` to `last`; what stands up to `after`, a step and a pair's key, was read before."""
+    """The decisions of the steps from `first` to `last`: one page.
+
+    A step too large for a page has several spans; of these each has the pairs from the key `low` to `high` (None: to the last).
+    """
 
     first: int
     last: int
-    after: tuple[int, bytes] | None = None
+    low: bytes = b""
+    high: bytes | None = None
+
+
+def spans(steps: Mapping[int, int], page: int = PAGE) -> list[Span]:
+    """Return what to read for these steps, by number of pairs each, in order; steps that are not among them are left out."""
+    found: list[Span] = []
+    room = 0
+    for step in sorted(steps):
+        pairs = steps[step]
+        if pairs > page:
+            found += _parts(step, -(-pairs // page))
+            room = 0
+        elif found and found[-1].last == step - 1 and pairs <= room:
+            found[-1] = found[-1]._replace(last=step)
+            room -= pairs
+        else:
+            found.append(Span(step, step))
+            room = page - pairs
+    return found
+
+
+def _parts(step: int, number: int) -> list[Span]:
+    """One step in parts of about the same size: keys are spread evenly."""
+    borders = [(part * 2**64 // number).to_bytes(8, "big") for part in range(1, number)]
+    return [Span(step, step, low, high) for low, high in zip([b"", *borders], [*borders, None], strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """One page of decisions; all columns have a value for each.  What is not known is NaN; `rest` is None on the last page."""
+    """What the decisions of a span say, NaN where something is not known.
+
+    The first three columns are of all decisions, the others of those that were asked about or have a verdict; both in the order of steps.
+    """
 
     steps: Numbers
+    uncertainties: Floats
+    acquisitions: Floats
+    of_steps: Numbers
     keys: Keys
     asked: Flags
     audit: Flags
     judged: Flags
     logits: Floats
-    uncertainties: Floats
-    acquisitions: Floats
+    believed: Flags
     propensities: Floats
-    rest: Span | None
 
 
-async def decisions(connection: AsyncConnection, run_id: int, span: Span, page: int = PAGE) -> Decisions:
-    """Return a page of what a run decided, in the order of steps and keys; decisions of steps under way stand among them."""
+async def decisions(connection: AsyncConnection, run_id: int, span: Span) -> Decisions:
+    """Return the decisions of a span.  Two statements: most decisions are only counted, and need few columns."""
     at = schema.decision.c
-    judged = cast(func.coalesce(at.source, "").in_(JUDGED), Integer)
-    flags = (type_coerce(at.asked, NullType()), type_coerce(at.audit, NullType()), judged)
-    columns = (at.step, at.pair_key, *flags, at.logit, at.uncertainty, at.acquisition, at.propensity)
-    beyond = at.step >= span.first if span.after is None else tuple_(at.step, at.pair_key) > tuple_(*span.after)
-    statement = select(*columns).where(at.run_id == run_id, at.step <= span.last, beyond)
-    rows = (await connection.execute(statement.order_by(at.step, at.pair_key).limit(page))).all()
-    steps_, keys, *others = _columns(rows, len(columns))
-    asked, audit, judged_ = (np.array(column, dtype=np.bool_) for column in others[:3])
-    logits, uncertainties, acquisitions, propensities = (np.array(column, dtype=np.float64) for column in others[3:])
-    rest = span._replace(after=(steps_[-1], keys[-1])) if len(rows) == page else None
+    within = [at.run_id == run_id, at.step >= span.first, at.step <= span.last]
+    if span.high is not None or span.low:
+        within += [at.pair_key >= span.low, *([at.pair_key < span.high] if span.high is not None else [])]
+    every = await columns(connection, select(at.step, at.uncertainty, at.acquisition).where(*within).order_by(at.step))
+    judged = func.coalesce(at.source, "").in_(JUDGED)
+    chosen = select(at.step, at.pair_key, at.asked, at.audit, judged, at.logit, at.uncertainty, at.propensity).where(*within)
+    kept = await columns(connection, chosen.where(at.asked | judged).order_by(at.step, at.pair_key))
+    logits, uncertainties = floats(kept[5]), floats(kept[6])
     return Decisions(
-        np.array(steps_, dtype=np.int64), cut(keys), asked, audit, judged_, logits, uncertainties, acquisitions, propensities, rest
+        steps=numbers(every[0]),
+        uncertainties=floats(every[1]),
+        acquisitions=floats(every[2]),
+        of_steps=numbers(kept[0]),
+        keys=cut(kept[1]),
+        asked=flags(kept[2]),
+        audit=flags(kept[3]),
+        judged=flags(kept[4]),
+        logits=logits,
+        # What was known already is not scored: a logit of 0 without an uncertainty says nothing.
+        believed=(logits != 0) | ~np.isnan(uncertainties),
+        propensities=floats(kept[7]),
     )
-
-
-def _columns(rows: Sequence[Any], width: int) -> list[Any]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
-
-
-def cut(keys: Sequence[bytes]) -> Keys:
-    """Return the first eight bytes of each key as a whole number."""
-    whole = np.frombuffer(b"".join(keys), dtype=">u8").reshape(len(keys), KEY_BYTES // 8)
-    return whole[:, 0].astype(np.uint64)
 
 
 # Reservations, and the replies that settled them
@@ -271,43 +294,34 @@ async def these_replies(connection: AsyncConnection, run_id: int, ids: Sequence[
     return await _replies(connection, lambda statement: statement.where(at.run_id == run_id, at.id.in_(ids)))
 
 
-_NOBODY = bytes(KEY_BYTES)
-
-
 async def _replies(connection: AsyncConnection, chosen: Callable[[Select[Any]], Select[Any]]) -> Replies:
     at, call, pair = schema.reservation, schema.call, schema.pair
-    of_reservation = (at.c.id, at.c.state, func.coalesce(call.c.judge, at.c.judge), at.c.requests, at.c.tokens, at.c.usd, at.c.created_at)
-    of_sending = (at.c.sends, at.c.sent_at)
-    of_call = (call.c.pair_key, pair.c.prompt, type_coerce(call.c.canonical, NullType()), call.c.sample, call.c.status)
-    of_reading = (call.c.preferred, type_coerce(call.c.strong, NullType()), call.c.latency_s, call.c.created_at)
-    columns = (*of_reservation, *of_sending, *of_call, *of_reading)
     joined = at.outerjoin(call, (call.c.key == at.c.call_key) & (at.c.state == SETTLED)).outerjoin(pair, pair.c.key == call.c.pair_key)
-    rows = (await connection.execute(chosen(select(*columns).select_from(joined)))).all()
-    return _as_replies(_columns(rows, len(columns)))
-
-
-def _as_replies(columns: Sequence[Any]) -> Replies:
-    ids, states, judges_, requests, tokens, usd, created, sends, sent, keys, prompts, *of_call = columns
-    canonical, samples, statuses, preferred, strong, latencies, replied_at = of_call
-    moments, asked_at, last_sent = (np.array(column, dtype=np.float64) for column in (replied_at, created, sent))
+    of_reservation = ("id", "state", "requests", "tokens", "usd", "created_at", "sends", "sent_at")
+    of_call = ("pair_key", "canonical", "sample", "status", "preferred", "strong", "latency_s", "created_at")
+    wanted = (*(at.c[name] for name in of_reservation), *(call.c[name] for name in of_call))
+    statement = select(*wanted, func.coalesce(call.c.judge, at.c.judge), pair.c.prompt).select_from(joined)
+    ids, states, requests, tokens, usd, created, sends, sent, *others = await columns(connection, chosen(statement))
+    keys, canonical, samples, statuses, preferred, strong, latencies, replied, judges_, prompts = others
+    asked_at, last_sent, replied_at = floats(created), floats(sent), floats(replied)
     return Replies(
-        ids,
-        states,
-        [judge or b"" for judge in judges_],
-        np.array(requests, dtype=np.int64),
-        np.array(tokens, dtype=np.int64),
-        np.array(usd, dtype=np.float64),
-        asked_at,
-        np.array(sends, dtype=np.int64),
-        last_sent,
-        np.array([key is not None for key in keys], dtype=np.bool_),
-        cut([key or _NOBODY for key in keys]),
-        cut([key or _NOBODY for key in prompts]),
-        np.array([bool(each) for each in canonical], dtype=np.bool_),
-        np.array([each or 0 for each in samples], dtype=np.int64),
-        statuses,
-        np.array([each or 0 for each in preferred], dtype=np.int64),
-        np.array([bool(each) for each in strong], dtype=np.bool_),
-        np.array(latencies, dtype=np.float64),
-        np.fmax(np.where(np.isnan(moments), last_sent, moments), asked_at),
+        ids=ids,
+        states=states,
+        judges=[judge or b"" for judge in judges_],
+        requests=numbers(requests),
+        tokens=numbers(tokens),
+        usd=floats(usd),
+        created=asked_at,
+        sends=numbers(sends),
+        sent=last_sent,
+        replied=~np.isnan(replied_at),
+        keys=cut(keys),
+        prompts=cut(prompts),
+        canonical=flags(canonical),
+        samples=numbers(samples),
+        statuses=statuses,
+        preferred=numbers(preferred),
+        strong=flags(strong),
+        latencies=floats(latencies),
+        ended=np.fmax(np.where(np.isnan(replied_at), last_sent, replied_at), asked_at),
     )
