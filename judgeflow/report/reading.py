@@ -155,25 +155,20 @@ class ReplyBook:
 
     def add(self, page: Replies) -> bool:
         """Take in a page; return whether it brought anything new, or something that waits."""
-        states = page.states
         before = len(self.waiting)
-        fresh = np.array([each not in self._recent for each in page.ids], dtype=np.bool_)
-        for place in np.flatnonzero(fresh).tolist():
-            self._note(page, place, states[place])
-        closed = fresh & np.array([state != OPEN for state in states], dtype=np.bool_)
+        is_open = np.array([state == OPEN for state in page.states], dtype=np.bool_)
+        known = np.array([each in self._recent for each in page.ids], dtype=np.bool_)
+        closed = ~is_open & ~known
+        for place in np.flatnonzero(is_open & ~known).tolist():
+            self.waiting[page.ids[place]] = (page.judges[place], float(page.created[place]))
+        for place in np.flatnonzero(closed & (page.created >= self.since)).tolist():
+            self._recent[page.ids[place]] = float(page.created[place])
+        for key in self.waiting.keys() & {page.ids[place] for place in np.flatnonzero(closed).tolist()}:
+            del self.waiting[key]
         if closed.any():
             self._add_closed(page, closed)
         self._newest = max(self._newest, float(page.created.max(initial=0.0)))
         return bool(closed.any()) or len(self.waiting) != before
-
-    def _note(self, page: Replies, place: int, state: str) -> None:
-        created = float(page.created[place])
-        if state == OPEN:
-            self.waiting[page.ids[place]] = (page.judges[place], created)
-            return
-        self.waiting.pop(page.ids[place], None)
-        if created >= self.since:
-            self._recent[page.ids[place]] = created
 
     def look_from(self, newest: float | None = None) -> None:
         """Move on: the next look begins a little before the newest reservation, of those that are here or `newest`."""
@@ -181,24 +176,26 @@ class ReplyBook:
         self._recent = {key: created for key, created in self._recent.items() if created >= self.since}
 
     def _add_closed(self, page: Replies, closed: Flags) -> None:
-        names = np.array([self._number(judge) if chosen else -1 for judge, chosen in zip(page.judges, closed, strict=True)], dtype=np.int16)
+        names = self._numbers(page.judges)
         for number in np.unique(names[closed]):
             _add_up(self.sums[self.judges[number]], page, closed & (names == number))
         replied = closed & page.replied
         if replied.any():
             self._parts.append(_testimony(page, names, replied))
 
-    def _number(self, judge: bytes) -> int:
-        if judge not in self.sums:
-            self.sums[judge] = JudgeSums()
-            self.judges.append(judge)
-        return self.judges.index(judge)
+    def _numbers(self, fingerprints: Sequence[bytes]) -> NDArray[np.int16]:
+        """Return the places of judges in `judges`, where new ones are added."""
+        for judge in dict.fromkeys(fingerprints):
+            if judge not in self.sums:
+                self.sums[judge] = JudgeSums()
+                self.judges.append(judge)
+        places = {judge: place for place, judge in enumerate(self.judges)}
+        return np.array([places[judge] for judge in fingerprints], dtype=np.int16)
 
     def borrow(self, page: Replies) -> None:
         """Take in replies that others have paid for: they are verdicts, but nothing that these judges did in this run."""
         if len(page.ids):
-            names = np.array([self._number(judge) for judge in page.judges], dtype=np.int16)
-            self._borrowed.append(_testimony(page, names, page.replied))
+            self._borrowed.append(_testimony(page, self._numbers(page.judges), page.replied))
 
     def testimony(self, *, borrowed: bool) -> Testimony:
         """Return all replies, also borrowed ones if wished."""

@@ -7,6 +7,7 @@ driver as they are wanted: numbers, keys, plain words.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ async def columns(connection: AsyncConnection, statement: Select[Any]) -> list[S
         rows = await driver.execute_fetchall(str(compiled), parameters)
     else:
         rows = await driver.fetch(str(compiled), *parameters)
-    return list(zip(*rows, strict=True)) if rows else [()] * len(statement.selected_columns)
+    return [list(map(itemgetter(place), rows)) for place in range(len(statement.selected_columns))]
 
 
 def floats(column: Sequence[float | None]) -> Floats:
