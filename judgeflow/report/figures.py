@@ -179,48 +179,6 @@ class PairFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunLine:
-    """One run of a database, in a line: its spending, and when its last step ended (None before the first)."""
-
-    name: str
-    created_at: float
-    ended_at: float | None
-    steps: int
-    pairs: int
-    spent: Cost
-    reserved: Cost
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionLine:
-    """One decision of a step, as it stands in the database: `logit` is that of the canonical order, `key` the pair's key in hex digits.
-
-    `readable` tells that the pair's texts are stored, so that `pair_figures` can show it.
-    """
-
-    key: str
-    step: int
-    asked: bool
-    audit: bool
-    logit: float
-    uncertainty: float | None
-    acquisition: float | None
-    propensity: float
-    source: str | None
-    status: str
-    readable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One text that a search found: `where` is "prompt", "response" or "reply", `excerpt` what stands around the find."""
-
-    pair_key: str
-    where: Literal["prompt", "response", "reply"]
-    excerpt: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
     """Everything that is told about one run, as it was at `at`.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from judgeflow.report.compose import Deep
-from judgeflow.report.figures import DecisionLine, Found, PairFigures, SideReply
+from judgeflow.report.figures import PairFigures, SideReply
 from judgeflow.store import browse
 from judgeflow.store import survey as store
 from judgeflow.store.browse import DecisionRow
@@ -16,30 +16,6 @@ from judgeflow.store.survey import Readable
 from judgeflow.types import Call, JudgeIdentity, Label
 
 _PREFERRED: Mapping[int, Label] = {1: "a", -1: "b", 0: "tie"}
-
-
-async def step_decisions(
-    database: Readable, run_id: int, step: int, *, offset: int = 0, limit: int = 100, asked_only: bool = False
-) -> tuple[DecisionLine, ...]:
-    """Return decisions of one step, those most worth asking about first, from number `offset` on."""
-    async with database.connect() as connection:
-        rows = await browse.step_decisions(connection, run_id, step, offset=offset, limit=limit, asked_only=asked_only)
-    return tuple(
-        DecisionLine(
-            key=row.pair_key.hex(),
-            step=row.step,
-            asked=bool(row.asked),
-            audit=bool(row.audit),
-            logit=row.logit,
-            uncertainty=row.uncertainty,
-            acquisition=row.acquisition,
-            propensity=row.propensity,
-            source=row.source,
-            status=row.status,
-            readable=row.stored,
-        )
-        for row in rows
-    )
 
 
 async def pair_figures(database: Readable, key: str, *, run_id: int | None = None, step: int | None = None) -> PairFigures | None:
@@ -57,18 +33,6 @@ async def pair_figures(database: Readable, key: str, *, run_id: int | None = Non
         return None
     steps = {} if step is None else {where.pair_key: step}
     return (await _told(database, [where], steps, run_id))[0]
-
-
-async def search(
-    database: Readable, wanted: str, *, limit: int = 20, stop: Callable[[], bool] = lambda: False
-) -> tuple[tuple[Found, ...], bool]:
-    """Return up to `limit` texts and replies that contain `wanted`, in any case, and whether all were looked through.
-
-    `stop` is asked after every piece of some ten milliseconds; once it says so, what was found by then is returned.
-    """
-    async with database.connect() as connection:
-        finds, complete = await browse.search(connection, wanted, limit=limit, stop=stop)
-    return tuple(Found(pair_key=find.pair_key.hex(), where=find.where, excerpt=find.excerpt) for find in finds), complete
 
 
 async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep | None) -> Deep:

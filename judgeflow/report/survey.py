@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 
 from judgeflow.errors import UsageError
 from judgeflow.report.compose import Deep, compose, evaluate
-from judgeflow.report.figures import RunFigures, RunLine
+from judgeflow.report.figures import RunFigures
 from judgeflow.report.pairs import with_pairs
 from judgeflow.report.reading import Digest, Ends, ReplyBook, StepDecisions
 from judgeflow.store import browse
@@ -58,24 +58,6 @@ def _unknown(where: str, run: str, there: Sequence[str]) -> str:
     if not there:
         return f"{where} holds no run yet; route some pairs: judgeflow route PAIRS.jsonl --config judgeflow.toml --out OUTCOMES.jsonl"
     return f"{where}: no run {run!r}; there are {', '.join(there)}"
-
-
-async def runs(database: store.Readable) -> tuple[RunLine, ...]:
-    """Return every run in a line; the one in which something happened last comes last."""
-    async with database.connect() as connection:
-        found = await store.runs(connection)
-    return tuple(
-        RunLine(
-            name=brief.run.name,
-            created_at=brief.run.created_at,
-            ended_at=brief.ended_at,
-            steps=brief.steps,
-            pairs=brief.pairs,
-            spent=brief.run.spent,
-            reserved=brief.run.reserved,
-        )
-        for brief in found
-    )
 
 
 class Survey:

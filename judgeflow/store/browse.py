@@ -1,16 +1,12 @@
-"""What somebody reads one by one: the decisions of a step, a pair with its texts and replies, and where a word occurs.
-
-Every statement is over in milliseconds, but for a step of very many pairs.  A search goes through texts piece by piece and stops when it is
-told to, so it never keeps a connection busy after whoever asked has gone.
-"""
+"""What somebody reads one by one: a pair with its texts, its replies, and what was decided about it.  Every statement finds by an index."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import Column, ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.keys import KEY_BYTES, call_key
@@ -26,15 +22,9 @@ AT_A_TIME = 128
 SAMPLES = 8
 """A question is asked again where its reply gave no verdict and somebody wishes it: so often at most."""
 
-TEXTS_AT_A_TIME = 1000
-"""Texts that one statement of a search goes through: some ten milliseconds."""
-
-EXCERPT = 60
-"""Characters of an excerpt on either side of what was found."""
-
 
 class DecisionRow(NamedTuple):
-    """One decision; `stored` tells that its pair's texts are in the database."""
+    """One decision."""
 
     pair_key: bytes
     step: int
@@ -47,32 +37,14 @@ class DecisionRow(NamedTuple):
     propensity: float
     source: str | None
     status: str
-    stored: bool
-
-
-_DECISION = tuple(name for name in DecisionRow._fields if name != "stored")
-
-
-async def step_decisions(
-    connection: AsyncConnection, run_id: int, step: int, *, offset: int = 0, limit: int = 100, asked_only: bool = False
-) -> list[DecisionRow]:
-    """Return decisions of one step, those most worth asking about first, from number `offset` on."""
-    at, pair = schema.decision.c, schema.pair
-    columns = [at[name] for name in _DECISION]
-    joined = schema.decision.outerjoin(pair, pair.c.key == at.pair_key)
-    statement = select(*columns, pair.c.key.is_not(None)).select_from(joined).where(at.run_id == run_id, at.step == step)
-    if asked_only:
-        statement = statement.where(at.asked)
-    ordered = statement.order_by(at.acquisition.desc().nulls_last(), at.pair_key).offset(offset).limit(limit)
-    return [DecisionRow._make((*row[:-1], bool(row[-1]))) for row in await connection.execute(ordered)]
 
 
 async def decision_of(connection: AsyncConnection, run_id: int, step: int, pair_key: bytes) -> DecisionRow | None:
     """Return how one step decided about one pair; None if it did not."""
     at = schema.decision.c
-    statement = select(*(at[name] for name in _DECISION)).where(at.run_id == run_id, at.step == step, at.pair_key == pair_key)
+    statement = select(*(at[name] for name in DecisionRow._fields)).where(at.run_id == run_id, at.step == step, at.pair_key == pair_key)
     row = (await connection.execute(statement)).first()
-    return None if row is None else DecisionRow._make((*row, True))
+    return None if row is None else DecisionRow._make(row)
 
 
 async def pair_named(connection: AsyncConnection, pair_key: bytes) -> Where | None:
@@ -157,70 +129,3 @@ async def replies_about(connection: AsyncConnection, beginnings: Sequence[int], 
         latencies=floats([call.reply.latency_s for call in calls]),
         ended=moments,
     )
-
-
-class Find(NamedTuple):
-    """One text in which a word occurs."""
-
-    pair_key: bytes
-    where: Literal["prompt", "response", "reply"]
-    excerpt: str
-
-
-async def search(
-    connection: AsyncConnection, wanted: str, *, limit: int = 20, stop: Callable[[], bool] = lambda: False
-) -> tuple[list[Find], bool]:
-    """Return up to `limit` texts and replies that contain `wanted`, in any case, and whether all were looked through.
-
-    `stop` is asked after every piece.  Of a text that several pairs share one pair is told.
-    """
-    found: list[Find] = []
-    async for more in _finds(connection, wanted):
-        found += more
-        if len(found) >= limit or stop():
-            return found[:limit], False
-    return found, True
-
-
-async def _finds(connection: AsyncConnection, wanted: str) -> AsyncIterator[list[Find]]:
-    body, text = schema.text.c, schema.call.c
-    async for rows in _pieces(connection, body.hash, select(body.hash, body.body).where(_contains(body.body, wanted))):
-        yield await _pairs_with(connection, {key: excerpt(found, wanted) for key, found in rows}) if rows else []
-    async for rows in _pieces(connection, text.key, select(text.pair_key, text.text).where(_contains(text.text, wanted))):
-        yield [Find(key, "reply", excerpt(found, wanted)) for key, found in rows]
-
-
-def _contains(column: Column[str], wanted: str) -> ColumnElement[bool]:
-    return column.icontains(wanted, autoescape=True)
-
-
-async def _pieces(connection: AsyncConnection, key: Column[bytes], chosen: Select[Any]) -> AsyncIterator[list[Any]]:
-    """Go through a table in the order of its keys; yield the rows of each piece that are `chosen`."""
-    after = b""
-    while True:
-        border = select(key).where(key > after).order_by(key).offset(TEXTS_AT_A_TIME - 1).limit(1)
-        last = (await connection.execute(border)).scalar()
-        piece = chosen.where(key > after) if last is None else chosen.where(key > after, key <= last)
-        yield list((await connection.execute(piece)).all())
-        if last is None:
-            return
-        after = last
-
-
-async def _pairs_with(connection: AsyncConnection, excerpts: dict[bytes, str]) -> list[Find]:
-    """One pair for each text.  There is no index on a pair's texts, but pairs are short rows."""
-    pair, left, found = schema.pair.c, dict(excerpts), []
-    for column in (pair.prompt, pair.low, pair.high):
-        for keys in _batches(list(left)):
-            for hashed, key in await connection.execute(select(column, pair.key).where(column.in_(keys))):
-                if hashed in left:
-                    found.append(Find(key, "prompt" if column is pair.prompt else "response", left.pop(hashed)))
-    return found
-
-
-def excerpt(text: str, wanted: str) -> str:
-    """Return what stands around the first place where `wanted` occurs, in one line."""
-    at = max(0, text.lower().find(wanted.lower()))
-    start, stop = max(0, at - EXCERPT), at + len(wanted) + EXCERPT
-    cut_ = " ".join(text[start:stop].split())
-    return f"{'... ' if start else ''}{cut_}{' ...' if stop < len(text) else ''}"

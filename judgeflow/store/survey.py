@@ -108,7 +108,7 @@ class RunBrief(NamedTuple):
 async def run_named(connection: AsyncConnection, name: str) -> RunRow | None:
     """Return a run; None if there is none of this name."""
     row = (await connection.execute(select(schema.run).where(schema.run.c.name == name))).mappings().first()
-    return None if row is None else _run(row)
+    return None if row is None else as_run(row)
 
 
 async def runs(connection: AsyncConnection) -> list[RunBrief]:
@@ -123,11 +123,12 @@ async def runs(connection: AsyncConnection) -> list[RunBrief]:
     told = sums.group_by(step.run_id).subquery()
     statement = select(schema.run, told.c.steps, told.c.pairs, told.c.ended_at).outerjoin(told, told.c.run_id == schema.run.c.id)
     rows = (await connection.execute(statement)).mappings().all()
-    found = [RunBrief(_run(row), row["steps"] or 0, int(row["pairs"] or 0), row["ended_at"]) for row in rows]
+    found = [RunBrief(as_run(row), row["steps"] or 0, int(row["pairs"] or 0), row["ended_at"]) for row in rows]
     return sorted(found, key=lambda brief: (brief.ended_at or brief.run.created_at, brief.run.id))
 
 
-def _run(row: Mapping[Any, Any]) -> RunRow:
+def as_run(row: Mapping[Any, Any]) -> RunRow:
+    """Return a run of a row that has all columns of `run`."""
     spent, reserved = (
         Cost(requests=row[f"{kind}_requests"], tokens=row[f"{kind}_tokens"], usd=row[f"{kind}_usd"]) for kind in ("spent", "reserved")
     )
