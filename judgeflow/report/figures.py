@@ -162,20 +162,23 @@ class SideReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFigures:
-    """One judged pair to read: texts and replies.  A conversation stands in `prompt` as a tuple of its messages (role, content)."""
+    """One judged pair to read: its texts and replies, and what was decided about it where somebody asked for that.
+
+    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).
+    """
 
     key: str
-    step: int | None
     prompt: str | tuple[Mapping[str, str], ...]
     response_a: str
     response_b: str
     replies: tuple[SideReply, ...]
-    logit: float | None
-    uncertainty: float | None
-    source: str | None
-    status: str | None
-    asked: bool | None
-    audit: bool | None
+    step: int | None = None
+    logit: float | None = None
+    uncertainty: float | None = None
+    source: str | None = None
+    status: str | None = None
+    asked: bool | None = None
+    audit: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

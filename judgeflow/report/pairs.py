@@ -9,11 +9,10 @@ from judgeflow.report.compose import Deep
 from judgeflow.report.figures import PairFigures, SideReply
 from judgeflow.store import browse
 from judgeflow.store import survey as store
-from judgeflow.store.browse import DecisionRow
 from judgeflow.store.columns import cut
 from judgeflow.store.extract import Texts, Where, texts
 from judgeflow.store.survey import Readable
-from judgeflow.types import Call, JudgeIdentity, Label
+from judgeflow.types import Call, Decision, JudgeIdentity, Label
 
 _PREFERRED: Mapping[int, Label] = {1: "a", -1: "b", 0: "tie"}
 
@@ -58,27 +57,34 @@ async def _told(database: Readable, pairs: Sequence[Where], steps: Mapping[bytes
         bodies = await texts(connection, pairs)
         calls = await browse.calls_about(connection, pairs, list(judges))
         decided = {key: await browse.decision_of(connection, run_id, step, key) for key, step in steps.items() if run_id is not None}
-    about = {pair.pair_key: [call for call in calls if call.pair_key == pair.pair_key] for pair in pairs}
-    return [_pair(pair, bodies[pair.pair_key], about[pair.pair_key], judges, decided.get(pair.pair_key)) for pair in pairs]
+    about = {pair.pair_key: [_reply(call, judges) for call in calls if call.pair_key == pair.pair_key] for pair in pairs}
+    told = {pair.pair_key: _pair(pair, bodies[pair.pair_key], about[pair.pair_key]) for pair in pairs}
+    return [_decided(pair, decided.get(key), steps.get(key)) for key, pair in told.items()]
 
 
-def _pair(
-    where: Where, bodies: Texts, calls: Sequence[Call], judges: Mapping[bytes, JudgeIdentity], decided: DecisionRow | None
-) -> PairFigures:
+def _pair(where: Where, bodies: Texts, replies: Sequence[SideReply]) -> PairFigures:
     prompt = bodies.prompt
     return PairFigures(
         key=where.pair_key.hex(),
-        step=decided.step if decided else None,
         prompt=prompt if isinstance(prompt, str) else tuple({"role": message.role, "content": message.content} for message in prompt),
         response_a=bodies.low,
         response_b=bodies.high,
-        replies=tuple(_reply(call, judges) for call in calls),
-        logit=decided.logit if decided else None,
-        uncertainty=decided.uncertainty if decided else None,
-        source=decided.source if decided else None,
-        status=decided.status if decided else None,
-        asked=bool(decided.asked) if decided else None,
-        audit=bool(decided.audit) if decided else None,
+        replies=tuple(replies),
+    )
+
+
+def _decided(pair: PairFigures, decision: Decision | None, step: int | None) -> PairFigures:
+    if decision is None:
+        return pair
+    return replace(
+        pair,
+        step=step,
+        logit=decision.logit,
+        uncertainty=decision.uncertainty,
+        source=decision.source,
+        status=decision.status,
+        asked=decision.asked,
+        audit=decision.audit,
     )
 
 

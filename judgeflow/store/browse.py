@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import ColumnElement, or_, select
@@ -13,8 +13,9 @@ from judgeflow.keys import KEY_BYTES, call_key
 from judgeflow.store import schema
 from judgeflow.store.columns import cut, flags, floats, numbers
 from judgeflow.store.extract import Where, whole_calls
+from judgeflow.store.operations import DECISION_FIELDS
 from judgeflow.store.survey import SETTLED, Replies
-from judgeflow.types import Call, ReadingStatus
+from judgeflow.types import Call, Decision, ReadingStatus
 
 Item = TypeVar("Item")
 
@@ -23,28 +24,12 @@ SAMPLES = 8
 """A question is asked again where its reply gave no verdict and somebody wishes it: so often at most."""
 
 
-class DecisionRow(NamedTuple):
-    """One decision."""
-
-    pair_key: bytes
-    step: int
-    asked: bool
-    audit: bool
-    logit: float
-    uncertainty: float | None
-    acquisition: float | None
-    threshold: float | None
-    propensity: float
-    source: str | None
-    status: str
-
-
-async def decision_of(connection: AsyncConnection, run_id: int, step: int, pair_key: bytes) -> DecisionRow | None:
+async def decision_of(connection: AsyncConnection, run_id: int, step: int, pair_key: bytes) -> Decision | None:
     """Return how one step decided about one pair; None if it did not."""
     at = schema.decision.c
-    statement = select(*(at[name] for name in DecisionRow._fields)).where(at.run_id == run_id, at.step == step, at.pair_key == pair_key)
-    row = (await connection.execute(statement)).first()
-    return None if row is None else DecisionRow._make(row)
+    statement = select(*(at[name] for name in DECISION_FIELDS)).where(at.run_id == run_id, at.step == step, at.pair_key == pair_key)
+    row = (await connection.execute(statement)).mappings().first()
+    return None if row is None else Decision(**row)
 
 
 async def pair_named(connection: AsyncConnection, pair_key: bytes) -> Where | None:
