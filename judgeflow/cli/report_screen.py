@@ -95,7 +95,7 @@ def _budget(figures: RunFigures) -> Iterator[list[str]]:
             yield [kind, format(spent, form), format(held, form), "-" if stock is None else format(stock, form), left]
 
 
-_JUDGE_COLUMNS = ["judge", "calls", "not understood", "orders agree", "first preferred", "p50, p90, p99 s", "a minute", "backlog"]
+_JUDGE_COLUMNS = ["judge", "calls", "no verdict", "agree", "first", "p50, p90, p99 s", "a minute", "waiting"]
 
 
 def _judge(judge: JudgeFigures) -> list[str]:

@@ -45,23 +45,31 @@ class Deep:
 
 def evaluate(decisions: Mapping[int, StepDecisions], book: ReplyBook, identities: Mapping[bytes, JudgeIdentity]) -> Deep:
     """Work out what decisions and replies say.  May take a second: run it off the loop."""
-    own = book.testimony(borrowed=False)
-    says, everything = spoken(own), spoken(book.testimony(borrowed=True))
-    comparison = compare(decisions, verdicts(everything))
+    names = sorted(book.judges, key=lambda judge: (list(identities).index(judge) if judge in identities else len(identities), judge))
+    own, everything = (_renumbered(book.testimony(borrowed=others), book.judges, names) for others in (False, True))
+    says = spoken(own)
+    comparison = compare(decisions, verdicts(spoken(everything)))
     judges = {
-        fingerprint: judge_figures(identities.get(fingerprint), book, number, own, says)
-        for number, fingerprint in enumerate(book.judges)
-        if book.sums[fingerprint].calls or book.sums[fingerprint].unanswered
+        name: judge_figures(name, identities.get(name), book, (own, says), number)
+        for number, name in enumerate(names)
+        if book.sums[name].calls or book.sums[name].unanswered or any(judge == name for judge, _ in book.waiting.values())
     }
     slow, torn = slowest(own), most_torn(says)
     decided_in = last_steps(decisions, {*slow, *torn})
     return Deep(judges=judges, comparison=comparison, lift=lift(comparison), slow=slow, torn=torn, decided_in=decided_in)
 
 
-def judge_figures(identity: JudgeIdentity | None, book: ReplyBook, number: int, own: Testimony, says: Spoken) -> JudgeFigures:
+def _renumbered(said: Testimony, before: Sequence[bytes], now: Sequence[bytes]) -> Testimony:
+    """Return replies with their judges numbered as in `now`."""
+    places = np.array([now.index(judge) for judge in before], dtype=np.int16)
+    return replace(said, judges=places[said.judges]) if len(said) else said
+
+
+def judge_figures(
+    fingerprint: bytes, identity: JudgeIdentity | None, book: ReplyBook, replies: tuple[Testimony, Spoken], number: int
+) -> JudgeFigures:
     """Return what one judge did; its limits are filled in later."""
-    fingerprint = book.judges[number]
-    sums = book.sums[fingerprint]
+    sums, (own, says) = book.sums[fingerprint], replies
     return JudgeFigures(
         id=identity.id if identity else "unknown",
         model=identity.model if identity else "unknown",

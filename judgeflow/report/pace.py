@@ -16,12 +16,15 @@ KINDS = ("requests", "tokens", "usd")
 def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_wanted: int | None) -> Forecast | None:
     """Return what is spent first, and when; `taken` is paid or put aside.  None where nothing is limited, or nothing is being spent.
 
-    A step takes what the last `LAST` steps took on average, and as long as from one end to the next.
+    A step takes what the last `LAST` steps took on average, and as long as from one end to the next.  What is left is what the last step
+    has recorded, since a run may go on with another budget than it began with; else what `stock` leaves.
     """
     recent = steps[-LAST:]
     if not recent:
         return None
-    left = {kind: limit - getattr(taken, kind) for kind in KINDS if (limit := getattr(stock, kind)) is not None}
+    left = {kind: limit - getattr(taken, kind) for kind in KINDS if (limit := getattr(stock, kind)) is not None} | dict(
+        recent[-1].remaining
+    )
     pace = {kind: sum(getattr(step.spent, kind) for step in recent) / len(recent) for kind in left}
     lasting = {kind: max(0.0, left[kind]) / pace[kind] if left[kind] > 0 else 0.0 for kind in left if pace[kind] > 0 or left[kind] <= 0}
     if not lasting:

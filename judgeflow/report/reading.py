@@ -21,6 +21,8 @@ from judgeflow.types import Cost, ReadingStatus
 Columns = TypeVar("Columns", Decisions, "Testimony")
 
 MINUTE_S = 60
+PICO = 10**12
+"""Parts of a dollar that the store's accounts are exact to."""
 
 SLACK_S = 120.0
 """By so much the clocks of several machines on one database may differ: reservations that are so new are looked at again."""
@@ -124,16 +126,23 @@ class Testimony:
 
 @dataclass(slots=True)
 class JudgeSums:
-    """What adds up about one judge; minutes are whole minutes since 1970."""
+    """What adds up about one judge, in whole numbers, so that the order makes no difference; minutes are counted from 1970."""
 
     calls: int = 0
     unanswered: int = 0
-    spent: Cost = field(default_factory=Cost)
+    requests_paid: int = 0
+    tokens_paid: int = 0
+    picodollars: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)
     begun: Counter[int] = field(default_factory=Counter)
     ended: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def spent(self) -> Cost:
+        """What its closed reservations count for."""
+        return Cost(requests=self.requests_paid, tokens=self.tokens_paid, usd=self.picodollars / PICO)
 
 
 class ReplyBook:
@@ -159,6 +168,7 @@ class ReplyBook:
         is_open = np.array([state == OPEN for state in page.states], dtype=np.bool_)
         known = np.array([each in self._recent for each in page.ids], dtype=np.bool_)
         closed = ~is_open & ~known
+        names = self._numbers(page.judges)
         for place in np.flatnonzero(is_open & ~known).tolist():
             self.waiting[page.ids[place]] = (page.judges[place], float(page.created[place]))
         for place in np.flatnonzero(closed & (page.created >= self.since)).tolist():
@@ -166,7 +176,7 @@ class ReplyBook:
         for key in self.waiting.keys() & {page.ids[place] for place in np.flatnonzero(closed).tolist()}:
             del self.waiting[key]
         if closed.any():
-            self._add_closed(page, closed)
+            self._add_closed(page, names, closed)
         self._newest = max(self._newest, float(page.created.max(initial=0.0)))
         return bool(closed.any()) or len(self.waiting) != before
 
@@ -175,8 +185,7 @@ class ReplyBook:
         self.since = max(self.since, (self._newest if newest is None else newest) - SLACK_S)
         self._recent = {key: created for key, created in self._recent.items() if created >= self.since}
 
-    def _add_closed(self, page: Replies, closed: Flags) -> None:
-        names = self._numbers(page.judges)
+    def _add_closed(self, page: Replies, names: NDArray[np.int16], closed: Flags) -> None:
         for number in np.unique(names[closed]):
             _add_up(self.sums[self.judges[number]], page, closed & (names == number))
         replied = closed & page.replied
@@ -208,7 +217,9 @@ def _add_up(sums: JudgeSums, page: Replies, chosen: Flags) -> None:
     replied = place[page.replied[place]]
     sums.calls += len(replied)
     sums.unanswered += sum(page.states[each] == CHARGED for each in place.tolist())
-    sums.spent += Cost(requests=int(page.requests[place].sum()), tokens=int(page.tokens[place].sum()), usd=float(page.usd[place].sum()))
+    sums.requests_paid += int(page.requests[place].sum())
+    sums.tokens_paid += int(page.tokens[place].sum())
+    sums.picodollars += sum(round(usd * PICO) for usd in page.usd[place].tolist())
     sums.statuses.update(page.statuses[each] for each in replied.tolist())
     sent = place[page.sends[place] > 0]
     at = np.where(np.isnan(page.sent[sent]), page.created[sent], page.sent[sent])

@@ -36,12 +36,17 @@ LATEST = "latest"
 
 @asynccontextmanager
 async def open_survey(
-    url: str, run: str = LATEST, *, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    url: str,
+    run: str = LATEST,
+    *,
+    wall: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    page: int = store.PAGE,
 ) -> AsyncIterator[Survey]:
     """Open a run of a database for reading; "latest" is the one in which something happened last.
 
-    `wall` returns Unix time in seconds.  Raises `StoreUnavailable` and `SchemaMismatch` as `store.survey.readable`, `UsageError` naming the
-    runs that there are for one that is not there, or where there is none.
+    `wall` returns Unix time in seconds, `page` is how many rows are read at a time.  Raises `StoreUnavailable` and `SchemaMismatch` as
+    `store.survey.readable`, `UsageError` naming the runs that there are for one that is not there, or where there is none.
     """
     async with store.readable(url) as database:
         async with database.connect() as connection:
@@ -51,7 +56,7 @@ async def open_survey(
             found = there[-1].run
         if found is None:
             raise UsageError(_unknown(database.where, run, [each.run.name for each in there]))
-        yield Survey(database, found, wall=wall, monotonic=monotonic)
+        yield Survey(database, found, wall=wall, monotonic=monotonic, page=page)
 
 
 def _unknown(where: str, run: str, there: Sequence[str]) -> str:
@@ -66,12 +71,21 @@ class Survey:
     State changes in synchronous methods of what it holds, and what one page brings is taken in before the next is asked for.
     """
 
-    def __init__(self, database: store.Readable, run: RunRow, *, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: store.Readable,
+        run: RunRow,
+        *,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        page: int = store.PAGE,
+    ) -> None:
         self.database = database
         self.name = run.name
         self._run = run
         self._wall = wall
         self._now = monotonic
+        self._page = page
         self._ends = Ends()
         self._stale: set[int] = set()  # steps that have ended, whose decisions are to be read
         self._spans: deque[Span] = deque()  # what of them is to be read next
@@ -82,8 +96,9 @@ class Survey:
         self._identities: Mapping[bytes, JudgeIdentity] = {}
         self._tried: set[int] = set()  # pairs whose replies were looked for elsewhere
         self._deep: Deep | None = None
-        self._evaluated = -1  # the state of `_replies` and `_decisions` that `_deep` tells of
-        self._version = 0
+        self._version = 0  # counts what was read of decisions and replies
+        self._evaluated = -1  # the version that `_deep` tells of
+        self._upto = -1  # the last end of a step that it tells of
         self._reading = asyncio.Lock()  # one deep reading at a time
 
     async def refresh(self, *, deep: bool = True, within_s: float | None = None) -> RunFigures:
@@ -96,7 +111,7 @@ class Survey:
         if deep:
             async with self._reading:
                 await self._read_deep(give_up)
-        complete = self._deep is not None and not self._stale and not self._spans
+        complete = self._upto >= self._ends.last_id
         return compose(self._run, self._ends.by_step, self._decisions, self._identities, self._deep, complete=complete, now=self._wall())
 
     async def _read_steps(self) -> None:
@@ -109,6 +124,7 @@ class Survey:
 
     async def _read_deep(self, give_up: float | None) -> None:
         """Read decisions and replies up to now, or until it is time to give up."""
+        upto = self._ends.last_id
         async for _ in self._pages():
             if give_up is not None and self._now() >= give_up:
                 return
@@ -116,6 +132,7 @@ class Survey:
             version = self._version
             await self._evaluate()
             self._evaluated = version
+        self._upto = upto
 
     async def _pages(self) -> AsyncIterator[None]:
         """Read page by page; comes by after each."""
@@ -127,7 +144,7 @@ class Survey:
     async def _decision_pages(self) -> AsyncIterator[None]:
         while self._stale or self._spans:
             if not self._spans:
-                self._spans += store.spans({step: self._ends.by_step[step][-1].pairs for step in self._stale})
+                self._spans += store.spans({step: self._ends.by_step[step][-1].pairs for step in self._stale}, self._page)
                 self._stale.clear()
             async with self.database.connect() as connection:
                 page = await store.decisions(connection, self._run.id, self._spans[0])
@@ -142,9 +159,9 @@ class Survey:
                 book.look_from(await store.newest_reservation(connection) or 0.0)
         while self._after is not None:
             async with self.database.connect() as connection:
-                page = await store.all_replies(connection, run_id, self._after)
+                page = await store.all_replies(connection, run_id, self._after, self._page)
             self._version += book.add(page)
-            self._after = page.ids[-1] if len(page.ids) == store.PAGE else None
+            self._after = page.ids[-1] if len(page.ids) == self._page else None
             yield
         async with self.database.connect() as connection:
             old = [key for key, (_, created) in book.waiting.items() if created < book.since]
@@ -158,8 +175,8 @@ class Survey:
         found = await asyncio.to_thread(evaluate, self._decisions, self._replies, self._identities)
         missing = [key for key in found.comparison.missing.tolist() if key not in self._tried][:MOST_BORROWED]
         if missing:
-            self._tried.update(missing)
             async with self.database.connect() as connection:
                 self._replies.borrow(await browse.replies_about(connection, missing, list(self._identities)))
+            self._tried.update(missing)
             found = await asyncio.to_thread(evaluate, self._decisions, self._replies, self._identities)
         self._deep = await with_pairs(self.database, self._run.id, found, self._deep)

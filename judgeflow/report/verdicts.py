@@ -1,7 +1,7 @@
 """From replies to verdicts, and from verdicts to what they say about judge and scorer: columns in, sums out.
 
-A pair has one verdict: of the judge that answered it in most orders, of several the first of them in this run.  Its two orders are
-combined as in `judgeflow.verdicts.combine`; only the side counts here, not how strongly.
+A pair has one verdict: of the judge that answered it in most orders, of several the one that the database has known longest.  Its two
+orders are combined as in `judgeflow.verdicts.combine`; only the side counts here, not how strongly.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class Comparison:
 
 def compare(steps: Mapping[int, StepDecisions], found: Verdicts) -> Comparison:
     """Compare every decision that has a verdict with what the scorer believed of the pair, in canonical order."""
+    steps = dict(sorted(steps.items()))  # sums of fractions depend on their order
     keys = _column(steps, "keys", np.uint64)
     logits, propensities = (_column(steps, name, np.float64) for name in ("logits", "propensities"))
     asked, audit, judged, believed = (_column(steps, name, np.bool_) for name in ("asked", "audit", "judged", "believed"))
