@@ -68,10 +68,10 @@ def ratio_of(first: Share, second: Share) -> Estimate:
 
 def _end_of_ratio(x: float, x_end: float, y: float, y_end: float, side: int) -> float:
     """One end of the interval of x / y, from the ends of both intervals that pull it there."""
-    below = y_end * (2 * y - y_end)
-    if below <= 0:
-        return math.inf if side > 0 else 0.0
-    root = math.sqrt(max(0.0, (x * y) ** 2 - x_end * y_end * (2 * x - x_end) * (2 * y - y_end)))
+    below, above = y_end * (2 * y - y_end), x_end * (2 * x - x_end)
+    if below == 0:
+        return math.inf if side > 0 else above / (2 * x * y) if x * y else 0.0
+    root = math.sqrt(max(0.0, (x * y) ** 2 - above * below))
     return max(0.0, (x * y + side * root) / below)
 
 
@@ -123,7 +123,7 @@ def verdict_of(routed: Share, audited: Share, gap: Estimate, ratio: Estimate | N
     needed_ = audits_needed(routed, audited.value)
     if needed_ is not None and needed_ > audited.of:
         return f"cannot be told yet: {shares}; {audited.of:,} audited pairs, {needed_:,} would do"
-    return f"no difference seen: {shares}, {routed.of:,} and {audited.of:,} pairs"
+    return f"no difference seen: {shares}, which is {100 * gap[1]:+.1f} to {100 * gap[2]:+.1f} points more (95 %)"
 
 
 def _without_audit(compared: Comparison) -> str:
