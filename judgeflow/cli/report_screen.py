@@ -25,26 +25,32 @@ FEW = 3
 def print_report(figures: RunFigures) -> None:
     """Print a run."""
     console = Console()
-    console.print(Text(_head(figures)))
+    console.print(plain(_head(figures)))
     for answer in figures.answers:
-        console.print(Text.assemble((f"{answer.title:8}", _STYLES[answer.mood]), (f"{answer.mood:7}", _STYLES[answer.mood]), answer.text))
-    console.print(Text(f"{'':15}{_decided(figures)}"))
+        style = _STYLES[answer.mood]
+        console.print(Text.assemble((f"{answer.title:8}", style), (f"{answer.mood:7}", style), plain(answer.text)))
+    console.print(plain(f"{'':15}{_decided(figures)}"))
     _print(console, ["over the steps", "", "last", "least", "most"], _course(figures.steps, console.width))
     _print(console, ["budget", "spent", "put aside", "of", "left"], _budget(figures))
     _print(console, _JUDGE_COLUMNS, map(_judge, figures.judges))
     _print(console, ["slowest pairs", "step", "seconds", "prompt"], map(_slow, figures.slowest[:FEW]))
     _print(console, ["orders contradict", "step", "prefer", "prompt"], map(_torn, figures.inconsistent[:FEW]))
     for note in figures.notes:
-        console.print(Text(f"note: {note}"))
+        console.print(plain(f"note: {note}"))
+
+
+def plain(text: str) -> Text:
+    """Return text as it is shown: what comes from users is no markup, and what a terminal would obey is a space."""
+    return Text("".join(character if character.isprintable() else " " for character in text))
 
 
 def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table, or nothing if it has no rows; what comes from users is no markup."""
+    """Print a table, or nothing if it has no rows."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(plain(column))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(plain, row))
     if table.row_count:
         console.print()
         console.print(table)
@@ -142,10 +148,10 @@ def print_comparison(first: RunFigures, second: RunFigures, differences: Sequenc
     """Print two runs side by side."""
     console = Console()
     for figures in (first, second):
-        console.print(Text(_head(figures)))
+        console.print(plain(_head(figures)))
     _print(console, ["", first.name, second.name, "difference", "95 %", "beyond noise"], map(_difference, differences))
     for figures in (first, second):
-        console.print(Text(f"{figures.name}: {figures.lift.verdict}"))
+        console.print(plain(f"{figures.name}: {figures.lift.verdict}"))
 
 
 def _difference(each: Difference) -> list[str]:
