@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,64 +55,80 @@ def write_run(path: Path, decisions: int, seed: int) -> None:
             _insert(database, "run", [(1, "made up", json.dumps(CONFIG), *spent, 0, 0, 0.0, START)])
 
 
-def _write_step(database: sqlite3.Connection, step: int, pairs: int, dice: np.random.Generator) -> int:
-    """Write one step, and return how many calls it took."""
-    made = [_pair(step, number) for number in range(pairs)]
-    keys = [pair_key(*hashes) for hashes in made]
-    truth = np.where(dice.random(pairs) < 0.5, 1, -1)
-    sizes = dice.gamma(2.0, 0.7, pairs)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step: hashes and keys of its pairs, what scorer and judge think of them, and which were asked about, which of these drawn."""
+
+    number: int
+    hashes: Sequence[tuple[bytes, bytes, bytes]]
+    keys: Sequence[bytes]
+    truth: Any
+    logits: Any
+    acquisitions: Any
+    uncertainties: Any
+    asked: Sequence[int]
+    drawn: frozenset[int]
+    threshold: float | None
+    chance: float
+
+    @property
+    def ended(self) -> float:
+        return START + SECONDS_A_STEP * (self.number + 1)
+
+
+def _step(number: int, pairs: int, dice: np.random.Generator) -> _Step:
+    hashes = [_pair(number, place) for place in range(pairs)]
+    truth, sizes = np.where(dice.random(pairs) < 0.5, 1, -1), dice.gamma(2.0, 0.7, pairs)
     q = 1 / (1 + np.exp(sizes))
     logits = np.where(dice.random(pairs) < 1 - q, truth, -truth) * sizes
-    asked = round(ASKED * pairs)
-    by_rank = np.argsort(-q)
-    routed, audited = (
-        by_rank[: round(asked * (1 - AUDITED))],
-        dice.permutation(by_rank[round(asked * (1 - AUDITED)) :])[: round(asked * AUDITED)],
+    ranked = np.argsort(-q)
+    audits = round(ASKED * AUDITED * pairs)
+    routed = ranked[: round(ASKED * pairs) - audits]
+    drawn = dice.permutation(ranked[len(routed) :])[:audits].tolist()
+    return _Step(
+        number=number,
+        hashes=hashes,
+        keys=[pair_key(*each) for each in hashes],
+        truth=truth,
+        logits=logits,
+        acquisitions=q,
+        uncertainties=1 + dice.gamma(1.0, 0.3, pairs),
+        asked=[*routed.tolist(), *drawn],
+        drawn=frozenset(drawn),
+        threshold=float(q[routed[-1]]) if len(routed) else None,
+        chance=len(drawn) / max(1, pairs - len(routed)),
     )
-    drawn = set(audited.tolist())
-    chosen = [*routed.tolist(), *drawn]
-    chance = len(drawn) / max(1, pairs - len(routed))
-    threshold = float(q[routed[-1]]) if len(routed) else None
-    ended = START + SECONDS_A_STEP * (step + 1)
-    is_asked = set(chosen)
-    uncertainties = 1 + dice.gamma(1.0, 0.3, pairs)
-    _insert(
-        database,
-        "decision",
-        [
-            (
-                1, step, keys[n], n in is_asked, float(logits[n]), float(uncertainties[n]), float(q[n]), threshold,
-                1.0 if n in is_asked and n not in drawn else chance, n in drawn, "judge" if n in is_asked else "scorer", "ok",
-            )
-            for n in range(pairs)
-        ],
-    )  # fmt: skip
-    calls = list(_calls(chosen, made, keys, truth, ended, dice))
-    _insert(database, "text", {key: (key, False, TEXT) for n in chosen for key in made[n]}.values())
-    _insert(database, "pair", [(keys[n], *made[n]) for n in chosen])
+
+
+def _write_step(database: sqlite3.Connection, number: int, pairs: int, dice: np.random.Generator) -> int:
+    """Write one step, and return how many calls it took."""
+    step = _step(number, pairs, dice)
+    calls = list(_calls(step, dice))
+    _insert(database, "decision", _decisions(step))
+    _insert(database, "text", {key: (key, False, TEXT) for n in step.asked for key in step.hashes[n]}.values())
+    _insert(database, "pair", [(step.keys[n], *step.hashes[n]) for n in step.asked])
     _insert(database, "call", calls)
-    _insert(database, "reservation", [_reservation(f"{step:024x}{number:08x}", call) for number, call in enumerate(calls)])
-    latencies = sorted(call[-5] for call in calls)
-    waited = {"p50": latencies[len(latencies) // 2], "p90": latencies[len(latencies) * 9 // 10], "max": latencies[-1]} if latencies else {}
-    sources = {"scorer": pairs - len(chosen), "judge": len(chosen)}
-    spent = (len(calls), len(calls), 1_150 * len(calls), 0.003 * len(calls), 900 * len(calls), 250 * len(calls))
-    row = (
-        None,
-        1,
-        step,
-        pairs,
-        threshold,
-        json.dumps(sources),
-        json.dumps({"ok": pairs}),
-        *spent,
-        0.8,
-        json.dumps(waited),
-        "{}",
-        60.0,
-        ended,
-    )
-    _insert(database, "step", [row])
+    _insert(database, "reservation", [_reservation(f"{number:024x}{place:08x}", call) for place, call in enumerate(calls)])
+    _insert(database, "step", [_step_row(step, calls)])
     return len(calls)
+
+
+def _decisions(step: _Step) -> Iterator[Row]:
+    asked = set(step.asked)
+    for n, key in enumerate(step.keys):
+        beliefs = (float(step.logits[n]), float(step.uncertainties[n]), float(step.acquisitions[n]))
+        propensity = 1.0 if n in asked and n not in step.drawn else step.chance
+        source = "judge" if n in asked else "scorer"
+        yield (1, step.number, key, n in asked, *beliefs, step.threshold, propensity, n in step.drawn, source, "ok")
+
+
+def _step_row(step: _Step, calls: Sequence[Row]) -> Row:
+    latencies = sorted(call[_LATENCY] for call in calls) or [0.0]
+    waited = {"p50": latencies[len(latencies) // 2], "p90": latencies[len(latencies) * 9 // 10], "max": latencies[-1]}
+    pairs, number = len(step.keys), len(calls)
+    told = (json.dumps({"scorer": pairs - len(step.asked), "judge": len(step.asked)}), json.dumps({"ok": pairs}))
+    spent = (number, number, 1_150 * number, 0.003 * number, 900 * number, 250 * number)
+    return (None, 1, step.number, pairs, step.threshold, *told, *spent, 0.8, json.dumps(waited), "{}", 60.0, step.ended)
 
 
 def _pair(step: int, number: int) -> tuple[bytes, bytes, bytes]:
@@ -120,25 +137,24 @@ def _pair(step: int, number: int) -> tuple[bytes, bytes, bytes]:
     return text_hash(f"prompt {step} {number // TO_A_PROMPT}"), low, high
 
 
-def _calls(
-    chosen: Sequence[int], made: Sequence[tuple[bytes, bytes, bytes]], keys: Sequence[bytes], truth: Any, ended: float, dice: Any
-) -> Iterator[Row]:
-    for n in chosen:
-        prompt, low, high = made[n]
+_LATENCY = -5
+"""Where it stands in a row of `call`."""
+
+
+def _calls(step: _Step, dice: np.random.Generator) -> Iterator[Row]:
+    for n in step.asked:
+        prompt, low, high = step.hashes[n]
         for canonical, first, second in ((True, low, high), (False, high, low)):
-            side = int(truth[n]) if dice.random() < 0.8 else -int(truth[n])
+            side = int(step.truth[n]) if dice.random() < 0.8 else -int(step.truth[n])
             latency = float(dice.lognormal(3.4, 0.33))
-            answer = (REPLY, "", None, "stop", "ok", side if canonical else -side, True, 1)
-            yield (
-                call_key(JUDGE, prompt, first, second), keys[n], JUDGE, canonical, 0, *answer, 900, 250, 0, 0, 0.003, latency, 1, "judge",
-                "req", ended - 60.0 + min(latency, 59.0),
-            )  # fmt: skip
+            about = (call_key(JUDGE, prompt, first, second), step.keys[n], JUDGE, canonical, 0)
+            said = (REPLY, "", None, "stop", "ok", side if canonical else -side, True, 1)
+            yield (*about, *said, 900, 250, 0, 0, 0.003, latency, 1, "judge", "req", step.ended - 60.0 + min(latency, 59.0))
 
 
 def _reservation(name: str, call: Row) -> Row:
-    key, replied_at, latency = call[0], call[-1], call[-5]
-    sent = replied_at - latency
-    return (1, name, key, 1, 1_150, 0.003, "settled", sent - 1.0, JUDGE, 1, sent)
+    sent = call[-1] - call[_LATENCY]
+    return (1, name, call[0], 1, 1_150, 0.003, "settled", sent - 1.0, JUDGE, 1, sent)
 
 
 def _insert(database: sqlite3.Connection, table: str, rows: Any) -> None:

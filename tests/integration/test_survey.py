@@ -61,6 +61,7 @@ async def routed(url, clock, steps=4, **settings):
 async def test_the_figures_of_a_run_are_what_its_scheduler_has_counted(url):
     counted = await routed(url, LoopClock(), judge_settings={"latency": 0.001, "prompt_usd_per_mtok": 1.0})
     figures = await look(url)
+    assert same(await look(url, page=20)) == figures
     assert figures.complete
     assert not figures.running
     assert figures.pairs == sum(step.pairs for step in counted) == 200
@@ -277,6 +278,20 @@ async def test_a_pair_can_be_read_by_its_key(url):
     assert {pair.response_a, pair.response_b} == {PAIRS[0].response_a, PAIRS[0].response_b}
     assert [reply.shown for reply in pair.replies] == ["ab", "ba"]
     assert (pair.step, pair.asked, pair.source) == (0, True, "judge")
+
+
+async def test_reservations_are_the_same_whether_they_are_looked_for_by_name_or_by_time(url):
+    await routed(url, LoopClock(), routing=EVERY, judge_settings={"latency": 0.0}, steps=1)
+    async with store.readable(url) as database, database.connect() as connection:
+        every = await store.all_replies(connection, 1, "")
+        named = await store.these_replies(connection, 1, every.ids[:30])
+        late = await store.new_replies(connection, 1, every.created.min())
+        assert await store.newest_reservation(connection) == every.created.max()
+    assert len(every.ids) == 100
+    assert set(named.ids) == set(every.ids[:30])
+    assert set(late.ids) == set(every.ids)
+    by_name = dict(zip(every.ids, every.keys.tolist(), strict=True))
+    assert dict(zip(named.ids, named.keys.tolist(), strict=True)) == {name: by_name[name] for name in named.ids}
 
 
 def test_verdicts_that_another_run_has_paid_for_are_compared_and_cost_nothing_here(path):
