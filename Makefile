@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One worker a core, at most four, each of them one thread: the tests start servers, databases and command lines of their own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 
@@ -27,11 +29,11 @@ demo: $(READY) ## Play the whole loop offline: a scorer, a judge, the same steps
 
 .PHONY: test
 test: $(READY) ## Run the tests (not the slow ones); COVERAGE=1 measures branch coverage
-	$(BIN)/python -m pytest $(if $(COVERAGE),--cov --cov-report=term)
+	$(PYTEST) $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-slow
 test-slow: $(READY) ## Run the slow tests only
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts
@@ -47,7 +49,7 @@ format: $(READY) ## Format, and mend what can be mended
 
 .PHONY: test-exhaustive
 test-exhaustive: $(READY) ## Run the tests of many seeds, moments and faults: a quarter of an hour
-	$(BIN)/python -m pytest -m exhaustive
+	$(PYTEST) -m exhaustive
 
 .PHONY: wheel
 wheel: $(READY) ## Build dist/*.whl
