@@ -424,7 +424,8 @@ class Decision:
 class CallEvent:
     """One finished attempt, for observers: never texts, never secrets.
 
-    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped"; `judge` is the judge's id.
+    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped"; `judge` is the judge's id and
+    `model` the model that it was asked as.  `step` is the step that had the question asked; others may have waited for it too.
     """
 
     run: str
@@ -438,6 +439,25 @@ class CallEvent:
     usd: float
     error: str | None = None
     judge: str | None = None
+    model: str | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeState:
+    """How it stands with one judge at a moment.
+
+    `judge` is the judge's id, `seat` what its place is called.  `in_flight` requests are under way of at most `max_in_flight` now;
+    `waiting` questions have no reply that is stored and are not under way.  `breaker` is "closed", "open" (nothing is sent) or
+    "half_open" (one question is out as a probe).
+    """
+
+    judge: str
+    seat: str
+    in_flight: int
+    max_in_flight: int
+    waiting: int
+    breaker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.pacing import Pacer
-from judgeflow.types import Cost, Group, LateOutcome, Outcome, Pair, StepResult, Stock
+from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -101,6 +101,7 @@ class Scheduler:
         self._late_outcomes = LateOutcomes()
         self._stopped = False  # by stop(), until the scheduler is closed
         self._thread: LoopThread | None = None
+        self._observers.follow(self)
 
     @classmethod
     def from_config(
@@ -238,6 +239,12 @@ class Scheduler:
         """Requests under way."""
         panel = self._session.panel if self._session else None
         return panel.in_flight if panel else 0
+
+    @property
+    def judge_states(self) -> tuple[JudgeState, ...]:
+        """How it stands with each judge now: what is under way, what waits, whether it is down.  Any thread may ask."""
+        session = self._session
+        return session.panel.states if session is not None and session.panel is not None else ()
 
     async def route(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
         """Return one outcome per pair, in input order, by the step's deadline.

@@ -108,6 +108,7 @@ class Session:
         started = self._clock.now()
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
+        self._observers.begin(self._run, number)
         outcomes = Outcomes(pairs, self._rules, emit)
         waiting = Waiting(self._deadline(started), outcomes.settle, lambda item: self._ask_more(course, item))
         refusal = self.panel.refusal if self.panel is not None else None
@@ -421,7 +422,7 @@ class Session:
         in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
         wanted = steps.wanted(item, self._rules, in_turn=in_turn)
         for question in wanted:
-            flight, launched = self._flight(item, question, course.ceiling, course.waiting)
+            flight, launched = self._flight(course, item, question)
             course.waiting.expect(item, question, flight, launched=launched)
         if not wanted:
             self._spare(item)
@@ -451,22 +452,23 @@ class Session:
             self._asking().plan(bench.place, item.expected[question.call_key])
         return self._launch(course, item)
 
-    def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
+    def _flight(self, course: Course, item: steps.Item, question: Question) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
         panel, key, place = self._asking(), question.call_key, item.bench.place
         under_way = self._flights.pending(key)
         if under_way is not None:
             panel.unplan(place, item.expected[key])
-            panel.join(key, self._lasts_until(waiting))
+            panel.join(key, self._lasts_until(course.waiting))
             return under_way, False
         order = Order(
             question=question,
             cost=item.costs[key],
             planned=item.expected[key],
-            stock=ceiling,
-            deadline=self._lasts_until(waiting),
-            lot=waiting,
+            stock=course.ceiling,
+            deadline=self._lasts_until(course.waiting),
+            lot=course.waiting,
             place=place,
+            step=course.number,
         )
         return self._flights.launch(key, panel.submit(order)), True
 

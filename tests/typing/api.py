@@ -21,8 +21,10 @@ from judgeflow import (
     load_config,
     read_pairs,
 )
-from judgeflow.ports import Gate, Judge, Store
-from judgeflow.types import Choice, Cost, Label, Prompt, Source
+from judgeflow.observe.metrics import MetricsObserver, exposition
+from judgeflow.observe.tracing import TracingObserver
+from judgeflow.ports import BeginningObserver, FollowingObserver, Gate, Judge, Store
+from judgeflow.types import CallEvent, Choice, Cost, JudgeState, Label, Prompt, Source
 
 # Pairs and groups: prompts as text or as messages.
 
@@ -82,6 +84,28 @@ def judged_by(one: Judge, other: Judge, gate: Gate, store: Store) -> None:
     Scheduler(store=store, judge=one, gate=gate, max_in_flight=8)
     Scheduler(store=store, judges=[one, Seat(judge=other, gate=gate, weight=2.0)])
     Scheduler(store=store, judges=[Seat(one)])  # type: ignore[call-arg]
+
+
+# Who watches.
+
+
+class Own:
+    def call(self, event: CallEvent) -> None: ...
+
+    def step(self, statistics: StepStatistics) -> None: ...
+
+    def notice(self, event: str, **fields: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def watched(judge: Judge, store: Store) -> None:
+    metrics = MetricsObserver()
+    following: FollowingObserver = metrics
+    beginning: BeginningObserver = TracingObserver()
+    scheduler = Scheduler(store=store, judge=judge, observers=[Own(), following, beginning])
+    assert_type(scheduler.judge_states, tuple[JudgeState, ...])
+    assert_type(exposition(metrics.registry), tuple[bytes, str])
 
 
 # What a step gives back.
