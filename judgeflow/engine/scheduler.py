@@ -34,7 +34,7 @@ from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.pacing import Pacer
-from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair, StepResult, Stock
+from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair, RunState, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -246,14 +246,21 @@ class Scheduler:
         session = self._session
         return session.panel.states if session is not None and session.panel is not None else ()
 
-    async def route(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
+    async def state(self) -> RunState:
+        """Return what the run has spent and put aside so far, by all its processes."""
+        return await self._opened().store.run_state(self.run)
+
+    async def route(
+        self, pairs: Sequence[Pair], step: int | None = None, *, on_outcome: Callable[[int, Outcome], None] | None = None
+    ) -> StepResult:
         """Return one outcome per pair, in input order, by the step's deadline.
 
-        Without a step number, steps count up from the run's last.  Never raises for one bad pair or a failing judge: such pairs
+        Without a step number, steps count up from the run's last.  `on_outcome` is called with the index of each pair and its outcome as
+        soon as that is final; it must be quick and must not raise.  Never raises for one bad pair or a failing judge: such pairs
         have source "fallback", and so have those that could not be asked about because the store cannot be used: nothing is asked that
         was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
         """
-        return await self._opened().run_step(_checked(pairs), step)
+        return await self._opened().run_step(_checked(pairs), step, emit=on_outcome)
 
     async def route_groups(self, groups: Sequence[Group], step: int | None = None) -> StepResult:
         """Route all pairs of every group; the result's `advantages()` are per response.  Raises like `route`."""

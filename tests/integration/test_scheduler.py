@@ -55,6 +55,18 @@ async def test_every_pair_comes_back_in_order_with_the_verdict_of_both_orders(da
         assert server.statistics.answered == step.statistics.calls == 40
 
 
+async def test_every_outcome_is_told_once_as_soon_as_it_is_final(database):
+    pairs, told = arithmetic_pairs(12), []
+    routing = RoutingConfig(policy="error", max_share=0.5)
+    async with FakeJudge.from_pairs(pairs) as server, scheduling(server, database, scorer=FakeScorer(pairs), routing=routing) as scheduler:
+        step = await scheduler.route(pairs, on_outcome=lambda index, outcome: told.append((index, outcome, server.statistics.answered)))
+        assert (await scheduler.state()).spent.requests == server.statistics.answered == 12
+    assert sorted(index for index, _, _ in told) == list(range(12))
+    assert all(step.outcomes[index] == outcome for index, outcome, _ in told)
+    assert [outcome.source for _, outcome, _ in told] == ["scorer"] * 6 + ["judge"] * 6
+    assert told[0][2] < 12  # those left to the scorer need not wait for the judge
+
+
 async def test_what_is_stored_is_never_asked_again_not_even_the_other_way_round(database):
     pairs = arithmetic_pairs(10)
     async with FakeJudge.from_pairs(pairs) as server:
