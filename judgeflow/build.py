@@ -21,7 +21,7 @@ from judgeflow.observe.log import file_log
 from judgeflow.ports import Clock, Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
-from judgeflow.tokens import ESTIMATE_RULE, TokenCounter
+from judgeflow.tokens import ESTIMATE_REMEDY, ESTIMATE_RULE, TokenCounter
 from judgeflow.verdicts.prompt import load_template
 
 RUN_NAME_DIGITS = 12
@@ -96,9 +96,8 @@ def _tell_if_estimated(settings: Config, observers: Sequence[Observer]) -> None:
     budgeted = settings.budget.tokens or settings.budget.usd
     limited = dict.fromkeys(model for model, limit in limits if limit.tokens_per_minute or budgeted)
     for model in (name for name in limited if not TokenCounter(name).exact):
-        remedy = "OpenAI's models are counted exactly if TIKTOKEN_CACHE_DIR names a folder with tiktoken's vocabularies"
         for observer in observers:
-            observer.notice("tokens_estimated", model=model, how=ESTIMATE_RULE, remedy=remedy)
+            observer.notice("tokens_estimated", model=model, how=ESTIMATE_RULE, remedy=ESTIMATE_REMEDY)
 
 
 def build_scorer(settings: Config) -> Scorer | None:

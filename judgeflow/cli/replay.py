@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from judgeflow.cli import replay_options as options
+from judgeflow.cli.options import ShowProgress
 
 if TYPE_CHECKING:
     from judgeflow.records import BadRecord
@@ -44,6 +45,7 @@ def replay(
     resamples: options.Resamples = 1000,
     csv: options.Csv = None,
     plot: options.Plot = None,
+    progress: ShowProgress = True,
     json: options.AsJson = False,
 ) -> None:
     """Say which policy and threshold suit the data, what that costs, and whether routing beats random at all.
@@ -54,10 +56,10 @@ def replay(
     Example: judgeflow replay judged.jsonl --template verdict-scale --scorer mean-z --share 0.2 --requests-per-minute 200
     """
     from judgeflow.cli.plots import check_plots
+    from judgeflow.cli.progress import activity
     from judgeflow.replay.compare import compare
 
     options.protect({"--csv": csv, "--plot": plot}, [Path(source), config, labels, pairs])
-    options.check(orders=orders, policies=policy or [], on_bad_record=on_bad_record)
     if plot is not None:
         check_plots(plot)
     shares = options.some_shares(share)
@@ -78,7 +80,9 @@ def replay(
     trace = _with_files(trace, pairs, labels)
     base = options.base(config, given)
     grid = list(options.grid(base, shares, policy, requests_per_minute, trace))
-    found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples)
+    with activity(wanted=progress) as tell:
+        tell("playing", 0, 0)
+        found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples)
     _tell(found, csv=csv, plot=plot, as_json=json)
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli import options as accepted
+from judgeflow.cli.completion import template_names
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -27,8 +30,8 @@ Judges = Annotated[
     typer.Option(metavar="ID", help="Whose verdicts; repeatable, to compare. A,B: B where A is silent; A=2,B=1: shared by lot."),
 ]
 Scorer = Annotated[str | None, typer.Option(metavar="NAME", help="Whose scores: a reward model, or mean-z of all.")]
-Template = Annotated[str, typer.Option(metavar="NAME|FILE", help="How recorded replies of a file are read.")]
-OnBadRecord = Annotated[str, typer.Option(help="fatal: stop; skip: leave bad records of a file out.")]
+Template = Annotated[str, typer.Option(metavar="NAME|FILE", autocompletion=template_names, help="How recorded replies of a file are read.")]
+OnBadRecord = Annotated[accepted.OnBadRecord, typer.Option(help="fatal: stop; skip: leave bad records of a file out.")]
 Pairs = Annotated[
     Path | None, typer.Option(metavar="PAIRS.jsonl", help="The file that was routed: texts that FILE lacks, and which response came first.")
 ]
@@ -38,8 +41,10 @@ Labels = Annotated[Path | None, typer.Option(metavar="PAIRS.jsonl", help="Take l
 Shares = Annotated[
     list[float] | None, typer.Option(min=0.0, max=1.0, help="Share of the pairs that may be judged; repeatable. Default: 0.2.")
 ]
-Orders = Annotated[str | None, typer.Option(help="both, adaptive, random or first: which orders of a pair are asked.")]
-Policies = Annotated[list[str] | None, typer.Option(help="Policies to play in time; repeatable. Default: all there can be.")]
+Orders = Annotated[accepted.Orders | None, typer.Option(help="Which orders of a pair are asked.")]
+Policies = Annotated[
+    list[accepted.ReplayPolicy] | None, typer.Option(help="Policies to play in time; repeatable. Default: all there can be.")
+]
 Rates = Annotated[list[int] | None, typer.Option(min=1, help="Requests that the account admits; repeatable.")]
 TokenRate = Annotated[int | None, typer.Option(min=1, help="Tokens that the account admits.")]
 InFlight = Annotated[int | None, typer.Option(min=1, help="Requests under way at the same time.")]
@@ -59,22 +64,6 @@ Resamples = Annotated[int, typer.Option(min=100, help="Resamples behind the inte
 Csv = Annotated[Path | None, typer.Option(help="Write one row for each policy and share, and for each what-if, there.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw accuracy against calls, tokens and time.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")]
-
-
-def check(*, orders: str | None, policies: Sequence[str], on_bad_record: str) -> None:
-    """Raise `BadParameter` for a word that an option does not accept."""
-    from judgeflow.replay.evidence import ORDERS
-    from judgeflow.replay.findings import POLICIES
-
-    _require("--orders", ORDERS, [orders] if orders else [])
-    _require("--policy", POLICIES, policies)
-    _require("--on-bad-record", ("fatal", "skip"), [on_bad_record])
-
-
-def _require(option: str, accepted: Sequence[str], given: Sequence[str]) -> None:
-    wrong = [each for each in given if each not in accepted]
-    if wrong:
-        raise typer.BadParameter(f"{wrong[0]}: accepted are {', '.join(accepted)}", param_hint=option)
 
 
 def protect(written: Mapping[str, Path | None], read: Sequence[Path | None]) -> None:

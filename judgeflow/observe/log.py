@@ -8,6 +8,7 @@ of what follows; what renames it takes the open file along.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,8 +94,12 @@ def file_log(settings: LogConfig, path: Path) -> LogObserver:
 
 def console_log(settings: LogConfig) -> LogObserver:
     """Return an observer that writes readable lines to stderr: steps and notices, and with level "debug" every attempt."""
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+    renderer = structlog.dev.ConsoleRenderer(colors=_takes_colours(sys.stderr, os.environ), sort_keys=False)
     return LogObserver(_logger(sys.stderr, settings.level, _for_people, renderer), call_level="debug")
+
+
+def _takes_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "").lower() not in {"dumb", "unknown"}
 
 
 def _for_people(_logger: Any, _method: str, event: Any) -> Any:
