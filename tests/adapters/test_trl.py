@@ -12,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trainers import advantages, scheduler
 
+from judgeflow import Scheduler
 from judgeflow.adapters.groups import groups_of
 from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
+from judgeflow.config import JudgeConnection
 from judgeflow.errors import ConfigurationError, StoreUnavailable, UsageError
+from judgeflow.judges.client import HttpJudge
 from judgeflow.testing import FakeJudge, serve_in_thread
 from judgeflow.types import StepResult
+from judgeflow.verdicts.prompt import load_template
 
 
 @pytest.fixture
@@ -262,10 +266,6 @@ def test_the_callers_loop_goes_on_while_the_reward_is_awaited():
             await reward(["p"] * 2, ["a", "b"])
             ticking.cancel()
 
-        from judgeflow.config import JudgeConnection
-        from judgeflow.judges.client import HttpJudge
-        from judgeflow.verdicts.prompt import load_template
-
         connection = JudgeConnection(base_url=judge.base_url, model="fake-judge")
         with scheduler("always", judge=HttpJudge(connection, load_template("default"))) as router:
             asyncio.run(main(judge_reward(router)))
@@ -372,8 +372,6 @@ def test_a_pairwise_judge_fails_where_nobody_has_spoken(tmp_path):
         f'[run]\ndirectory = "{tmp_path}"\n[judge]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n[routing]\npolicy = "never"\n',
         encoding="utf-8",
     )
-    from judgeflow import Scheduler
-
     with Scheduler.from_config(tmp_path / "judgeflow.toml") as opened:
         assert PairwiseJudge(opened).judge(["p"], [["a", "b"]]) == [-1]
 
