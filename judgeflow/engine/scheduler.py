@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -101,6 +102,7 @@ class Scheduler:
         self._late_outcomes = LateOutcomes()
         self._stopped = False  # by stop(), until the scheduler is closed
         self._thread: LoopThread | None = None
+        self._starting = threading.Lock()  # of the thread: synchronous callers may be on several
         self._observers.follow(self)
 
     @classmethod
@@ -302,17 +304,21 @@ class Scheduler:
     def _synchronously(self) -> LoopThread:
         if in_running_loop():
             raise UsageError("route_sync was called inside an event loop, which it would block; await route() instead")
-        if self._thread is None:
-            if self._session is not None:
-                raise UsageError("this scheduler is open in an event loop; use route() there, or another scheduler here")
-            thread = LoopThread()
-            try:
-                thread.run(self.open())
-            except BaseException:
-                thread.stop()
-                raise
-            self._thread = thread
-        return self._thread
+        with self._starting:
+            if self._thread is None:
+                self._thread = self._start_thread()
+            return self._thread
+
+    def _start_thread(self) -> LoopThread:
+        if self._session is not None:
+            raise UsageError("this scheduler is open in an event loop; use route() there, or another scheduler here")
+        thread = LoopThread()
+        try:
+            thread.run(self.open())
+        except BaseException:
+            thread.stop()
+            raise
+        return thread
 
     def _opened(self) -> Session:
         if self._session is None:

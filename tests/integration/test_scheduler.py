@@ -571,6 +571,20 @@ def test_synchronous_callers_get_a_loop_of_their_own(tmp_path):
     scheduler.close()
 
 
+def test_several_threads_may_be_the_first_to_use_a_scheduler_synchronously(tmp_path):
+    opened = []
+
+    async def open_store():
+        opened.append(await SqlStore.open(f"sqlite+aiosqlite:///{tmp_path}/verdicts.db"))
+        return opened[-1]
+
+    pairs = arithmetic_pairs(5)
+    with Scheduler(store=open_store, scorer=FakeScorer(pairs), routing=RoutingConfig(policy="never")) as scheduler:
+        with ThreadPoolExecutor(max_workers=4) as trainers:
+            steps = list(trainers.map(scheduler.route_sync, [pairs] * 4))
+    assert len({step.logits for step in steps}) == len(opened) == 1
+
+
 def test_a_scheduler_that_is_used_synchronously_may_be_stopped_from_any_thread(database):
     pairs = arithmetic_pairs(30)
     with serve_in_thread(FakeJudge.from_pairs(pairs, latency=0.1)) as server, ThreadPoolExecutor(max_workers=1) as trainer:

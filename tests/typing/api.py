@@ -1,6 +1,6 @@
 """Type-checked by mypy --strict, never run: what users may write, and what types they get."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, assert_type
 
 from judgeflow import (
@@ -21,6 +21,7 @@ from judgeflow import (
     load_config,
     read_pairs,
 )
+from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
 from judgeflow.observe.metrics import MetricsObserver, exposition
 from judgeflow.observe.tracing import TracingObserver
 from judgeflow.ports import BeginningObserver, FollowingObserver, Gate, Judge, Store
@@ -153,3 +154,10 @@ def account(statistics: StepStatistics) -> None:
     assert_type(statistics.latency_s, Mapping[str, float])
     assert_type(statistics.remaining, Mapping[str, float | None])
     assert_type(statistics.judges, Mapping[str, Cost])
+
+
+def reward(scheduler: Scheduler) -> None:
+    assert_type(judge_reward("judgeflow.toml", scale=0.5, num_generations=4), Callable[..., Awaitable[list[float | None]]])
+    assert_type(judge_reward_sync(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
+    assert_type(online_dpo_reward(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
+    assert_type(PairwiseJudge(scheduler).judge(["p"], [("a", "b")]), list[int])

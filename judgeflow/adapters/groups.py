@@ -1,0 +1,134 @@
+"""A trainer's flat batch as groups, and a step's result as the flat list that the trainer waits for.  Pure.
+
+A batch is three lists side by side: prompts, responses, and whether each response takes part.  Its groups are tuples of places in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from judgeflow.errors import UsageError
+from judgeflow.types import Group, Prompt, StepResult, StepStatistics
+
+Places = tuple[int, ...]
+"""Where the responses of one group stand in the batch."""
+
+MASKED = "masked"
+
+
+def groups_of(prompts: Sequence[Prompt], size: int | None) -> list[Places]:
+    """Return the groups of a batch in which every prompt stands once for each of its responses.
+
+    Where each `size` prompts in a row are the same, those are the groups: so two groups of one prompt stay apart.  In any other order the
+    responses of a prompt are taken `size` at a time, as they come.  Without a size all responses of a prompt are one group.  Raises
+    `UsageError` where a prompt has only a part of its responses here, or only one.
+    """
+    if size is not None and _in_a_row(prompts, size):
+        return _slices(range(len(prompts)), size)
+    places: dict[Prompt, list[int]] = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        places[prompt].append(place)
+    for prompt, found in places.items():
+        _check(prompt, len(found), size)
+    return [members for found in places.values() for members in _slices(found, size or len(found))]
+
+
+def halves_of(prompts: Sequence[Prompt]) -> list[Places]:
+    """Return the groups of two of a batch that holds every prompt's first response, and then every prompt's second.
+
+    Raises `UsageError` if the second half has other prompts than the first.
+    """
+    middle = len(prompts) // 2
+    if len(prompts) % 2 or list(prompts[:middle]) != list(prompts[middle:]):
+        raise UsageError("the second half of the batch does not repeat the prompts of the first; every prompt needs two responses")
+    return [(place, place + middle) for place in range(middle)]
+
+
+def as_groups(
+    prompts: Sequence[Prompt], responses: Sequence[str], places: Sequence[Places], *, usable: Sequence[bool], name: str
+) -> tuple[Group, ...]:
+    """Return the groups that stand at `places`; `name` begins their ids."""
+    return tuple(
+        Group(
+            id=f"{name}.{number}",
+            prompt=prompts[members[0]],
+            responses=tuple(responses[place] for place in members),
+            mask=tuple(usable[place] for place in members),
+        )
+        for number, members in enumerate(places)
+    )
+
+
+def rewards_of(result: StepResult, groups: Sequence[Group], places: Sequence[Places], scale: float) -> list[float | None]:
+    """Return the advantage of each response in the order of the batch; None for one that takes no part.
+
+    Raises `UsageError` if the result does not fit, or holds what is not a finite number: a router is foreign code.
+    """
+    advantages = result.advantages(scale)
+    rewards: list[float | None] = [None] * sum(len(members) for members in places)
+    for group, members in zip(groups, places, strict=True):
+        found = advantages.get(group.id, ())
+        if len(found) != len(members) or not all(math.isfinite(value) for value in found):
+            raise UsageError(f"the router gave {found} for group {group.id}; expected are {len(members)} finite numbers")
+        for member in group.members:
+            rewards[members[member]] = found[member]
+    return rewards
+
+
+def sources_of(result: StepResult, groups: Sequence[Group], places: Sequence[Places]) -> list[str]:
+    """Return who decided about each response's pairs, in the order of the batch: "judge 2, scorer 1"."""
+    counts: list[Counter[str]] = [Counter() for members in places for _ in members]
+    outcomes = iter(result.outcomes)
+    for group, members in zip(groups, places, strict=True):
+        for i, j in group.indexes():
+            source = next(outcomes).source
+            counts[members[i]][source] += 1
+            counts[members[j]][source] += 1
+    return [", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED for counted in counts]
+
+
+def figures_of(statistics: StepStatistics) -> Mapping[str, float]:
+    """Return a step's figures for a trainer's log: finite numbers only, without those that the step has none for."""
+    pairs = max(1, statistics.pairs)
+    judged = sum(statistics.sources.get(source, 0) for source in ("judge", "store"))
+    figures: dict[str, float | None] = {
+        "pairs": statistics.pairs,
+        "judged_share": judged / pairs,
+        "agreement": statistics.agreement,
+        "threshold": statistics.threshold,
+        "calls": statistics.calls,
+        "tokens": statistics.spent.tokens,
+        "usd": statistics.spent.usd,
+        "seconds": statistics.seconds,
+        **{f"source/{source}": statistics.sources.get(source, 0) for source in ("scorer", "judge", "store", "fallback")},
+    }
+    return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}
+
+
+def _slices(places: Sequence[int], size: int) -> list[Places]:
+    return [tuple(places[start : start + size]) for start in range(0, len(places), size)]
+
+
+def _in_a_row(prompts: Sequence[Prompt], size: int) -> bool:
+    whole = size > 1 and len(prompts) % size == 0
+    return whole and all(prompts[place] == prompts[place - place % size] for place in range(len(prompts)))
+
+
+def _check(prompt: Prompt, count: int, size: int | None) -> None:
+    if size is not None and size < 2:
+        raise UsageError("a preference is between at least two responses to a prompt, and here every prompt has one; sample two or more")
+    if size is None and count < 2:
+        raise UsageError(f"prompt {_shown(prompt)} has one response here; a preference is between at least two")
+    if size is not None and count % size:
+        raise UsageError(
+            f"prompt {_shown(prompt)} has {count} responses here, and its groups have {size}: a part of a group is in another process or "
+            "another batch, and judging a part would give wrong rewards. Let each process hold whole groups "
+            f"(samples per process and generation batch a multiple of {size})"
+        )
+
+
+def _shown(prompt: Prompt) -> str:
+    text = prompt if isinstance(prompt, str) else prompt[-1].content
+    return repr(text if len(text) <= 60 else text[:60] + "...")

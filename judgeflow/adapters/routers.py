@@ -1,0 +1,106 @@
+"""What routes groups for a trainer, from whatever thread and whatever loop the trainer calls.
+
+Trainers call reward functions synchronously, or on a loop of their own; a `Scheduler` belongs to one loop.  So a `Gateway` never uses the
+caller's: it calls `route_groups_sync`, which keeps a private loop on a thread, from a thread that is in no loop.  Any number of trainers,
+one after the other or at once, then share one scheduler: one budget, one quota, one verdict database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from judgeflow.config import Config, load_config
+from judgeflow.engine.loop_thread import LoopThread, in_running_loop
+from judgeflow.engine.scheduler import Scheduler
+from judgeflow.errors import UsageError
+from judgeflow.types import Group, StepResult
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class GroupRouter(Protocol):
+    """Whoever says which of K responses are better: a `Scheduler`, or a client of a service that holds one."""
+
+    def route_groups(self, groups: Sequence[Group], step: int | None = None) -> Coroutine[Any, Any, StepResult]:
+        """Return the outcomes of all pairs, in the order of the groups.  Raises `JudgeflowError`.
+
+        Awaited on one loop, always the same, which is not the trainer's.
+        """
+        ...
+
+
+@runtime_checkable
+class SyncGroupRouter(Protocol):
+    """The same for callers that are in no loop; preferred where a router has both."""
+
+    def route_groups_sync(self, groups: Sequence[Group], step: int | None = None) -> StepResult:
+        """Return the outcomes of all pairs, in the order of the groups.  May be called from any thread.  Raises `JudgeflowError`."""
+        ...
+
+
+Router = GroupRouter | SyncGroupRouter
+RouterSource = Router | Config | str | Path
+
+
+class Gateway:
+    """Routes through a router, or through a scheduler of its own made from a configuration.
+
+    A configuration is read at once, so mistakes show before training; the scheduler is built, and its store opened, with the first step,
+    and closed when the program ends.  A router that is given is the caller's to close.  Raises `ConfigurationError`, and `UsageError` for
+    what is neither.  May be used from any thread.
+    """
+
+    def __init__(self, source: RouterSource) -> None:
+        self._source = load_config(source) if isinstance(source, str | Path) else source
+        if not isinstance(self._source, Config | SyncGroupRouter | GroupRouter):
+            raise UsageError(f"{self._source!r} routes no groups; give a configuration file, a Scheduler, or what has route_groups()")
+        self._opening = threading.Lock()
+        self._call: Callable[[Sequence[Group], int | None], StepResult] | None = None  # from the first step on
+
+    def route(self, groups: Sequence[Group], step: int | None) -> StepResult:
+        """Return the step's result; blocks the caller until it is there, also where the caller is in an event loop."""
+        with self._opening:
+            call = self._call = self._call or self._opened()
+        return _elsewhere(lambda: call(groups, step)) if in_running_loop() else call(groups, step)
+
+    async def aroute(self, groups: Sequence[Group], step: int | None) -> StepResult:
+        """Return the step's result; the caller's loop goes on meanwhile."""
+        return await asyncio.to_thread(self.route, groups, step)
+
+    def _opened(self) -> Callable[[Sequence[Group], int | None], StepResult]:
+        source = self._source
+        if isinstance(source, Config):
+            source = Scheduler.from_config(source)
+            close_at_exit(source.close)
+        if isinstance(source, SyncGroupRouter):
+            return source.route_groups_sync
+        thread, router = LoopThread(), source
+        return lambda groups, step: thread.run(router.route_groups(groups, step))
+
+
+def close_at_exit(close: Callable[[], None]) -> None:
+    """Let `close` be called when the program ends, while threads can still be given work.
+
+    Functions of `atexit` are called too late for that: executors are closed before.  Their own hook is called in time.
+    """
+
+    def closing() -> None:
+        try:
+            close()
+        except Exception:  # nobody is left to catch it, and the others that want to close must have their turn
+            sys.excepthook(*sys.exc_info())
+
+    threading._register_atexit(closing)  # type: ignore[attr-defined]  # noqa: SLF001  # concurrent.futures and asyncio close by it
+
+
+def _elsewhere(work: Callable[[], T]) -> T:
+    """Run `work` on a thread that is in no event loop."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="judgeflow-gateway") as executor:
+        return executor.submit(work).result()
