@@ -11,7 +11,7 @@ from typing import Literal
 
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
-from judgeflow.keys import PairKeys, pair_keys, questions
+from judgeflow.keys import Hashes, PairKeys, pair_keys, questions
 from judgeflow.ports import Judge
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
@@ -143,9 +143,10 @@ def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]
     """Hash every pair; return the distinct ones, and the positions of those whose text is no valid Unicode."""
     items: dict[bytes, Item] = {}
     invalid: list[int] = []
+    hashes = Hashes()
     for index, pair in enumerate(pairs):
         try:
-            keys = pair_keys(pair)
+            keys = pair_keys(pair, hashes)
         except ValueError:
             invalid.append(index)
             continue
