@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -139,28 +139,20 @@ def call_key(judge: bytes, prompt: bytes, first: bytes, second: bytes, sample: i
 
 def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
     """Return the pair's two directed questions: response_a shown first, then response_b shown first."""
-    one, other = (pair.response_a, keys.response_a), (pair.response_b, keys.response_b)
-    return _question(pair.prompt, one, other, keys, judge, sample), _question(pair.prompt, other, one, keys, judge, sample)
+    return question(pair, keys, judge, sample=sample), question(pair, keys, judge, swapped=True, sample=sample)
 
 
-def _question(
-    prompt: Prompt, first: tuple[str, bytes], second: tuple[str, bytes], keys: PairKeys, judge: bytes, sample: int
-) -> Question:
-    """The question that shows `first` before `second`, each a text and its hash."""
+def question(pair: Pair, keys: PairKeys, judge: bytes, *, swapped: bool = False, sample: int = 0) -> Question:
+    """Return one directed question: response_a is shown first, or where it is `swapped` response_b."""
+    texts, hashes = (pair.response_a, pair.response_b), (keys.response_a, keys.response_b)
+    (first, second), (one, other) = (texts[::-1], hashes[::-1]) if swapped else (texts, hashes)
     return Question(
-        prompt=prompt,
-        first=first[0],
-        second=second[0],
-        canonical=first[1] <= second[1],
-        nonce=question_nonce(keys.prompt, first[1], second[1]),
+        prompt=pair.prompt,
+        first=first,
+        second=second,
+        canonical=one <= other,
+        nonce=question_nonce(keys.prompt, one, other),
         pair_key=keys.pair,
-        call_key=call_key(judge, keys.prompt, first[1], second[1], sample),
+        call_key=call_key(judge, keys.prompt, one, other, sample),
         sample=sample,
     )
-
-
-def next_sample(question: Question, judge: bytes) -> Question:
-    """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
-    shown = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
-    sample = question.sample + 1
-    return replace(question, sample=sample, call_key=call_key(judge, *shown, sample))

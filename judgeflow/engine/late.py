@@ -111,4 +111,4 @@ def _surplus(late: Cost, new: Cost, room: Stock, *, halve: bool) -> int:
 
 def _copy(item: steps.Item) -> steps.Item:
     """The item as the step leaves it; what comes late changes the copy, not what the step has to say about itself."""
-    return replace(item, calls=dict(item.calls), fresh=set(item.fresh), paid=set(item.paid), failures=dict(item.failures))
+    return replace(item, calls=dict(item.calls), failures=dict(item.failures))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from judgeflow.engine import step as steps
-from judgeflow.keys import next_sample
 from judgeflow.ports import Store
-from judgeflow.types import Question, ReadingStatus
+from judgeflow.types import ReadingStatus
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
 
-_Wanted = tuple[steps.Item, steps.Bench, Question]
-_Failed = tuple[steps.Item, steps.Bench, Question, bytes]
+_Wanted = tuple[steps.Item, steps.Bench, steps.Direction]
+_Failed = tuple[steps.Item, steps.Bench, steps.Direction, bytes]
 OffLoop = Callable[[Callable[[Sequence[_Failed]], list[_Wanted]], Sequence[_Failed]], Awaitable[list[_Wanted]]]
 
 
@@ -22,18 +21,18 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
 
     `off_loop` runs its first argument on a worker thread.
     """
-    wanted = [(item, bench, question) for item in items for bench in item.benches for question in bench.questions]
+    wanted = [(item, bench, direction) for item in items for bench in item.benches for direction in bench.directions]
     for _ in range(MAX_SAMPLES):
-        found = await store.read([question.call_key for _, _, question in wanted])
+        found = await store.read([direction.call_key for _, _, direction in wanted])
         failed: list[_Failed] = []
-        for item, bench, question in wanted:
-            call = found.get(question.call_key)
+        for item, bench, direction in wanted:
+            call = found.get(direction.call_key)
             if call is not None:
-                item.calls[question.call_key] = call
-            if call is not None or rules.retry_failed:
-                bench.replace_question(question)
+                item.calls[direction.call_key] = call
+            if direction.sample and (call is not None or rules.retry_failed):
+                bench.take(direction)
             if call is not None and call.reading.status is not ReadingStatus.OK:
-                failed.append((item, bench, question, call.judge))
+                failed.append((item, bench, direction, call.judge))
         if not failed:
             break
         wanted = await off_loop(_next_samples, failed)
@@ -41,5 +40,5 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
 
 
 def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:
-    """Hash the next sample of each question.  Texts may be large: run it off the loop."""
-    return [(item, bench, next_sample(question, judge)) for item, bench, question, judge in failed]
+    """Hash the next sample of each question: many keys, so off the loop."""
+    return [(item, bench, steps.next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]

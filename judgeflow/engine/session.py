@@ -400,9 +400,9 @@ class Session:
             self._forgo(course.items[course.held.popleft()], status)
 
     def _forgo(self, item: steps.Item, status: str) -> None:
-        for question in item.missing():
-            self._asking().unplan(item.bench.place, item.expected[question.call_key])
-            item.failures[question.call_key] = status
+        for key in item.missing():
+            self._asking().unplan(item.bench.place, item.expected[key])
+            item.failures[key] = status
 
     def _refusal(self, course: Course) -> JudgeflowError | None:
         """Why the judge cannot be used, where a step that has begun to ask has learnt that: what it has not asked would fare no better."""
@@ -411,17 +411,17 @@ class Session:
     def _adopt(self, course: Course, items: Sequence[steps.Item]) -> None:
         """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
         for item in items:
-            for question in item.missing():
-                if question.call_key in course.arrived:
-                    item.calls[question.call_key] = course.arrived[question.call_key]
+            for key in item.missing():
+                if key in course.arrived:
+                    item.calls[key] = course.arrived[key]
                     if isinstance(item.action, Ask):
-                        self._asking().unplan(item.bench.place, item.expected[question.call_key])
+                        self._asking().unplan(item.bench.place, item.expected[key])
 
     def _launch(self, course: Course, item: steps.Item) -> bool:
         """Ask what is to be asked next; return whether there is anything."""
         in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
         wanted = steps.wanted(item, self._rules, in_turn=in_turn)
-        for question in wanted:
+        for question in (item.bench.questions[key] for key in wanted):
             flight, launched = self._flight(course, item, question)
             course.waiting.expect(item, question, flight, launched=launched)
         if not wanted:
@@ -430,26 +430,26 @@ class Session:
 
     def _spare(self, item: steps.Item, *others: bytes) -> None:
         """What was planned for the item and is not asked, but for the `others`, is not needed."""
-        for question in item.missing():
-            if isinstance(item.action, Ask) and question.call_key not in {*others, *item.failures}:
-                self._asking().unplan(item.bench.place, item.expected[question.call_key])
+        for key in item.missing():
+            if isinstance(item.action, Ask) and key not in {*others, *item.failures}:
+                self._asking().unplan(item.bench.place, item.expected[key])
 
     def _ask_more(self, course: Course, item: steps.Item) -> bool:
         """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
         deadline = course.waiting.deadline
         in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
-        if in_time and not any(question.call_key in item.failures for question in item.questions):
+        if in_time and not any(direction.call_key in item.failures for direction in item.bench.directions):
             return self._launch(course, item)
         self._spare(item)
         bench = steps.stand_in(item, self._rules)
         if bench is None or not in_time:
             return False
-        for question in item.questions:
-            item.failures.pop(question.call_key, None)
+        for direction in item.bench.directions:
+            item.failures.pop(direction.call_key, None)
         item.bench = bench
         self._look_ahead(course)
-        for question in item.missing():
-            self._asking().plan(bench.place, item.expected[question.call_key])
+        for key in item.missing():
+            self._asking().plan(bench.place, item.expected[key])
         return self._launch(course, item)
 
     def _flight(self, course: Course, item: steps.Item, question: Question) -> tuple[asyncio.Future[Arrival], bool]:

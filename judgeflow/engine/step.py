@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
-from judgeflow.keys import Hashes, PairKeys, pair_keys, questions
+from judgeflow.keys import Hashes, PairKeys, call_key, pair_keys, question
 from judgeflow.ports import Judge
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
@@ -63,32 +63,41 @@ class Rules:
         return len(self.judges) > 1 and not self.weights
 
 
+class Direction(NamedTuple):
+    """One order in which a pair is shown, canonical or not, and by which key: it becomes a `Question` once it is asked about."""
+
+    canonical: bool
+    call_key: bytes
+    sample: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Bench:
-    """One pair before one judge, the one at `place` on the panel: the directed questions that a verdict of it takes.
+    """One pair before one judge, the one at `place` on the panel: the directions that a verdict of it takes, in the order of asking.
 
-    `costs` are worst cases of asking what is missing, `expected` what they will probably come to, `obstacle` is a status that rules asking
-    this judge out.
+    `questions` are those without a stored reply, `costs` worst cases of asking them, `expected` what these will probably come to, all by
+    call key; `obstacle` is a status that rules asking this judge out.
     """
 
     place: int = 0
     judge: JudgeIdentity | None = None
-    questions: tuple[Question, ...] = ()
+    directions: tuple[Direction, ...] = ()
+    questions: dict[bytes, Question] = field(default_factory=dict)
     costs: dict[bytes, Cost] = field(default_factory=dict)
     expected: dict[bytes, Cost] = field(default_factory=dict)
     obstacle: str | None = None
 
-    def replace_question(self, question: Question) -> None:
-        """Let `question` stand for its order from now on: it is another sample of the question that stood there."""
-        self.questions = tuple(question if other.canonical == question.canonical else other for other in self.questions)
+    def take(self, direction: Direction) -> None:
+        """Let another sample stand for its order from now on."""
+        self.directions = tuple(direction if other.canonical == direction.canonical else other for other in self.directions)
 
 
 @dataclass(slots=True, eq=False)
 class Item:
     """One distinct pair of a step.  `pair` and `keys` are canonical; `places` are the input positions, and whether swapped there.
 
-    `benches` are its judges in order of preference, `bench` the one that is asked; questions, costs and obstacle are those of that bench,
-    `tried` the places of those that were asked in this step.  `calls` holds replies by call key, `fresh` the keys of those that came in
+    `benches` are its judges in order of preference, `bench` the one that is asked; costs and obstacle are those of that bench, `tried`
+    the places of those that were asked in this step.  `calls` holds replies by call key, `fresh` the keys of those that came in
     this step, `paid` of those that this step paid for, and `failures` what went wrong by call key.  `unscored` says why there is no
     preference where one was wanted.
     """
@@ -98,21 +107,16 @@ class Item:
     places: list[tuple[int, bool]]
     benches: list[Bench] = field(default_factory=list)
     bench: Bench = field(default_factory=Bench)
-    tried: set[int] = field(default_factory=set)
+    tried: frozenset[int] = frozenset()
     calls: dict[bytes, Call] = field(default_factory=dict)
-    fresh: set[bytes] = field(default_factory=set)
-    paid: set[bytes] = field(default_factory=set)
+    fresh: frozenset[bytes] = frozenset()
+    paid: frozenset[bytes] = frozenset()
     failures: dict[bytes, str] = field(default_factory=dict)
     preference: Preference | None = None
     unscored: str = LATE
     acquisition: float | None = None
     decided: Decision | None = None
     action: Action | None = None
-
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        """The directed questions to the judge that is asked."""
-        return self.bench.questions
 
     @property
     def costs(self) -> dict[bytes, Cost]:
@@ -134,9 +138,9 @@ class Item:
         """Whether the scorer has had its turn."""
         return self.preference is not None or self.unscored != LATE
 
-    def missing(self, bench: Bench | None = None) -> list[Question]:
-        """The questions to the judge that is asked, or to another, without a stored reply."""
-        return [question for question in (bench or self.bench).questions if question.call_key not in self.calls]
+    def missing(self, bench: Bench | None = None) -> list[bytes]:
+        """The keys of the questions to the judge that is asked, or to another, without a stored reply."""
+        return [direction.call_key for direction in (bench or self.bench).directions if direction.call_key not in self.calls]
 
 
 def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]:
@@ -158,7 +162,7 @@ def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]
 
 
 def _item(pair: Pair, keys: PairKeys, rules: Rules) -> Item:
-    benches = [] if keys.identical else [_bench(pair, keys, rules, place) for place in _preferred(keys.pair, rules)]
+    benches = [] if keys.identical else [_bench(keys, rules, place) for place in _preferred(keys.pair, rules)]
     bench = benches[0] if benches else Bench()
     if keys.canonical:
         return Item(pair=pair, keys=keys, places=[], benches=benches, bench=bench)
@@ -175,25 +179,33 @@ def _preferred(pair_key: bytes, rules: Rules) -> list[int]:
     return places
 
 
-def _bench(pair: Pair, keys: PairKeys, rules: Rules, place: int) -> Bench:
+def _bench(keys: PairKeys, rules: Rules, place: int) -> Bench:
     judge = rules.judges[place]
-    return Bench(place=place, judge=judge, questions=_asked(pair, keys, rules, judge.fingerprint))
+    return Bench(place=place, judge=judge, directions=_directions(keys, rules, judge.fingerprint))
 
 
-def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Question, ...]:
-    """The directed questions that a verdict of this judge on this pair takes."""
-    forward, backward = questions(pair, keys, judge)
-    if rules.orders == "both":
-        return forward, backward
+def _directions(keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Direction, ...]:
+    """What a verdict of this judge takes on a pair of these keys, as it came."""
+    forward = Direction(keys.canonical, call_key(judge, keys.prompt, keys.response_a, keys.response_b))
     if rules.orders == "first":
         return (forward,)
+    backward = Direction(not keys.canonical, call_key(judge, keys.prompt, keys.response_b, keys.response_a))
+    if rules.orders == "both":
+        return forward, backward
     heads = uniform(rules.routing.seed, keys.pair) < 0.5
     drawn, other = (forward, backward) if forward.canonical == heads else (backward, forward)
     return (drawn, other) if rules.orders == "adaptive" else (drawn,)
 
 
-def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
-    """Return what is to be asked next for a verdict on the item; nothing where one is there.
+def next_sample(keys: PairKeys, direction: Direction, judge: bytes) -> Direction:
+    """Return the same direction of a pair of these canonical keys as another sample: what failed for good may be asked again so."""
+    shown = (keys.response_a, keys.response_b) if direction.canonical else (keys.response_b, keys.response_a)
+    sample = direction.sample + 1
+    return Direction(direction.canonical, call_key(judge, keys.prompt, *shown, sample), sample)
+
+
+def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[bytes]:
+    """Return the keys of what is to be asked next for a verdict on the item; nothing where one is there.
 
     With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed; both where there is no
     time to ask them `in_turn`.  Else a deadline would let only those verdicts pass that agree with the scorer.
@@ -202,8 +214,8 @@ def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
     return missing[:1] if rules.orders == "adaptive" and in_turn else missing
 
 
-def open_questions(item: Item, rules: Rules) -> list[Question]:
-    """Return what a verdict on the item may still take."""
+def open_questions(item: Item, rules: Rules) -> list[bytes]:
+    """Return the keys of what a verdict on the item may still take."""
     return [] if _one_order_is_enough(item, item.bench, rules) else item.missing()
 
 
@@ -214,8 +226,8 @@ def _one_order_is_enough(item: Item, bench: Bench, rules: Rules) -> bool:
     """
     if rules.orders != "adaptive" or rules.routing.on_inconsistent != "scorer" or item.preference is None:
         return False
-    answered = [(question, item.calls[question.call_key]) for question in bench.questions if question.call_key in item.calls]
-    sides = [(1 if question.canonical else -1) * (call.reading.preferred or 0) for question, call in answered]
+    answered = [(direction.canonical, item.calls[direction.call_key]) for direction in bench.directions if direction.call_key in item.calls]
+    sides = [(1 if canonical else -1) * (call.reading.preferred or 0) for canonical, call in answered]
     return len(sides) == 1 and sides[0] * item.preference.logit > 0
 
 
@@ -232,13 +244,15 @@ def take_known(items: Iterable[Item], rules: Rules) -> None:
 
 
 def _is_answered(item: Item, bench: Bench, rules: Rules) -> bool:
-    replies = [item.calls.get(question.call_key) for question in bench.questions]
-    is_whole = all(call is not None and call.reading.status is ReadingStatus.OK for call in replies)
-    return is_whole or _one_order_is_enough(item, bench, rules)
+    for direction in bench.directions:
+        call = item.calls.get(direction.call_key)
+        if call is None or call.reading.status is not ReadingStatus.OK:
+            return _one_order_is_enough(item, bench, rules)
+    return True
 
 
 def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> None:
-    """Fill in what asking what is missing would cost, where judges stand in for each other with each.
+    """Put what is missing as questions, and fill in what asking them would cost; where judges stand in for each other with each.
 
     Counts tokens: run it off the loop.
     """
@@ -248,12 +262,20 @@ def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> No
 
 
 def _estimate(item: Item, bench: Bench, judge: Judge) -> None:
-    missing = item.missing(bench)
+    bench.questions = {
+        direction.call_key: _put(item, bench, direction) for direction in bench.directions if direction.call_key not in item.calls
+    }
     try:
-        bench.costs = {question.call_key: judge.cost(question) for question in missing}
+        bench.costs = {key: judge.cost(each) for key, each in bench.questions.items()}
     except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
         bench.obstacle = error.status if isinstance(error, JudgeError) else JudgeError.status
-        bench.costs = {question.call_key: Cost(requests=1) for question in missing}
+        bench.costs = dict.fromkeys(bench.questions, Cost(requests=1))
+
+
+def _put(item: Item, bench: Bench, direction: Direction) -> Question:
+    if bench.judge is None:
+        raise AssertionError("nobody is there to be asked")
+    return question(item.pair, item.keys, bench.judge.fingerprint, swapped=not direction.canonical, sample=direction.sample)
 
 
 def turn(items: Iterable[Item], up: Container[int], rules: Rules) -> None:
@@ -272,7 +294,7 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
     left = list(rooms)
     for item in items if rules.stand_ins else ():
         willing = [bench for bench in item.benches if bench.obstacle is None and item.missing(bench)]
-        pending = [bench for bench in willing if any(is_pending(question.call_key) for question in bench.questions)]
+        pending = [bench for bench in willing if any(is_pending(direction.call_key) for direction in bench.directions)]
         free = [bench for bench in willing if left[bench.place] >= len(item.missing(bench))]
         item.bench = next(iter(pending + free), item.bench)
         left[item.bench.place] -= len(item.missing())
@@ -280,8 +302,8 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
 
 def stand_in(item: Item, rules: Rules) -> Bench | None:
     """Return the next judge to ask about an item that its judge could not answer through no fault of the pair; None if there is none."""
-    item.tried.add(item.bench.place)
-    failures = {item.failures.get(question.call_key) for question in item.questions}
+    item.tried |= {item.bench.place}
+    failures = {item.failures.get(direction.call_key) for direction in item.bench.directions}
     if not rules.stand_ins or not failures & JUDGE_FAILED:
         return None
     return next((bench for bench in item.benches if bench.place not in item.tried and bench.obstacle is None), None)
@@ -327,7 +349,7 @@ def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, statu
         is_unanswered = unknown(item, rules)
         item.action = Decline(status) if is_unanswered else Accept()
         if is_unanswered:
-            item.failures |= {question.call_key: status for question in item.missing()}
+            item.failures |= dict.fromkeys(item.missing(), status)
     actions = tuple(item.action or Accept() for item in items)
     return StepPlan(actions=actions, threshold=None, propensities=tuple(float(index in early) for index in range(len(items))))
 
@@ -401,13 +423,13 @@ def _verdict(item: Item, rules: Rules) -> Verdict | None:
 
 def _is_whole(verdict: Verdict, item: Item, rules: Rules) -> bool:
     """Whether a verdict rests on everything that it takes."""
-    if len(verdict.calls) == len(item.questions):
+    if len(verdict.calls) == len(item.bench.directions):
         return True
     return any(bench.judge is verdict.judge and _one_order_is_enough(item, bench, rules) for bench in item.benches)
 
 
 def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
-    by_order = {question.canonical: item.calls.get(question.call_key) for question in bench.questions}
+    by_order = {direction.canonical: item.calls.get(direction.call_key) for direction in bench.directions}
     if bench.judge is None:
         return None
     return combine(
@@ -438,7 +460,7 @@ def _silence(item: Item, rules: Rules) -> str | None:
         return item.action.status
     if item.failures:
         return next(iter(item.failures.values()))
-    calls = [item.calls[question.call_key] for question in item.questions if question.call_key in item.calls]
+    calls = [item.calls[direction.call_key] for direction in item.bench.directions if direction.call_key in item.calls]
     readings = [call.reading.status for call in calls if call.reading.status is not ReadingStatus.OK]
     if readings:
         return readings[0].value

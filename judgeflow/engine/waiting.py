@@ -145,9 +145,9 @@ class Waiting:
         key = arrival.call.key
         item.calls[key] = arrival.call
         if arrival.paid:
-            item.fresh.add(key)
+            item.fresh |= {key}
         if arrival.paid and launched:
-            item.paid.add(key)
+            item.paid |= {key}
 
     def _check(self) -> None:
         if self._all_asked and not self._expected:

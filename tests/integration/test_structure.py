@@ -19,7 +19,7 @@ from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_p
 from judgeflow.verdicts.prompt import load_template
 
 SLOW = {
-    "keys.py": {"text_hash", "prompt_hash", "prompt_body", "pair_keys", "questions", "next_sample"},
+    "keys.py": {"text_hash", "prompt_hash", "prompt_body", "pair_keys", "call_key", "question"},
     "tokens.py": {"measure", "count"},
     "scorer.py": {"score"},
 }

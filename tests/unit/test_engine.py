@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-import judgeflow.engine.recall as recall_module
+import judgeflow.engine.step as step_module
 from judgeflow import Scheduler, StoreUnavailable
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
@@ -14,7 +14,6 @@ from judgeflow.engine.retry import RetryPolicy
 from judgeflow.engine.seat import Seat
 from judgeflow.errors import JudgeOverloaded, JudgeRefusesService, StoreError
 from judgeflow.judges.gate import WindowGate
-from judgeflow.keys import next_sample
 from judgeflow.store import MemoryStore
 from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, Watcher, arithmetic_pairs
 
@@ -740,9 +739,10 @@ def test_samples_of_failed_questions_are_hashed_on_a_worker_thread(monkeypatch):
 
     def recording(*arguments):
         threads.append(threading.get_ident())
-        return next_sample(*arguments)
+        return hashed(*arguments)
 
-    monkeypatch.setattr(recall_module, "next_sample", recording)
+    hashed = step_module.next_sample
+    monkeypatch.setattr(step_module, "next_sample", recording)
     store = MemoryStore()
 
     async def main():
