@@ -316,8 +316,10 @@ class Verdict:
     @property
     def swapped_agree(self) -> bool | None:
         """Whether both orders chose the same; None where only one spoke."""
-        spoken = [call.reading.preferred for call in self.calls if call.reading.preferred is not None]
-        return spoken[0] == -spoken[1] if len(spoken) == 2 else None
+        if self.forward is None or self.backward is None:
+            return None
+        first, second = self.forward.reading.preferred, self.backward.reading.preferred
+        return None if first is None or second is None else first == -second
 
     def swapped(self) -> Verdict:
         """Return the same verdict for the swapped pair."""

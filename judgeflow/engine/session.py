@@ -184,7 +184,7 @@ class Session:
     async def _learn(self, course: Course) -> None:
         """Find out everything about the items: stored replies, earlier decisions, prices, preferences.  Begin to ask meanwhile."""
         await recall(course.items, self.store, self._rules, self._off_loop)
-        unknown = [item for item in course.items if steps.unknown(item, self._rules)]
+        unknown = [item for item in course.items if steps.unknown(item, self._rules)] if self._scoring is not None else []
         news = asyncio.Event()
         scoring = self.loop.create_task(self._score(unknown, course.started, news))
         scoring.add_done_callback(lambda _: news.set())
@@ -334,6 +334,7 @@ class Session:
 
     def _price(self, items: Sequence[steps.Item]) -> None:
         """Fill in what worst cases will probably come to, turn to judges that are up, and remember the cheapest question."""
+        items = [item for item in items if item.costs]  # of the others everything is stored
         if self.panel is not None:
             for bench in [bench for item in items for bench in item.benches]:
                 bench.expected = {key: self.panel.expected(bench.place, cost) for key, cost in bench.costs.items()}

@@ -29,6 +29,7 @@ from judgeflow.types import (
     Preference,
     Question,
     ReadingStatus,
+    Source,
     Verdict,
 )
 from judgeflow.verdicts.combine import combine
@@ -319,22 +320,25 @@ def candidate(item: Item, rules: Rules) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
-    is_answered = _one_order_is_enough(item, item.bench, rules)
+    is_answered = not item.costs or _one_order_is_enough(item, item.bench, rules)
     return Candidate(
         pair_key=item.keys.pair,
         acquisition=item.acquisition,
-        cost=Cost() if is_answered else sum(item.expected.values(), Cost()),
-        worst=Cost() if is_answered else sum(item.costs.values(), Cost()),
+        cost=_NOTHING if is_answered else sum(item.expected.values(), _NOTHING),
+        worst=_NOTHING if is_answered else sum(item.costs.values(), _NOTHING),
         obstacle=obstacle,
         decided=item.decided,
     )
+
+
+_NOTHING = Cost()
 
 
 def unknown(item: Item, rules: Rules) -> bool:
     """Whether the scorer's word may count: nothing is stored that answers for it, or what is stored contradicts itself."""
     if item.keys.identical:
         return False
-    verdict = None if open_questions(item, rules) else _verdict(item, rules)
+    verdict = None if open_questions(item, rules) else _verdict(item, rules)[0]
     return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
 
 
@@ -357,19 +361,34 @@ def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, statu
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
     """Return what was planned, to be stored before anything is asked."""
     return [
-        Decision(
-            pair_key=item.keys.pair,
-            asked=isinstance(action, Ask),
-            logit=item.preference.logit if item.preference else 0.0,
-            uncertainty=item.preference.uncertainty if item.preference else None,
-            acquisition=item.acquisition,
-            threshold=plan.threshold,
-            propensity=propensity,
-            audit=is_audit(item),
-            status=action.status if isinstance(action, Decline) else OK,
-        )
+        _decision(item, action, propensity, plan.threshold, None, action.status if isinstance(action, Decline) else OK)
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
+
+
+def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outcome]) -> list[Decision]:
+    """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
+    ended = (final[item.places[0][0]] for item in items)
+    return [
+        _decision(item, action, propensity, plan.threshold, outcome.source, outcome.status)
+        for item, action, propensity, outcome in zip(items, plan.actions, plan.propensities, ended, strict=True)
+    ]
+
+
+def _decision(item: Item, action: Action, propensity: float, threshold: float | None, source: Source | None, status: str) -> Decision:
+    preference = item.preference
+    return Decision(
+        pair_key=item.keys.pair,
+        asked=isinstance(action, Ask),
+        logit=preference.logit if preference else 0.0,
+        uncertainty=preference.uncertainty if preference else None,
+        acquisition=item.acquisition,
+        threshold=threshold,
+        propensity=propensity,
+        audit=is_audit(item),
+        source=source,
+        status=status,
+    )
 
 
 def is_audit(item: Item) -> bool:
@@ -379,62 +398,67 @@ def is_audit(item: Item) -> bool:
     return item.decided is not None and item.decided.asked and item.decided.audit
 
 
-def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outcome]) -> list[Decision]:
-    """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
-    ended = (final[item.places[0][0]] for item in items)
-    return [
-        replace(decision, source=outcome.source, status=outcome.status)
-        for decision, outcome in zip(decisions(items, plan), ended, strict=True)
-    ]
-
-
 def resolve(item: Item, rules: Rules) -> Outcome:
     """Return the outcome of one item, in canonical order, from whatever is there now."""
-    preference = item.preference
-    logit = preference.logit if preference else 0.0
-    outcome = Outcome(
+    if item.keys.identical:
+        return _outcome(item, 0.0, "scorer", IDENTICAL)
+    belief = item.preference.logit if item.preference else 0.0
+    is_unfinished = not _UNFINISHED.isdisjoint(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
+    verdict, is_whole = (None, False) if is_unfinished else _verdict(item, rules)
+    if verdict is not None:
+        scorer_decides = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
+        logit = belief if scorer_decides else verdict.logit
+        return _outcome(item, logit, _source(verdict, item), OK if is_whole else ONE_ORDER, verdict)
+    status = _silence(item, rules)
+    return _outcome(item, belief, "scorer", OK) if status is None else _outcome(item, belief, "fallback", status)
+
+
+def _outcome(item: Item, logit: float, source: Source, status: str, verdict: Verdict | None = None) -> Outcome:
+    return Outcome(
         pair=item.pair,
         logit=logit,
-        source="scorer",
-        preference=preference,
+        source=source,
+        status=status,
+        preference=item.preference,
+        verdict=verdict,
         acquisition=item.acquisition,
         audit=is_audit(item),
     )
-    if item.keys.identical:
-        return replace(outcome, logit=0.0, status=IDENTICAL)
-    is_unfinished = _UNFINISHED & set(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
-    verdict = None if is_unfinished else _verdict(item, rules)
-    if verdict is not None:
-        return _judged(outcome, verdict, item, rules)
-    status = _silence(item, rules)
-    return outcome if status is None else replace(outcome, source="fallback", status=status)
 
 
 _UNFINISHED = {LATE, "interrupted"}
 """Statuses of questions whose reply may still come: what one order says alone is not yet the verdict."""
 
 
-def _verdict(item: Item, rules: Rules) -> Verdict | None:
-    """The verdict of one judge: the first that has spoken in every order, else the first that has spoken at all."""
-    spoken = [verdict for bench in item.benches if (verdict := _verdict_of(bench, item, rules)) is not None]
-    whole = (verdict for verdict in spoken if _is_whole(verdict, item, rules))
-    return next(whole, spoken[0] if spoken else None)
+def _verdict(item: Item, rules: Rules) -> tuple[Verdict | None, bool]:
+    """The verdict of one judge, and whether it is whole: of the first that has spoken in every order, else the first that has spoken."""
+    first = None
+    for bench in item.benches:
+        verdict = _verdict_of(bench, item, rules)
+        if verdict is not None and _is_whole(verdict, bench, item, rules):
+            return verdict, True
+        first = first or verdict
+    return first, False
 
 
-def _is_whole(verdict: Verdict, item: Item, rules: Rules) -> bool:
+def _is_whole(verdict: Verdict, bench: Bench, item: Item, rules: Rules) -> bool:
     """Whether a verdict rests on everything that it takes."""
-    if len(verdict.calls) == len(item.bench.directions):
-        return True
-    return any(bench.judge is verdict.judge and _one_order_is_enough(item, bench, rules) for bench in item.benches)
+    spoken = (verdict.forward is not None) + (verdict.backward is not None)
+    return spoken == len(bench.directions) or _one_order_is_enough(item, bench, rules)
 
 
 def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
-    by_order = {direction.canonical: item.calls.get(direction.call_key) for direction in bench.directions}
     if bench.judge is None:
         return None
+    forward = backward = None
+    for direction in bench.directions:
+        if direction.canonical:
+            forward = item.calls.get(direction.call_key)
+        else:
+            backward = item.calls.get(direction.call_key)
     return combine(
-        by_order.get(True),
-        by_order.get(False),
+        forward,
+        backward,
         judge=bench.judge,
         margin=rules.margin.value,
         graded=rules.graded,
@@ -442,16 +466,9 @@ def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
     )
 
 
-def _judged(outcome: Outcome, verdict: Verdict, item: Item, rules: Rules) -> Outcome:
-    scorer_decides = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
-    complete = _is_whole(verdict, item, rules)
-    return replace(
-        outcome,
-        logit=outcome.logit if scorer_decides else verdict.logit,
-        source="judge" if any(call.key in item.fresh for call in verdict.calls) else "store",
-        status=OK if complete else ONE_ORDER,
-        verdict=verdict,
-    )
+def _source(verdict: Verdict, item: Item) -> Source:
+    """Whether a verdict was asked for in this step, at least in part."""
+    return "judge" if item.fresh and any(call.key in item.fresh for call in verdict.calls) else "store"
 
 
 def _silence(item: Item, rules: Rules) -> str | None:
@@ -470,7 +487,7 @@ def _silence(item: Item, rules: Rules) -> str | None:
 def left_to_scorer(items: Iterable[Item], rules: Rules) -> Iterator[float]:
     """Yield what the scorer says about those items for which its word counts, and was not only all that was left."""
     for item in items:
-        if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules) is None:
+        if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules)[0] is None:
             yield item.preference.logit
 
 
