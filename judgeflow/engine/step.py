@@ -361,7 +361,7 @@ def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, statu
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
     """Return what was planned, to be stored before anything is asked."""
     return [
-        _decision(item, action, propensity, plan.threshold, None, action.status if isinstance(action, Decline) else OK)
+        _decision(item, action, propensity, threshold=plan.threshold, status=action.status if isinstance(action, Decline) else OK)
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
 
@@ -370,12 +370,14 @@ def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outco
     """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
     ended = (final[item.places[0][0]] for item in items)
     return [
-        _decision(item, action, propensity, plan.threshold, outcome.source, outcome.status)
+        _decision(item, action, propensity, threshold=plan.threshold, source=outcome.source, status=outcome.status)
         for item, action, propensity, outcome in zip(items, plan.actions, plan.propensities, ended, strict=True)
     ]
 
 
-def _decision(item: Item, action: Action, propensity: float, threshold: float | None, source: Source | None, status: str) -> Decision:
+def _decision(
+    item: Item, action: Action, propensity: float, *, threshold: float | None, source: Source | None = None, status: str
+) -> Decision:
     preference = item.preference
     return Decision(
         pair_key=item.keys.pair,

@@ -5,6 +5,7 @@ Building rows hashes texts, so it runs on a worker thread, before the transactio
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -226,10 +227,16 @@ def call_of(row: Sequence[Any]) -> Call:
         judge=judge,
         canonical=canonical,
         reply=reply,
-        reading=Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version),
+        reading=_reading(status, preferred, strong, version),
         created_at=created_at,
         sample=sample,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _reading(status: str, preferred: int | None, strong: bool, version: int) -> Reading:  # noqa: FBT001  # columns, in their order
+    """A reading says one of a dozen things, so all rows share a few of them."""
+    return Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version)
 
 
 def storable(text: str) -> str:

@@ -5,7 +5,7 @@ Nothing here awaits: a whole transaction is one visit to the thread that writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, RowMapping, Table, bindparam, func, select
 
@@ -13,8 +13,11 @@ from judgeflow.errors import StoreError
 from judgeflow.ports import OPEN_FOR_S
 from judgeflow.store import bulk, schema
 from judgeflow.store.ledger import Entry, Ledger, ReservationState, dispatch
-from judgeflow.store.operations import Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
-from judgeflow.types import Call, Cost, Dispatch, RunState
+from judgeflow.store.operations import DECISION_FIELDS, Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
+from judgeflow.types import Call, Cost, Decision, Dispatch, RunState
+
+KEYS_PER_READ = 512
+"""On a server, building the calls of one chunk keeps the loop for about 3 ms."""
 
 Accounting = Reserve | Settle | Close
 Entries = Mapping[str, Entry]
@@ -58,14 +61,30 @@ def _result(connection: Connection, operation: Operation, ledgers: Mapping[str, 
 
 
 def stored_calls(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Call]:
-    """Return the stored calls among a few hundred keys."""
-    if not keys:
-        return {}
-    rows = connection.execute(_CALLS.where(bulk.among(connection.dialect, schema.call.c.key, keys)))
-    return {row[0]: call_of(row) for row in rows.all()}
+    """Return the stored calls among these keys."""
+    found: dict[bytes, Call] = {}
+    for start in range(0, len(keys), KEYS_PER_READ):
+        some = bulk.among(connection.dialect, schema.call.c.key, keys[start : start + KEYS_PER_READ])
+        found |= {row[0]: call_of(row) for row in connection.execute(_CALLS.where(some)).all()}
+    return found
 
 
 _CALLS = select(schema.call)
+
+
+def decided(connection: Connection, run: str, step: int) -> dict[bytes, Decision]:
+    """Return the decisions of one step of a run, by pair key."""
+    rows = connection.execute(_DECISIONS.where(schema.run.c.name == run, schema.decision.c.step == step)).mappings()
+    return {row["pair_key"]: Decision(**row) for row in rows}
+
+
+_DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)
+
+
+def run_ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    """Return the ids of those of these runs that are there, by name."""
+    rows = connection.execute(select(schema.run.c.name, schema.run.c.id).where(schema.run.c.name.in_(names)))
+    return {name: number for name, number in rows}  # noqa: C416  # dict() takes a result for a mapping
 
 
 def _open_run(connection: Connection, operation: OpenRun, now: float) -> RunState:
