@@ -259,7 +259,9 @@ class Session:
         fresh = sum(item.decided is None for item in items)
         course.begun += fresh
         self._pacer.begin(fresh)
-        await self._record_plan(items, course.number, begun(ready, routing))
+        plan = begun(ready, routing)
+        steps.act(items, plan)
+        await self._record_plan(items, course.number, plan)
         course.begin_early(grounds, ready)
         course.held = deque(early_order([*course.held, *ready], candidates, routing, grounds.seed))
         self._release(course)
@@ -280,7 +282,10 @@ class Session:
         self._make_way(course, [items[index] for index in order])
         self._assign([items[index] for index in order], course.started)
         others = [index for index in range(len(items)) if index not in course.early]
-        await self._record_plan([items[index] for index in others], step, decided.part(others))
+        planned = decided.part(others)
+        steps.act([items[index] for index in others], planned)
+        if self._is_worth_recording(grounds):
+            await self._record_plan([items[index] for index in others], step, planned)
         self._rules.margin.learn(steps.left_to_scorer(items, self._rules))
         return Planned(decided, grounds.ceiling, tuple(order))
 
@@ -350,9 +355,11 @@ class Session:
         left = self._budget.remaining(state)
         return with_headroom(left if is_adaptive(self._rules.routing) else self._budget.allowance(state, step), left, headroom)
 
+    def _is_worth_recording(self, grounds: Grounds) -> bool:
+        """Whether a plan says more than the end of its step: where everything is known there is nothing to decide, now or when resumed."""
+        return self._pacer.state is not None or any(candidate.cost.requests for candidate in grounds.candidates)
+
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
-        for item, action in zip(items, decided.actions, strict=True):
-            item.action = action
         asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
         for place, cost in asked:
             self._asking().plan(place, cost)

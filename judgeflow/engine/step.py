@@ -358,6 +358,12 @@ def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, statu
     return StepPlan(actions=actions, threshold=None, propensities=tuple(float(index in early) for index in range(len(items))))
 
 
+def act(items: Sequence[Item], plan: StepPlan) -> None:
+    """Give every item the action that the plan has for it."""
+    for item, action in zip(items, plan.actions, strict=True):
+        item.action = action
+
+
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
     """Return what was planned, to be stored before anything is asked."""
     return [
