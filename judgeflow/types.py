@@ -75,10 +75,11 @@ class Pair:
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", as_prompt(self.prompt))
-        for name in ("response_a", "response_b"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is a string, not {type(getattr(self, name)).__name__}")
+        if not isinstance(self.prompt, str):
+            object.__setattr__(self, "prompt", as_prompt(self.prompt))
+        for name, response in (("response_a", self.response_a), ("response_b", self.response_b)):
+            if not isinstance(response, str):
+                raise TypeError(f"{name} is a string, not {type(response).__name__}")
 
     def swapped(self) -> Pair:
         """Return the same pair with its responses, and its label, exchanged."""

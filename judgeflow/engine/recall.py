@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from judgeflow.engine import step as steps
 from judgeflow.ports import Store
-from judgeflow.types import ReadingStatus
+from judgeflow.types import Call, ReadingStatus
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
@@ -21,22 +21,35 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
 
     `off_loop` runs its first argument on a worker thread.
     """
-    wanted = [(item, bench, direction) for item in items for bench in item.benches for direction in bench.directions]
-    for _ in range(MAX_SAMPLES):
-        found = await store.read([direction.call_key for _, _, direction in wanted])
-        failed: list[_Failed] = []
-        for item, bench, direction in wanted:
-            call = found.get(direction.call_key)
-            if call is not None:
-                item.calls[direction.call_key] = call
-            if direction.sample and (call is not None or rules.retry_failed):
-                bench.take(direction)
-            if call is not None and call.reading.status is not ReadingStatus.OK:
-                failed.append((item, bench, direction, call.judge))
+    found = await store.read([direction.call_key for _, _, direction in _all(items)])
+    failed = _take(_all(items), found)
+    for _ in range(1, MAX_SAMPLES):
         if not failed:
             break
         wanted = await off_loop(_next_samples, failed)
+        found = await store.read([direction.call_key for _, _, direction in wanted])
+        for _, bench, direction in wanted:
+            if rules.retry_failed or direction.call_key in found:
+                bench.take(direction)
+        failed = _take(wanted, found)
     steps.take_known(items, rules)
+
+
+def _all(items: Sequence[steps.Item]) -> Iterator[_Wanted]:
+    """Everything that a verdict on the items may rest on."""
+    return ((item, bench, direction) for item in items for bench in item.benches for direction in bench.directions)
+
+
+def _take(wanted: Iterable[_Wanted], found: Mapping[bytes, Call]) -> list[_Failed]:
+    """Give the items the calls that were found; return what of it failed for good, and the judge of each."""
+    failed: list[_Failed] = []
+    for item, bench, direction in wanted:
+        call = found.get(direction.call_key)
+        if call is not None:
+            item.calls[direction.call_key] = call
+            if call.reading.status is not ReadingStatus.OK:
+                failed.append((item, bench, direction, call.judge))
+    return failed
 
 
 def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:

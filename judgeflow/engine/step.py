@@ -6,7 +6,7 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from judgeflow.config import RoutingConfig
@@ -406,43 +406,52 @@ def is_audit(item: Item) -> bool:
     return item.decided is not None and item.decided.asked and item.decided.audit
 
 
-def resolve(item: Item, rules: Rules) -> Outcome:
-    """Return the outcome of one item, in canonical order, from whatever is there now."""
-    if item.keys.identical:
-        return _outcome(item, 0.0, "scorer", IDENTICAL)
-    belief = item.preference.logit if item.preference else 0.0
-    is_unfinished = not _UNFINISHED.isdisjoint(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
-    verdict, is_whole = (None, False) if is_unfinished else _verdict(item, rules)
-    if verdict is not None:
-        scorer_decides = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
-        logit = belief if scorer_decides else verdict.logit
-        return _outcome(item, logit, _source(verdict, item), OK if is_whole else ONE_ORDER, verdict)
-    status = _silence(item, rules)
-    return _outcome(item, belief, "scorer", OK) if status is None else _outcome(item, belief, "fallback", status)
-
-
-def _outcome(item: Item, logit: float, source: Source, status: str, verdict: Verdict | None = None) -> Outcome:
+def resolve(item: Item, rules: Rules, pair: Pair | None = None, *, flipped: bool = False) -> Outcome:
+    """Return the outcome of one item from whatever is there now: as that of an input pair, which may stand the other way round."""
+    preference = item.preference.swapped() if item.preference and flipped else item.preference
+    belief = preference.logit if preference else 0.0
+    verdict, is_whole = _word(item, rules, flipped=flipped)
+    if verdict is None:
+        logit, source, status = _unjudged(item, belief, rules)
+    else:
+        is_left_to_scorer = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
+        logit, source = belief if is_left_to_scorer else verdict.logit, _source(verdict, item)
+        status = OK if is_whole else ONE_ORDER
     return Outcome(
-        pair=item.pair,
+        pair=pair or item.pair,
         logit=logit,
         source=source,
         status=status,
-        preference=item.preference,
+        preference=preference,
         verdict=verdict,
         acquisition=item.acquisition,
         audit=is_audit(item),
     )
 
 
+def _unjudged(item: Item, belief: float, rules: Rules) -> tuple[float, Source, str]:
+    """Logit, source and status of an item without a verdict."""
+    if item.keys.identical:
+        return 0.0, "scorer", IDENTICAL
+    silence = _silence(item, rules)
+    return (belief, "scorer", OK) if silence is None else (belief, "fallback", silence)
+
+
+def _word(item: Item, rules: Rules, *, flipped: bool) -> tuple[Verdict | None, bool]:
+    """What the judges say of the item, and whether that is whole; nothing while the rest of it may still come."""
+    is_unfinished = not _UNFINISHED.isdisjoint(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
+    return (None, False) if is_unfinished else _verdict(item, rules, flipped=flipped)
+
+
 _UNFINISHED = {LATE, "interrupted"}
 """Statuses of questions whose reply may still come: what one order says alone is not yet the verdict."""
 
 
-def _verdict(item: Item, rules: Rules) -> tuple[Verdict | None, bool]:
+def _verdict(item: Item, rules: Rules, *, flipped: bool = False) -> tuple[Verdict | None, bool]:
     """The verdict of one judge, and whether it is whole: of the first that has spoken in every order, else the first that has spoken."""
     first = None
     for bench in item.benches:
-        verdict = _verdict_of(bench, item, rules)
+        verdict = _verdict_of(bench, item, rules, flipped=flipped)
         if verdict is not None and _is_whole(verdict, bench, item, rules):
             return verdict, True
         first = first or verdict
@@ -455,12 +464,12 @@ def _is_whole(verdict: Verdict, bench: Bench, item: Item, rules: Rules) -> bool:
     return spoken == len(bench.directions) or _one_order_is_enough(item, bench, rules)
 
 
-def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
+def _verdict_of(bench: Bench, item: Item, rules: Rules, *, flipped: bool) -> Verdict | None:
     if bench.judge is None:
         return None
     forward = backward = None
     for direction in bench.directions:
-        if direction.canonical:
+        if direction.canonical is not flipped:
             forward = item.calls.get(direction.call_key)
         else:
             backward = item.calls.get(direction.call_key)
@@ -497,16 +506,3 @@ def left_to_scorer(items: Iterable[Item], rules: Rules) -> Iterator[float]:
     for item in items:
         if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules)[0] is None:
             yield item.preference.logit
-
-
-def placed(outcome: Outcome, pair: Pair, *, flipped: bool) -> Outcome:
-    """Return a canonical outcome as the outcome of an input pair, which may stand the other way round."""
-    if not flipped:
-        return replace(outcome, pair=pair)
-    return replace(
-        outcome,
-        pair=pair,
-        logit=-outcome.logit,
-        preference=outcome.preference.swapped() if outcome.preference else None,
-        verdict=outcome.verdict.swapped() if outcome.verdict else None,
-    )

@@ -33,9 +33,8 @@ class Outcomes:
         """Give every occurrence of an item its outcome."""
         if not self._margin_holds:
             self.rules, self._margin_holds = replace(self.rules, margin=Margin(self.rules.margin.value)), True
-        canonical = steps.resolve(item, self.rules)
         for index, flipped in item.places:
-            self.put(index, steps.placed(canonical, self._pairs[index], flipped=flipped))
+            self.put(index, steps.resolve(item, self.rules, self._pairs[index], flipped=flipped))
 
     def give_up(self, status: str) -> None:
         """Give every pair without an outcome one that says why nothing is known about it."""
