@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
 from judgeflow.errors import StoreError
 from judgeflow.ports import OPEN_FOR_S
 from judgeflow.store import bulk, schema
+from judgeflow.store.bulk import Lines
 from judgeflow.store.ledger import Entry, Ledger, ReservationState, dispatch
-from judgeflow.store.operations import DECISION_FIELDS, Close, OpenRun, Operation, Reserve, Row, Rows, Settle, call_of
+from judgeflow.store.operations import (
+    DECISION_FIELDS,
+    Close,
+    OpenRun,
+    Operation,
+    Reserve,
+    Row,
+    Rows,
+    Settle,
+    call_of,
+)
 from judgeflow.types import Call, Cost, Decision, Dispatch, RunState
 
 KEYS_PER_READ = 512
@@ -200,15 +211,15 @@ _STILL_OPEN = (("state", ReservationState.OPEN.value),)
 
 def _insert_rows(connection: Connection, rows: Rows) -> None:
     """Insert parents before children; what is there already stays as it is, but for what pacers have learnt."""
-    tables: tuple[tuple[Table, Sequence[Row]], ...] = (
+    for table, lines in (
         (schema.text, list(rows.texts.values())),
         (schema.pair, list(rows.pairs.values())),
         (schema.call, rows.calls),
         (schema.decision, rows.planned),
-    )
-    for table, values in tables:
-        bulk.insert_new(connection, table, values)
-    bulk.insert_or_update(connection, schema.decision, rows.finished, ("source", "status"), ("threshold",))
+    ):
+        bulk.insert_new(connection, table, Lines.of(table, lines))
+    finished = Lines.of(schema.decision, rows.finished)
+    bulk.insert_or_update(connection, schema.decision, finished, ("source", "status"), ("threshold",))
     if rows.steps:
         connection.execute(schema.step.insert(), rows.steps)
     if rows.pacing:
