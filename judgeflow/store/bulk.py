@@ -18,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Insert,
+    Row,
     Table,
     Update,
     any_,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -78,6 +80,24 @@ def among(dialect: Dialect, key: Column[Any], values: Sequence[Any]) -> ColumnEl
     if dialect.name == "postgresql":
         return key == any_(literal(list(values), ARRAY(key.type)))
     return key.in_(values)
+
+
+def rows_among(connection: Connection, key: Column[Any], values: Sequence[Any]) -> Sequence[Row[Any]]:
+    """Return the rows, with all columns, of the table of `key` where it is one of a few hundred `values`.
+
+    SQLite's are as the driver gives them: there true is 1, and false 0.
+    """
+    if connection.dialect.name == "postgresql":
+        return connection.execute(select(key.table).where(among(connection.dialect, key, values))).all()
+    # A statement is written once for each number of values, so some values are asked for twice to make it a power of two.
+    number = 1 << (len(values) - 1).bit_length()
+    return connection.exec_driver_sql(_selecting(connection.dialect, key, number), (*values, *values[: number - len(values)])).all()
+
+
+@functools.lru_cache(maxsize=64)
+def _selecting(dialect: Dialect, key: Column[Any], number: int) -> str:
+    marks = [bindparam(f"{_BOUND}{index}", type_=key.type) for index in range(number)]
+    return str(select(key.table).where(key.in_(marks)).compile(dialect=dialect))
 
 
 def new_rows(dialect: Dialect, table: Table) -> Insert:

@@ -222,7 +222,7 @@ def _call_line(call: Call) -> Line:
 
 
 def call_of(row: Sequence[Any]) -> Call:
-    """Return the call that a row of `call` stands for, its columns in the order of the table."""
+    """Return the call that a row of `call` stands for, its columns in the order of the table; true may be 1, and false 0."""
     key, pair_key, judge, canonical, sample, text, reasoning, refusal, finish_reason, *rest = row
     status, preferred, strong, version, prompt, completion, thought, cached, usd, latency_s, attempts, model, request_id, created_at = rest
     reply = Reply(
@@ -241,7 +241,7 @@ def call_of(row: Sequence[Any]) -> Call:
         key=key,
         pair_key=pair_key,
         judge=judge,
-        canonical=canonical,
+        canonical=bool(canonical),
         reply=reply,
         reading=_reading(status, preferred, strong, version),
         created_at=created_at,
@@ -252,7 +252,7 @@ def call_of(row: Sequence[Any]) -> Call:
 @functools.lru_cache(maxsize=64)
 def _reading(status: str, preferred: int | None, strong: bool, version: int) -> Reading:  # noqa: FBT001  # columns, in their order
     """A reading says one of a dozen things, so all rows share a few of them."""
-    return Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version)
+    return Reading(status=ReadingStatus(status), preferred=preferred, strong=bool(strong), parser_version=version)
 
 
 def storable(text: str) -> str:

@@ -75,12 +75,9 @@ def stored_calls(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, C
     """Return the stored calls among these keys."""
     found: dict[bytes, Call] = {}
     for start in range(0, len(keys), KEYS_PER_READ):
-        some = bulk.among(connection.dialect, schema.call.c.key, keys[start : start + KEYS_PER_READ])
-        found |= {row[0]: call_of(row) for row in connection.execute(_CALLS.where(some)).all()}
+        some = keys[start : start + KEYS_PER_READ]
+        found |= {row[0]: call_of(row) for row in bulk.rows_among(connection, schema.call.c.key, some)}
     return found
-
-
-_CALLS = select(schema.call)
 
 
 def decided(connection: Connection, run: str, step: int) -> dict[bytes, Decision]:
