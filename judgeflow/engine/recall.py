@@ -11,7 +11,7 @@ from judgeflow.types import Call, ReadingStatus
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
 
-_Wanted = tuple[steps.Item, steps.Bench, steps.Direction]
+_Wanted = tuple[steps.Item, steps.Bench, bytes, steps.Direction]
 _Failed = tuple[steps.Item, steps.Bench, steps.Direction, bytes]
 OffLoop = Callable[[Callable[[Sequence[_Failed]], list[_Wanted]], Sequence[_Failed]], Awaitable[list[_Wanted]]]
 
@@ -21,32 +21,32 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
 
     `off_loop` runs its first argument on a worker thread.
     """
-    found = await store.read([direction.call_key for _, _, direction in _all(items)])
+    found = await store.read([key for item in items for bench in item.benches for key in bench.directions])
     failed = _take(_all(items), found)
     for _ in range(1, MAX_SAMPLES):
         if not failed:
             break
         wanted = await off_loop(_next_samples, failed)
-        found = await store.read([direction.call_key for _, _, direction in wanted])
-        for _, bench, direction in wanted:
-            if rules.retry_failed or direction.call_key in found:
-                bench.take(direction)
+        found = await store.read([key for _, _, key, _ in wanted])
+        for _, bench, key, direction in wanted:
+            if rules.retry_failed or key in found:
+                bench.take(key, direction)
         failed = _take(wanted, found)
     steps.take_known(items, rules)
 
 
 def _all(items: Sequence[steps.Item]) -> Iterator[_Wanted]:
     """Everything that a verdict on the items may rest on."""
-    return ((item, bench, direction) for item in items for bench in item.benches for direction in bench.directions)
+    return ((item, bench, key, direction) for item in items for bench in item.benches for key, direction in bench.directions.items())
 
 
 def _take(wanted: Iterable[_Wanted], found: Mapping[bytes, Call]) -> list[_Failed]:
     """Give the items the calls that were found; return what of it failed for good, and the judge of each."""
     failed: list[_Failed] = []
-    for item, bench, direction in wanted:
-        call = found.get(direction.call_key)
+    for item, bench, key, direction in wanted:
+        call = found.get(key)
         if call is not None:
-            item.calls[direction.call_key] = call
+            item.calls[key] = call
             if call.reading.status is not ReadingStatus.OK:
                 failed.append((item, bench, direction, call.judge))
     return failed
@@ -54,4 +54,4 @@ def _take(wanted: Iterable[_Wanted], found: Mapping[bytes, Call]) -> list[_Faile
 
 def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:
     """Hash the next sample of each question: many keys, so off the loop."""
-    return [(item, bench, steps.next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]
+    return [(item, bench, *steps.next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]

@@ -446,14 +446,14 @@ class Session:
         """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
         deadline = course.waiting.deadline
         in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
-        if in_time and not any(direction.call_key in item.failures for direction in item.bench.directions):
+        if in_time and item.failures.keys().isdisjoint(item.bench.directions):
             return self._launch(course, item)
         self._spare(item)
         bench = steps.stand_in(item, self._rules)
         if bench is None or not in_time:
             return False
-        for direction in item.bench.directions:
-            item.failures.pop(direction.call_key, None)
+        for key in item.bench.directions:
+            item.failures.pop(key, None)
         item.bench = bench
         self._look_ahead(course)
         for key in item.missing():

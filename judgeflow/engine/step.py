@@ -5,9 +5,10 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
@@ -65,32 +66,39 @@ class Rules:
 
 
 class Direction(NamedTuple):
-    """One order in which a pair is shown, canonical or not, and by which key: it becomes a `Question` once it is asked about."""
+    """How a question shows its pair, in canonical order or the other way round, and which sample of the answer it asks for."""
 
     canonical: bool
-    call_key: bytes
     sample: int = 0
+
+
+CANONICAL, SWAPPED = Direction(canonical=True), Direction(canonical=False)
+
+_NONE: Mapping[bytes, Any] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
 class Bench:
-    """One pair before one judge, the one at `place` on the panel: the directions that a verdict of it takes, in the order of asking.
+    """One pair before one judge, the one at `place` on the panel.
 
-    `questions` are those without a stored reply, `costs` worst cases of asking them, `expected` what these will probably come to, all by
-    call key; `obstacle` is a status that rules asking this judge out.
+    `directions` are the questions that a verdict takes, by call key and in the order of asking.  `questions` are those of them without a
+    stored reply, `costs` worst cases of asking these, `expected` what that will probably come to; `obstacle` is a status that rules asking
+    this judge out.
     """
 
     place: int = 0
     judge: JudgeIdentity | None = None
-    directions: tuple[Direction, ...] = ()
-    questions: dict[bytes, Question] = field(default_factory=dict)
-    costs: dict[bytes, Cost] = field(default_factory=dict)
-    expected: dict[bytes, Cost] = field(default_factory=dict)
+    directions: Mapping[bytes, Direction] = field(default_factory=lambda: _NONE)
+    questions: Mapping[bytes, Question] = field(default_factory=lambda: _NONE)
+    costs: Mapping[bytes, Cost] = field(default_factory=lambda: _NONE)
+    expected: Mapping[bytes, Cost] = field(default_factory=lambda: _NONE)
     obstacle: str | None = None
 
-    def take(self, direction: Direction) -> None:
+    def take(self, call_key: bytes, direction: Direction) -> None:
         """Let another sample stand for its order from now on."""
-        self.directions = tuple(direction if other.canonical == direction.canonical else other for other in self.directions)
+        self.directions = dict(
+            (call_key, direction) if other.canonical == direction.canonical else (key, other) for key, other in self.directions.items()
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -120,12 +128,12 @@ class Item:
     action: Action | None = None
 
     @property
-    def costs(self) -> dict[bytes, Cost]:
+    def costs(self) -> Mapping[bytes, Cost]:
         """Worst cases of asking what is missing."""
         return self.bench.costs
 
     @property
-    def expected(self) -> dict[bytes, Cost]:
+    def expected(self) -> Mapping[bytes, Cost]:
         """What the worst cases will probably come to."""
         return self.bench.expected
 
@@ -141,7 +149,7 @@ class Item:
 
     def missing(self, bench: Bench | None = None) -> list[bytes]:
         """The keys of the questions to the judge that is asked, or to another, without a stored reply."""
-        return [direction.call_key for direction in (bench or self.bench).directions if direction.call_key not in self.calls]
+        return [key for key in (bench or self.bench).directions if key not in self.calls]
 
 
 def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]:
@@ -185,24 +193,25 @@ def _bench(keys: PairKeys, rules: Rules, place: int) -> Bench:
     return Bench(place=place, judge=judge, directions=_directions(keys, rules, judge.fingerprint))
 
 
-def _directions(keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Direction, ...]:
+def _directions(keys: PairKeys, rules: Rules, judge: bytes) -> dict[bytes, Direction]:
     """What a verdict of this judge takes on a pair of these keys, as it came."""
-    forward = Direction(keys.canonical, call_key(judge, keys.prompt, keys.response_a, keys.response_b))
+    shown_first, shown_second = (CANONICAL, SWAPPED) if keys.canonical else (SWAPPED, CANONICAL)
+    forward = {call_key(judge, keys.prompt, keys.response_a, keys.response_b): shown_first}
     if rules.orders == "first":
-        return (forward,)
-    backward = Direction(not keys.canonical, call_key(judge, keys.prompt, keys.response_b, keys.response_a))
+        return forward
+    backward = {call_key(judge, keys.prompt, keys.response_b, keys.response_a): shown_second}
     if rules.orders == "both":
-        return forward, backward
+        return forward | backward
     heads = uniform(rules.routing.seed, keys.pair) < 0.5
-    drawn, other = (forward, backward) if forward.canonical == heads else (backward, forward)
-    return (drawn, other) if rules.orders == "adaptive" else (drawn,)
+    drawn, other = (forward, backward) if (shown_first is CANONICAL) == heads else (backward, forward)
+    return drawn | other if rules.orders == "adaptive" else drawn
 
 
-def next_sample(keys: PairKeys, direction: Direction, judge: bytes) -> Direction:
-    """Return the same direction of a pair of these canonical keys as another sample: what failed for good may be asked again so."""
+def next_sample(keys: PairKeys, direction: Direction, judge: bytes) -> tuple[bytes, Direction]:
+    """Return the next sample of a question about a pair of these canonical keys: what failed for good may be asked again so."""
     shown = (keys.response_a, keys.response_b) if direction.canonical else (keys.response_b, keys.response_a)
-    sample = direction.sample + 1
-    return Direction(direction.canonical, call_key(judge, keys.prompt, *shown, sample), sample)
+    following = direction._replace(sample=direction.sample + 1)
+    return call_key(judge, keys.prompt, *shown, following.sample), following
 
 
 def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[bytes]:
@@ -227,7 +236,7 @@ def _one_order_is_enough(item: Item, bench: Bench, rules: Rules) -> bool:
     """
     if rules.orders != "adaptive" or rules.routing.on_inconsistent != "scorer" or item.preference is None:
         return False
-    answered = [(direction.canonical, item.calls[direction.call_key]) for direction in bench.directions if direction.call_key in item.calls]
+    answered = [(direction.canonical, item.calls[key]) for key, direction in bench.directions.items() if key in item.calls]
     sides = [(1 if canonical else -1) * (call.reading.preferred or 0) for canonical, call in answered]
     return len(sides) == 1 and sides[0] * item.preference.logit > 0
 
@@ -245,8 +254,8 @@ def take_known(items: Iterable[Item], rules: Rules) -> None:
 
 
 def _is_answered(item: Item, bench: Bench, rules: Rules) -> bool:
-    for direction in bench.directions:
-        call = item.calls.get(direction.call_key)
+    for key in bench.directions:
+        call = item.calls.get(key)
         if call is None or call.reading.status is not ReadingStatus.OK:
             return _one_order_is_enough(item, bench, rules)
     return True
@@ -263,9 +272,7 @@ def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> No
 
 
 def _estimate(item: Item, bench: Bench, judge: Judge) -> None:
-    bench.questions = {
-        direction.call_key: _put(item, bench, direction) for direction in bench.directions if direction.call_key not in item.calls
-    }
+    bench.questions = {key: _put(item, bench, direction) for key, direction in bench.directions.items() if key not in item.calls}
     try:
         bench.costs = {key: judge.cost(each) for key, each in bench.questions.items()}
     except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
@@ -295,7 +302,7 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
     left = list(rooms)
     for item in items if rules.stand_ins else ():
         willing = [bench for bench in item.benches if bench.obstacle is None and item.missing(bench)]
-        pending = [bench for bench in willing if any(is_pending(direction.call_key) for direction in bench.directions)]
+        pending = [bench for bench in willing if any(map(is_pending, bench.directions))]
         free = [bench for bench in willing if left[bench.place] >= len(item.missing(bench))]
         item.bench = next(iter(pending + free), item.bench)
         left[item.bench.place] -= len(item.missing())
@@ -304,7 +311,7 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
 def stand_in(item: Item, rules: Rules) -> Bench | None:
     """Return the next judge to ask about an item that its judge could not answer through no fault of the pair; None if there is none."""
     item.tried |= {item.bench.place}
-    failures = {item.failures.get(direction.call_key) for direction in item.bench.directions}
+    failures = set(map(item.failures.get, item.bench.directions))
     if not rules.stand_ins or not failures & JUDGE_FAILED:
         return None
     return next((bench for bench in item.benches if bench.place not in item.tried and bench.obstacle is None), None)
@@ -468,11 +475,11 @@ def _verdict_of(bench: Bench, item: Item, rules: Rules, *, flipped: bool) -> Ver
     if bench.judge is None:
         return None
     forward = backward = None
-    for direction in bench.directions:
+    for key, direction in bench.directions.items():
         if direction.canonical is not flipped:
-            forward = item.calls.get(direction.call_key)
+            forward = item.calls.get(key)
         else:
-            backward = item.calls.get(direction.call_key)
+            backward = item.calls.get(key)
     return combine(
         forward,
         backward,
@@ -494,7 +501,7 @@ def _silence(item: Item, rules: Rules) -> str | None:
         return item.action.status
     if item.failures:
         return next(iter(item.failures.values()))
-    calls = [item.calls[direction.call_key] for direction in item.bench.directions if direction.call_key in item.calls]
+    calls = [item.calls[key] for key in item.bench.directions if key in item.calls]
     readings = [call.reading.status for call in calls if call.reading.status is not ReadingStatus.OK]
     if readings:
         return readings[0].value
