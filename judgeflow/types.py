@@ -354,8 +354,11 @@ class Stock:
 
     def admits(self, spent: Cost) -> bool:
         """Whether `spent` stays within every limit."""
-        pairs = ((self.requests, spent.requests), (self.tokens, spent.tokens), (self.usd, spent.usd))
-        return all(limit is None or value <= limit for limit, value in pairs)
+        return (
+            (self.requests is None or spent.requests <= self.requests)
+            and (self.tokens is None or spent.tokens <= self.tokens)
+            and (self.usd is None or spent.usd <= self.usd)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

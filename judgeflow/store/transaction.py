@@ -17,6 +17,7 @@ from judgeflow.store.ledger import Entry, Ledger, ReservationState, dispatch
 from judgeflow.store.operations import (
     DECISION_FIELDS,
     Close,
+    Line,
     OpenRun,
     Operation,
     Reserve,
@@ -178,13 +179,11 @@ def _cost(row: RowMapping, prefix: str) -> Cost:
 def _save(connection: Connection, run_id: int, ledger: Ledger, loaded: frozenset[str], now: float) -> None:
     if not ledger.changed:
         return
-    bulk.insert(
-        connection,
-        schema.reservation,
-        [_entry_row(run_id, key, ledger.entries[key]) | {"created_at": now} for key in ledger.changed - loaded],
-    )
-    closed = [_entry_row(run_id, key, ledger.entries[key]) for key in ledger.changed & loaded]
-    if closed and bulk.update(connection, schema.reservation, closed, ("run_id", "id", "call_key"), _STILL_OPEN) != len(closed):
+    made = [_line(run_id, key, ledger.entries[key], now) for key in ledger.changed if key not in loaded]
+    bulk.insert(connection, schema.reservation, Lines.of(schema.reservation, made))
+    closed = [_line(run_id, key, ledger.entries[key]) for key in ledger.changed if key in loaded]
+    lines = Lines(_CLOSED_COLUMNS, closed)
+    if closed and bulk.update(connection, schema.reservation, lines, ("run_id", "id", "call_key"), _STILL_OPEN) != len(closed):
         raise Overtaken
     counters = {f"{kind}_{unit}": getattr(cost, unit) for kind, cost in _totals(ledger) for unit in ("requests", "tokens", "usd")}
     connection.execute(schema.run.update().where(schema.run.c.id == run_id).values(counters))
@@ -194,10 +193,14 @@ def _totals(ledger: Ledger) -> tuple[tuple[str, Cost], tuple[str, Cost]]:
     return ("spent", ledger.spent), ("reserved", ledger.reserved)
 
 
-def _entry_row(run_id: int, key: str, entry: Entry) -> Row:
-    amounts = {"requests": entry.cost.requests, "tokens": entry.cost.tokens, "usd": entry.cost.usd}
-    return {"run_id": run_id, "id": key, "state": entry.state.value} | amounts | {name: getattr(entry, name) for name in _AS_IT_IS}
+def _line(run_id: int, key: str, entry: Entry, *created_at: float) -> Line:
+    """A row of `reservation` in the order of its columns; one that is there already keeps the moment when it was made."""
+    cost, state = entry.cost, entry.state.value
+    amounts = (cost.requests, cost.tokens, cost.usd)
+    return (run_id, key, entry.call_key, *amounts, state, *created_at, entry.judge, entry.sends, entry.sent_at)
 
+
+_CLOSED_COLUMNS = tuple(name for name in schema.reservation.c.keys() if name != "created_at")  # noqa: SIM118  # no mapping
 
 _AS_IT_IS = ("call_key", "judge", "sends", "sent_at")
 """What of an entry stands in its row by the same name."""
