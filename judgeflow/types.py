@@ -84,8 +84,15 @@ class Pair:
     def swapped(self) -> Pair:
         """Return the same pair with its responses, and its label, exchanged."""
         flipped: Mapping[Label, Label] = {"a": "b", "b": "a", "tie": "tie"}
-        label = flipped[self.label] if self.label else None
-        return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
+        return Pair(
+            prompt=self.prompt,
+            response_a=self.response_b,
+            response_b=self.response_a,
+            id=self.id,
+            group=self.group,
+            label=flipped[self.label] if self.label else None,
+            metadata=self.metadata,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
