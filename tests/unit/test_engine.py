@@ -785,6 +785,41 @@ def test_pairs_whose_verdict_is_stored_are_not_scored():
     assert all(outcome.source == "store" for outcome in step.outcomes[:6])
 
 
+class _CountingPlans(MemoryStore):
+    """Keeps how many decisions each plan had."""
+
+    plans = ()
+
+    async def record_plan(self, run, step, decisions, pacing=None):
+        self.plans += (len(decisions),)
+        await super().record_plan(run, step, decisions, pacing)
+
+
+@pytest.mark.parametrize(
+    ("routing", "known", "plans"),
+    [
+        (ALWAYS, 6, ()),  # nothing is to be decided: the end of the step says it all
+        (ALWAYS, 5, (6,)),
+        (RoutingConfig(policy="always", max_share=0.5), 6, (6,)),  # what the share has learnt is kept with the plan
+    ],
+)
+def test_a_step_of_stored_verdicts_is_recorded_once_unless_there_is_something_to_learn(routing, known, plans):
+    pairs, store = arithmetic_pairs(6), _CountingPlans()
+
+    async def main(clock):
+        async with scheduling(clock, ScriptedJudge(clock=clock), store=store) as scheduler:
+            await scheduler.route(pairs[:known])
+        store.plans = ()
+        async with scheduling(clock, ScriptedJudge(clock=clock), store=store, routing=routing, run="2") as scheduler:
+            await scheduler.route(pairs, step=3)
+        return await store.decisions("2", 3)
+
+    decided = run(main)
+    assert store.plans == plans
+    assert sorted(decision.source for decision in decided.values()) == ["judge"] * (6 - known) + ["store"] * known
+    assert {decision.asked for decision in decided.values() if decision.source == "store"} == {False}
+
+
 @pytest.mark.parametrize(("setting", "scored"), [("scorer", 4), ("zero", 0)])
 def test_a_stored_verdict_that_contradicts_itself_is_scored_where_the_scorer_decides(setting, scored):
     pairs, store = arithmetic_pairs(4), MemoryStore()
