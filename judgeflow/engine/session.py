@@ -418,7 +418,7 @@ class Session:
 
     def _adopt(self, course: Course, items: Sequence[steps.Item]) -> None:
         """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
-        for item in items:
+        for item in items if course.arrived else ():
             for key in item.missing():
                 if key in course.arrived:
                     item.calls[key] = course.arrived[key]

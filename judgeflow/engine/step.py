@@ -249,7 +249,7 @@ def scorer_failed(items: Iterable[Item]) -> None:
 
 def take_known(items: Iterable[Item], rules: Rules) -> None:
     """Turn each item to the first judge of whom a whole verdict is stored; if there is none, it stays before the judge it prefers."""
-    for item in items:
+    for item in items if len(rules.judges) > 1 else ():
         item.bench = next((bench for bench in item.benches if _is_answered(item, bench, rules)), item.bench)
 
 

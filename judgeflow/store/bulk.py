@@ -91,7 +91,9 @@ def rows_among(connection: Connection, key: Column[Any], values: Sequence[Any]) 
         return connection.execute(select(key.table).where(among(connection.dialect, key, values))).all()
     # A statement is written once for each number of values, so some values are asked for twice to make it a power of two.
     number = 1 << (len(values) - 1).bit_length()
-    return connection.exec_driver_sql(_selecting(connection.dialect, key, number), (*values, *values[: number - len(values)])).all()
+    sql, asked = _selecting(connection.dialect, key, number), (*values, *values[: number - len(values)])
+    with connection.exec_driver_sql(sql, asked) as result:
+        return list(result.cursor.fetchall())
 
 
 @functools.lru_cache(maxsize=64)

@@ -26,8 +26,11 @@ from judgeflow.store.failures import BUSY_SECONDS
 _WAL_RETRY_SECONDS = 0.02
 
 _WAIT = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}"
+_CACHE = "PRAGMA cache_size=-16384"
+"""16 MB of pages, in place of 2: about what a step touches, with the way to it through the indexes."""
+
 _WRITER = (_WAIT, "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
-_READER = (_WAIT, "PRAGMA query_only=ON")
+_READER = (_WAIT, _CACHE, "PRAGMA query_only=ON")
 _ANY_THREAD = {"check_same_thread": False}
 _READING: Mapping[str, Any] = {
     "isolation_level": "AUTOCOMMIT",
