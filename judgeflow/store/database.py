@@ -110,6 +110,9 @@ class Database(Protocol):
     def reader(self) -> Reader:
         """Return what reads beside the writer."""
 
+    def readers(self) -> AsyncEngine:
+        """Return connections that can only read, for a loop; every statement sees what was committed before it."""
+
     def reporting(self) -> AsyncEngine:
         """Return connections for long reads, which can only read."""
 

@@ -60,7 +60,11 @@ class PostgresqlDatabase:
 
     def reader(self) -> PostgresqlReader:
         """See `Database.reader`."""
-        return PostgresqlReader(self._engine(_READ_ONLY, ANSWER_SECONDS, pool_size=READERS, isolation_level="AUTOCOMMIT"))
+        return PostgresqlReader(self.readers())
+
+    def readers(self) -> AsyncEngine:
+        """See `Database.readers`."""
+        return self._engine(_READ_ONLY, ANSWER_SECONDS, pool_size=READERS, isolation_level="AUTOCOMMIT")
 
     def reporting(self) -> AsyncEngine:
         """See `Database.reporting`: all statements of one connection see the same moment."""

@@ -89,11 +89,13 @@ class SqliteDatabase:
         """See `Database.reader`."""
         return SqliteReader(self.url)
 
-    def reporting(self) -> AsyncEngine:
-        """See `Database.reporting`."""
+    def readers(self) -> AsyncEngine:
+        """See `Database.readers`."""
         engine = create_async_engine(self.url, **_READING)
         _on_connect(engine.sync_engine, _READER)
         return engine
+
+    reporting = readers
 
     async def size(self, _connection: AsyncConnection) -> int:
         """Return the bytes of the file and its write-ahead log."""
