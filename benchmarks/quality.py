@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.real_data import judged_credit, recorded_choice
 from benchmarks.runner import table
 from benchmarks.statistics import overlap
-from judgeflow.replay.statistics import Estimate, Floats, credit, estimate, gains, mean_estimate, prompt_counts, rate_by_decile
+from judgeflow.estimates import Estimate
+from judgeflow.replay.statistics import Floats, credit, estimate, gains, mean_estimate, prompt_counts, rate_by_decile
 
 RECORDED: Mapping[str, str] = {"judgebench_gpt4o": "o1-mini-2024-09-12/arena_hard", "pandalm_human": "gpt-3.5-turbo"}
 DEFAULT, MARGIN, HINDSIGHT, ORACLE = "error", "margin", "hindsight", "oracle"

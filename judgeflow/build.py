@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from judgeflow.clock import LoopClock
@@ -20,7 +21,7 @@ from judgeflow.observe.log import file_log
 from judgeflow.ports import Clock, Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
-from judgeflow.tokens import ESTIMATE_RULE, TokenCounter
+from judgeflow.tokens import ESTIMATE_REMEDY, ESTIMATE_RULE, TokenCounter
 from judgeflow.verdicts.prompt import load_template
 
 RUN_NAME_DIGITS = 12
@@ -32,31 +33,61 @@ def build_scheduler(
     """Return a scheduler for a configuration file or a loaded `Config`.
 
     `run_input` identifies the data of a run without a name; `retry_failed` asks again what failed for good.  Raises
-    `ConfigurationError`; nothing is opened, sent or written but the log file.  Loading the scorer takes seconds: build before the event
-    loop has work to do.
+    `ConfigurationError`; nothing is opened, sent or written but for those who watch: the log file, TensorBoard's, the port of [metrics].
+    They are closed with the scheduler.  Loading the scorer takes seconds: build before the event loop has work to do.
     """
     settings = config if isinstance(config, Config) else load_config(config)
     clock = LoopClock()
     seats = build_seats(settings, clock)
     scorer = build_scorer(settings)
-    watching = list(observers)
-    if settings.log.path is not None:
-        watching.append(file_log(settings.log, settings.path(settings.log.path)))
-    _tell_if_estimated(settings, watching)
-    return Scheduler(
-        store=functools.partial(SqlStore.open, store_url(settings)),
-        judges=seats,
-        scorer=scorer,
-        routing=settings.routing,
-        budget=settings.budget,
-        run=run_name(settings, run_input, scorer),
-        orders=settings.judge.orders,
-        graded=settings.judge.graded,
-        retry_failed=retry_failed,
-        clock=clock,
-        observers=watching,
-        settings=settings.model_dump(mode="json"),
-    )
+    with contextlib.ExitStack() as undo:
+        watching = list(observers)
+        for observer in _watching(settings):
+            undo.callback(observer.close)
+            watching.append(observer)
+        _tell_if_estimated(settings, watching)
+        scheduler = Scheduler(
+            store=functools.partial(SqlStore.open, store_url(settings)),
+            judges=seats,
+            scorer=scorer,
+            routing=settings.routing,
+            budget=settings.budget,
+            run=run_name(settings, run_input, scorer),
+            orders=settings.judge.orders,
+            graded=settings.judge.graded,
+            retry_failed=retry_failed,
+            clock=clock,
+            observers=watching,
+            settings=settings.model_dump(mode="json"),
+        )
+        undo.pop_all()  # the scheduler closes them
+    return scheduler
+
+
+def _watching(settings: Config) -> Iterator[Observer]:
+    """Open those who watch by the settings, one after the other.  Raises `ConfigurationError`."""
+    log, metrics = settings.log, settings.metrics
+    if log.path is not None:
+        yield file_log(log, settings.path(log.path))
+    if settings.tracing.enabled:
+        yield _tracing()
+    if metrics.port is not None:
+        from judgeflow.observe.metrics_server import served_metrics
+
+        yield served_metrics(metrics.host, metrics.port)
+    if log.tensorboard is not None:  # last: each opening makes another file
+        from judgeflow.observe.scalars import tensorboard_scalars
+
+        yield tensorboard_scalars(settings.path(log.tensorboard))
+
+
+def _tracing() -> Observer:
+    try:
+        from judgeflow.observe.tracing import configured_tracing
+
+        return configured_tracing()
+    except ImportError as error:
+        raise ConfigurationError(f"[tracing] enabled: needs the extra: pip install 'judgeflow[tracing]' ({error})") from None
 
 
 def _tell_if_estimated(settings: Config, observers: Sequence[Observer]) -> None:
@@ -65,9 +96,8 @@ def _tell_if_estimated(settings: Config, observers: Sequence[Observer]) -> None:
     budgeted = settings.budget.tokens or settings.budget.usd
     limited = dict.fromkeys(model for model, limit in limits if limit.tokens_per_minute or budgeted)
     for model in (name for name in limited if not TokenCounter(name).exact):
-        remedy = "OpenAI's models are counted exactly if TIKTOKEN_CACHE_DIR names a folder with tiktoken's vocabularies"
         for observer in observers:
-            observer.notice("tokens_estimated", model=model, how=ESTIMATE_RULE, remedy=remedy)
+            observer.notice("tokens_estimated", model=model, how=ESTIMATE_RULE, remedy=ESTIMATE_REMEDY)
 
 
 def build_scorer(settings: Config) -> Scorer | None:

@@ -226,6 +226,20 @@ class LogConfig(_Section):
     path: NonEmpty | None = Field(None, description="file to append to; none: the terminal only")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     format: Literal["json", "console"] = Field("json", description="form of the lines in the file")
+    tensorboard: NonEmpty | None = Field(None, description="folder for TensorBoard scalars of every step; none: no scalars are written")
+
+
+class MetricsConfig(_Section):
+    """[metrics]: figures of the running process for Prometheus."""
+
+    port: int | None = Field(None, ge=1, le=65535, description="serve /metrics on this port; none: nothing is served")
+    host: NonEmpty = Field("127.0.0.1", description="address to serve it on; 0.0.0.0 lets other machines read it")
+
+
+class TracingConfig(_Section):
+    """[tracing]: OpenTelemetry spans of steps and calls."""
+
+    enabled: bool = Field(False, description="make spans, for the program's tracer provider or by the OTEL_* variables")
 
 
 class Config(_Section):
@@ -240,6 +254,8 @@ class Config(_Section):
     routing: RoutingConfig = RoutingConfig()
     store: StoreConfig = StoreConfig()
     log: LogConfig = LogConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

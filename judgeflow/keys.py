@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -50,10 +50,9 @@ def digest(kind: str, value: Any) -> bytes:
     return hashlib.blake2b(canonical_json([kind, value]), digest_size=KEY_BYTES).digest()
 
 
-def _digest_of_keys(kind: str, *parts: bytes | int) -> bytes:
-    """Return `digest(kind, parts)`, keys as hexadecimal digits: the same JSON without the detour through its checks."""
-    inside = ",".join(str(part) if isinstance(part, int) else f'"{part.hex()}"' for part in parts)
-    return hashlib.blake2b(f'["{kind}",[{inside}]]'.encode(), digest_size=KEY_BYTES).digest()
+def _digest_of(written: str) -> bytes:
+    """Return the key of canonical JSON that is written out: what is made of hashes alone needs no serializer."""
+    return hashlib.blake2b(written.encode(), digest_size=KEY_BYTES).digest()
 
 
 def text_hash(text: str) -> bytes:
@@ -81,6 +80,17 @@ def prompt_hash(prompt: Prompt) -> bytes:
     return hashlib.blake2b(prompt_body(prompt).encode(), digest_size=KEY_BYTES, person=person).digest()
 
 
+class Hashes(dict[Prompt, bytes]):
+    """The keys of prompts and responses, each hashed once: the texts of a group come back in every pair of it.
+
+    It keeps every text that it has hashed, so make one for a step or a batch, and let it go.
+    """
+
+    def __missing__(self, text: Prompt) -> bytes:
+        key = self[text] = prompt_hash(text)  # a response's key is that of a prompt of the same text
+        return key
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairKeys:
     """Every hash that a pair needs, computed once.
@@ -104,50 +114,45 @@ class PairKeys:
         return self.response_a == self.response_b
 
 
-def pair_keys(pair: Pair) -> PairKeys:
-    """Hash a pair.  Raises `ValueError` for text that is not valid Unicode."""
-    prompt, first, second = prompt_hash(pair.prompt), text_hash(pair.response_a), text_hash(pair.response_b)
-    low, high = sorted((first, second))
+def pair_keys(pair: Pair, hashes: Hashes | None = None) -> PairKeys:
+    """Hash a pair; `hashes` remembers the texts of others.  Raises `ValueError` for text that is not valid Unicode."""
+    hashes = Hashes() if hashes is None else hashes
+    prompt, first, second = hashes[pair.prompt], hashes[pair.response_a], hashes[pair.response_b]
+    low, high = (first, second) if first <= second else (second, first)
     return PairKeys(prompt=prompt, response_a=first, response_b=second, pair=pair_key(prompt, low, high))
 
 
 def pair_key(prompt: bytes, low: bytes, high: bytes) -> bytes:
     """Return the key of a pair from the hashes of its texts, the smaller hash of the two responses first."""
-    return _digest_of_keys("pair/1", prompt, low, high)
+    return _digest_of(f'["pair/1",["{prompt.hex()}","{low.hex()}","{high.hex()}"]]')
 
 
 def question_nonce(prompt: bytes, first: bytes, second: bytes) -> str:
     """Return the 16 hex digits that delimit and name one directed question, whoever is asked."""
-    return _digest_of_keys("question/1", prompt, first, second).hex()[:NONCE_DIGITS]
+    return _digest_of(f'["question/1",["{prompt.hex()}","{first.hex()}","{second.hex()}"]]').hex()[:NONCE_DIGITS]
 
 
 def call_key(judge: bytes, prompt: bytes, first: bytes, second: bytes, sample: int = 0) -> bytes:
     """Return the key of one directed question to one judge, from the judge's fingerprint and the hashes of the three texts."""
-    return _digest_of_keys("call/1", judge, prompt, first, second, sample)
+    return _digest_of(f'["call/1",["{judge.hex()}","{prompt.hex()}","{first.hex()}","{second.hex()}",{sample}]]')
 
 
 def questions(pair: Pair, keys: PairKeys, judge: bytes, sample: int = 0) -> tuple[Question, Question]:
     """Return the pair's two directed questions: response_a shown first, then response_b shown first."""
-    forward = _question(pair, keys, judge, sample)
-    swapped_keys = PairKeys(prompt=keys.prompt, response_a=keys.response_b, response_b=keys.response_a, pair=keys.pair)
-    return forward, _question(pair.swapped(), swapped_keys, judge, sample)
+    return question(pair, keys, judge, sample=sample), question(pair, keys, judge, swapped=True, sample=sample)
 
 
-def _question(pair: Pair, keys: PairKeys, judge: bytes, sample: int) -> Question:
+def question(pair: Pair, keys: PairKeys, judge: bytes, *, swapped: bool = False, sample: int = 0) -> Question:
+    """Return one directed question: response_a is shown first, or where it is `swapped` response_b."""
+    texts, hashes = (pair.response_a, pair.response_b), (keys.response_a, keys.response_b)
+    (first, second), (one, other) = (texts[::-1], hashes[::-1]) if swapped else (texts, hashes)
     return Question(
         prompt=pair.prompt,
-        first=pair.response_a,
-        second=pair.response_b,
-        canonical=keys.canonical,
-        nonce=question_nonce(keys.prompt, keys.response_a, keys.response_b),
+        first=first,
+        second=second,
+        canonical=one <= other,
+        nonce=question_nonce(keys.prompt, one, other),
         pair_key=keys.pair,
-        call_key=call_key(judge, keys.prompt, keys.response_a, keys.response_b, sample),
+        call_key=call_key(judge, keys.prompt, one, other, sample),
         sample=sample,
     )
-
-
-def next_sample(question: Question, judge: bytes) -> Question:
-    """Return the same question as another sample, with a key of its own: what failed for good may be asked again so."""
-    shown = prompt_hash(question.prompt), text_hash(question.first), text_hash(question.second)
-    sample = question.sample + 1
-    return replace(question, sample=sample, call_key=call_key(judge, *shown, sample))

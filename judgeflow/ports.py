@@ -16,6 +16,7 @@ from judgeflow.types import (
     Decision,
     Dispatch,
     JudgeIdentity,
+    JudgeState,
     Pair,
     Preference,
     Question,
@@ -300,4 +301,31 @@ class Observer(Protocol):
 
     def close(self) -> None:
         """The scheduler is closed: nothing more will be told."""
+        ...
+
+
+@runtime_checkable
+class BeginningObserver(Observer, Protocol):
+    """An observer that wants to know of a step's beginning too.  A step that is cancelled has a beginning and no end."""
+
+    def begin(self, run: str, step: int) -> None:
+        """A step begins; called in the context of whoever has called `route`."""
+        ...
+
+
+class Followed(Protocol):
+    """What a scheduler shows of itself at any time, to any thread."""
+
+    @property
+    def judge_states(self) -> Sequence[JudgeState]:
+        """How it stands with each judge now; empty while the scheduler is closed."""
+        ...
+
+
+@runtime_checkable
+class FollowingObserver(Observer, Protocol):
+    """An observer that looks for itself how things are, at moments of its own."""
+
+    def follow(self, scheduler: Followed) -> None:
+        """This scheduler may be looked at; called when it is made."""
         ...

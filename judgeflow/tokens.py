@@ -29,6 +29,7 @@ ESTIMATE_BYTES_PER_TOKEN = 4
 ESTIMATE_BOUND = 1.7
 EXACT_BOUND = 1.05
 ESTIMATE_RULE = "UTF-8 bytes / 4; put aside are at least 1.7 times that, and up to one token a byte for what is no plain words"
+ESTIMATE_REMEDY = "OpenAI's models are counted exactly if TIKTOKEN_CACHE_DIR names a folder with tiktoken's vocabularies"
 _NEWER = re.compile(r"(chat)?gpt-|o\d")
 _VOCABULARIES = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 

@@ -75,16 +75,24 @@ class Pair:
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt", as_prompt(self.prompt))
-        for name in ("response_a", "response_b"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is a string, not {type(getattr(self, name)).__name__}")
+        if not isinstance(self.prompt, str):
+            object.__setattr__(self, "prompt", as_prompt(self.prompt))
+        for name, response in (("response_a", self.response_a), ("response_b", self.response_b)):
+            if not isinstance(response, str):
+                raise TypeError(f"{name} is a string, not {type(response).__name__}")
 
     def swapped(self) -> Pair:
         """Return the same pair with its responses, and its label, exchanged."""
         flipped: Mapping[Label, Label] = {"a": "b", "b": "a", "tie": "tie"}
-        label = flipped[self.label] if self.label else None
-        return replace(self, response_a=self.response_b, response_b=self.response_a, label=label)
+        return Pair(
+            prompt=self.prompt,
+            response_a=self.response_b,
+            response_b=self.response_a,
+            id=self.id,
+            group=self.group,
+            label=flipped[self.label] if self.label else None,
+            metadata=self.metadata,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,8 +324,10 @@ class Verdict:
     @property
     def swapped_agree(self) -> bool | None:
         """Whether both orders chose the same; None where only one spoke."""
-        spoken = [call.reading.preferred for call in self.calls if call.reading.preferred is not None]
-        return spoken[0] == -spoken[1] if len(spoken) == 2 else None
+        if self.forward is None or self.backward is None:
+            return None
+        first, second = self.forward.reading.preferred, self.backward.reading.preferred
+        return None if first is None or second is None else first == -second
 
     def swapped(self) -> Verdict:
         """Return the same verdict for the swapped pair."""
@@ -351,8 +361,11 @@ class Stock:
 
     def admits(self, spent: Cost) -> bool:
         """Whether `spent` stays within every limit."""
-        pairs = ((self.requests, spent.requests), (self.tokens, spent.tokens), (self.usd, spent.usd))
-        return all(limit is None or value <= limit for limit, value in pairs)
+        return (
+            (self.requests is None or spent.requests <= self.requests)
+            and (self.tokens is None or spent.tokens <= self.tokens)
+            and (self.usd is None or spent.usd <= self.usd)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,7 +437,8 @@ class Decision:
 class CallEvent:
     """One finished attempt, for observers: never texts, never secrets.
 
-    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped"; `judge` is the judge's id.
+    `outcome` is the reading's status, or the status of the error; `order` is "canonical" or "swapped"; `judge` is the judge's id and
+    `model` the model that it was asked as.  `step` is the step that had the question asked; others may have waited for it too.
     """
 
     run: str
@@ -438,6 +452,25 @@ class CallEvent:
     usd: float
     error: str | None = None
     judge: str | None = None
+    model: str | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeState:
+    """How it stands with one judge at a moment.
+
+    `judge` is the judge's id, `seat` what its place is called.  `in_flight` requests are under way of at most `max_in_flight` now;
+    `waiting` questions have no reply that is stored and are not under way.  `breaker` is "closed", "open" (nothing is sent) or
+    "half_open" (one question is out as a probe).
+    """
+
+    judge: str
+    seat: str
+    in_flight: int
+    max_in_flight: int
+    waiting: int
+    breaker: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ The oracle judge is always right; 2 accuracy - 1 is what a calibrated scorer cou
 350 pairs may well be above it.  The better reward models are those whose accuracy is not below the median of the five.
 
 What the second order is worth is told at equal calls: both orders of so many pairs, one random order of twice as many, or the second order
-only where it can still change who is preferred.  The last table has the position bias of nine judges on `mtbench_position_judges`.
+only where it can still change who is preferred.  The last table has the position bias of nine judges on `mtbench_position_judges`, who
+were asked three times.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import numpy as np
 
 from benchmarks.real_data import data_folder
 from benchmarks.runner import Finding, Goal, Skipped, table
+from judgeflow.estimates import Estimate
 from judgeflow.replay.evidence import evidence
 from judgeflow.replay.measure import SHARES, Measured, OrderValue, PositionBias, position_bias, second_order
 from judgeflow.replay.measure import measure as measured
 from judgeflow.replay.read import MEAN_Z, read_file
-from judgeflow.replay.statistics import RESAMPLES, Estimate
+from judgeflow.replay.statistics import RESAMPLES
 from judgeflow.replay.trace import Trace
 
 SIZE = RESAMPLES
@@ -160,7 +162,15 @@ def _tables(
         for value in values
     ]
     bias = [
-        [each.judge, str(each.pairs), _percent(each.agreement), f"{each.first:.1%}", f"{each.second:.1%}", f"{each.tied:.1%}"]
+        [
+            each.judge,
+            str(each.pairs),
+            str(each.twice),
+            _percent(each.agreement),
+            f"{each.first:.1%}",
+            f"{each.second:.1%}",
+            f"{each.tied:.1%}",
+        ]
         for each in biases
     ]
     judged = [f"{share:.0%} judged" for share in SHARES]
@@ -172,8 +182,8 @@ def _tables(
             table(["scorer", "calls saved", "bound"], bounds),
             "## What the second order is worth, at the calls that both orders take",
             table(["scorer", "pairs in both orders", "orders", "accuracy", "over both, points", "agreement with both"], worth),
-            "## Position bias on mtbench_position_judges (first repetition)",
-            table(["judge", "pairs", "orders agree", "first shown twice", "second shown twice", "one order ties"], bias),
+            "## Position bias on mtbench_position_judges (every repetition)",
+            table(["judge", "pairs", "repetitions", "orders agree", "first shown twice", "second shown twice", "one order ties"], bias),
         ]
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.runner import Goal
 from judgeflow.keys import digest
+from judgeflow.replay.selection import Chances
 from judgeflow.replay.simulate import Replay
 from judgeflow.replay.trace import Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
@@ -72,6 +73,7 @@ def made_up(pairs: int, seed: int) -> Trace:
         completion_tokens=dice.integers(100, 500, (pairs, 2)),
         usd=np.zeros((pairs, 2)),
         latency_s=dice.lognormal(3.5, 0.33, (pairs, 2)),
+        chances=Chances.certain(pairs),
     )
     return Trace(
         source="made up",
@@ -81,8 +83,8 @@ def made_up(pairs: int, seed: int) -> Trace:
         logits=logits,
         uncertainties=1.0 + dice.gamma(1.0, 0.3, pairs),
         truth=truth,
-        propensities=np.ones(pairs),
         swapped=np.zeros(pairs, dtype=np.bool_),
+        placed=np.ones(pairs, dtype=np.bool_),
         steps=np.full(pairs, -1, dtype=np.int64),
         testimonies={"made up": testimony},
     )

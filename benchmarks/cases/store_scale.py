@@ -7,8 +7,9 @@ The databases hold rows of `call` alone, which is all that a read looks at.
 
 Write: questions are reserved and settled through `SqlStore`, as many at a time as the engine does, into an empty database; plain sqlite3
 then writes the very rows that this left (texts, pairs, replies, and reservations twice: as they are made, and as they are closed) with
-executemany, in as many transactions.  `bytes_per_verdict` is the size of that database over its replies: with their texts, pairs,
-reservations and indexes.
+executemany, in as many transactions.  Ours hands every writer a result of its own: `write_throughput_vs_raw_awaited` is beside the same
+plain writes made on a thread, and waited for by as many coroutines as write through ours.  `bytes_per_verdict` is the size of that
+database over its replies: with their texts, pairs, reservations and indexes.
 """
 
 from __future__ import annotations
@@ -129,8 +130,10 @@ def _writes(folder: Path, seed: int) -> dict[str, float]:
     asyncio.run(migrate.upgrade(str(raw)))
     making, closing_ = _copied(ours, raw)
     plain = making + closing_
+    awaited = plain + asyncio.run(_waited())
     return {
         "write_throughput_vs_raw": plain / (reserving + settling),
+        "write_throughput_vs_raw_awaited": awaited / (reserving + settling),
         "settle_rate_vs_raw": closing_ / settling,
         "verdicts_per_second": WRITTEN / (reserving + settling),
         "verdicts_per_second_raw": WRITTEN / plain,
@@ -212,6 +215,27 @@ def _copied(source: Path, target: Path) -> tuple[float, float]:
             seconds[0] += made - began
             seconds[1] += time.perf_counter() - made
         return seconds[0], seconds[1]
+
+
+async def _waited() -> float:
+    """Return the seconds that it takes, beside the writing, to wait for it: for each of the two batches of a call one visit to a thread,
+    and a coroutine for every call."""
+    loop, seconds = asyncio.get_running_loop(), 0.0
+
+    async def wait(written: asyncio.Future[None]) -> None:
+        await written
+
+    async def write(batch: Sequence[asyncio.Future[None]]) -> None:
+        await asyncio.to_thread(lambda: None)
+        for written in batch:
+            written.set_result(None)
+
+    for _ in range(2 * -(-WRITTEN // AT_A_TIME)):
+        began = time.perf_counter()
+        batch: list[asyncio.Future[None]] = [loop.create_future() for _ in range(AT_A_TIME)]
+        await asyncio.gather(write(batch), *(wait(written) for written in batch))
+        seconds += time.perf_counter() - began
+    return seconds
 
 
 def _slice(rows: Sequence[tuple[object, ...]], number: int, of: int) -> Sequence[tuple[object, ...]]:

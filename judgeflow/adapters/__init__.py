@@ -1,1 +1,1 @@
-"""Other people's formats: what reads them, and what their authors measure with them."""
+"""Other people's formats and trainers: what reads the ones, what their authors measure with them, and what rewards the others."""

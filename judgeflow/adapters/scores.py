@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from judgeflow.adapters.formats import REWARDBENCH_WEIGHTS, STYLES
 from judgeflow.errors import RecordError
+from judgeflow.estimates import Estimate
 from judgeflow.types import Outcome, Pair
 
 Floats = NDArray[np.float64]
@@ -26,15 +27,6 @@ TOTAL = "total"
 RM_BENCH_DOMAINS = ("chat", "code", "math", "safety-refuse", "safety-response")
 _DIFFICULTIES = ("easy", "normal", "hard")
 _CELLS = frozenset((i, j) for i in range(len(STYLES)) for j in range(len(STYLES)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A share with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from judgeflow.errors import RecordError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from judgeflow.adapters.scores import BenchmarkScore, Estimate
+    from judgeflow.adapters.scores import BenchmarkScore
+    from judgeflow.estimates import Estimate
     from judgeflow.types import Pair
 
 

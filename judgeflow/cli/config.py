@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli.help import GroupedVerbs, Verb
+from judgeflow.cli.options import Settings
 from judgeflow.cli.overrides import overrides
 
 if TYPE_CHECKING:
@@ -14,16 +16,15 @@ if TYPE_CHECKING:
 
     from judgeflow.config import Config, Settled
 
-app = typer.Typer(help="Check a configuration, or show what holds and why.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=GroupedVerbs, help="Check a configuration, or show what holds and why.", no_args_is_help=True, rich_markup_mode=None)
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 DEFAULT = Path("judgeflow.toml")
 
 
-@app.command()
+@app.command(cls=Verb)
 def check(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJson = False) -> None:
     """Check everything that can be checked without network: keys, values, templates, API keys, files.
 
@@ -69,7 +70,7 @@ def warnings(config: Config) -> Iterator[str]:
         yield "[routing] audit_fraction: is 0, so nobody will know how good the scorer is where the judge was not asked; 0.05 is a start"
 
 
-@app.command()
+@app.command(cls=Verb)
 def show(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJson = False) -> None:
     """Show every setting with its value and where it was set: file and line, variable, flag, or by default.
 

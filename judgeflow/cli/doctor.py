@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
+from judgeflow.cli.options import Settings
 from judgeflow.cli.overrides import overrides
 
 
 def doctor(
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")] = Path("judgeflow.toml"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
-    ] = None,
+    settings: Settings = None,
     ask: Annotated[bool, typer.Option("--ask", help="Also ask each judge a small question, which is paid for (and stored).")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

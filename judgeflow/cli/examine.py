@@ -18,12 +18,13 @@ from judgeflow.judges.reach import reach
 from judgeflow.ports import Permit
 from judgeflow.store import SqlStore, migrate
 from judgeflow.store.engines import database_at
-from judgeflow.tokens import ESTIMATE_RULE, TokenCounter
+from judgeflow.tokens import ESTIMATE_REMEDY, ESTIMATE_RULE, TokenCounter
 from judgeflow.types import Outcome, Pair, RateHeaders
 from judgeflow.verdicts.prompt import load_template
 
 RUN = "doctor"
 TIMED_PAIRS = 8
+_ESTIMATED = f"{ESTIMATE_RULE}. {ESTIMATE_REMEDY}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ async def _tokens(config: Config) -> AsyncIterator[Finding]:
         if TokenCounter(judge.model).exact:
             yield Finding(check="tokens", ok=True, detail=f"{judge.model} of [{section}] is counted with its own vocabulary, offline")
         else:
-            yield Finding(check="tokens", ok=None, detail=f"{judge.model} of [{section}] is estimated: {ESTIMATE_RULE}")
+            yield Finding(check="tokens", ok=None, detail=f"{judge.model} of [{section}] is estimated: {_ESTIMATED}")
 
 
 async def _database(config: Config) -> AsyncIterator[Finding]:
@@ -81,7 +82,11 @@ async def _database(config: Config) -> AsyncIterator[Finding]:
     except JudgeflowError as error:
         yield Finding(check="database", ok=False, detail=str(error))
     else:
-        yield Finding(check="database", ok=True, detail=f"{shown} can be read and written (schema {state.revision})")
+        yield Finding(
+            check="database",
+            ok=True,
+            detail=f"{shown} can be read and written (schema {state.revision}); `judgeflow db check` proves it sound",
+        )
 
 
 async def _scorer(config: Config) -> AsyncIterator[Finding]:

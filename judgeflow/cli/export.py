@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
+from judgeflow.cli.options import Exported as What
+from judgeflow.cli.options import ExportedForm, ExportedLabel, MinAgreement, ShowProgress, Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from judgeflow.cli.progress import Tell
     from judgeflow.exchange.exporting import Exported, Tally
     from judgeflow.exchange.preferences import Format
     from judgeflow.parquet import Kind
 
-SOURCES = ("judge", "store", "scorer", "fallback")
 _STDOUT = Path("-")
 
 
@@ -24,20 +26,21 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.jsonl|.parquet", help="Where records go; - is stdout, as JSONL.")],
     url: Url = None,
     config: ConfigFile = None,
-    what: Annotated[str, typer.Option(help="pairs: preferences; calls: every reply; outcomes: what --run decided.")] = "pairs",
+    what: Annotated[What, typer.Option(help="pairs: preferences; calls: every reply; outcomes: what --run decided.")] = "pairs",
     judge: Annotated[str | None, typer.Option(metavar="ID", help="One judge, by its id or the beginning of its fingerprint.")] = None,
     run: Annotated[str | None, typer.Option(metavar="NAME", help="Pairs that this run decided.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="Pairs that --run decided so: judge, store, scorer or fallback; repeatable.")
-    ] = None,
-    min_agreement: Annotated[str, typer.Option(help="both: the two orders prefer the same; any: one does and none objects.")] = "both",
+    source: Annotated[list[Source] | None, typer.Option(help="Pairs that --run decided so; repeatable.")] = None,
+    min_agreement: Annotated[
+        MinAgreement, typer.Option(help="both: the two orders prefer the same; any: one does and none objects.")
+    ] = "both",
     strong_only: Annotated[bool, typer.Option("--strong-only", help="Both orders prefer clearly.")] = False,
     include_ties: Annotated[bool, typer.Option("--include-ties", help='Take ties, with the label "tie".')] = False,
-    label: Annotated[str, typer.Option(help="verdict: what a judge prefers; label: what is known to be better.")] = "verdict",
+    label: Annotated[ExportedLabel, typer.Option(help="verdict: what a judge prefers; label: what is known to be better.")] = "verdict",
     split_by_prompt: Annotated[
         float | None, typer.Option(metavar="FRACTION", help="Hold out about this share of the prompts, in a file of their own.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="text, or messages: prompt and responses as chat messages.")] = "text",
+    form: Annotated[ExportedForm, typer.Option("--format", help="text, or messages: prompt and responses as chat messages.")] = "text",
+    progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
     """Write what a verdict database holds: preference pairs to train on, or replies to analyse.
@@ -48,11 +51,13 @@ def export(
     """
     import asyncio
     import contextlib
+    import sys
 
     from judgeflow.cli.db.common import address_of
+    from judgeflow.cli.progress import activity
     from judgeflow.exchange.exporting import Tally
 
-    _check(what, run, source or [], split_by_prompt, out, {"--min-agreement": min_agreement, "--label": label, "--format": form})
+    _check(what, run, source or [], split_by_prompt, out)
     address = address_of(url, config)
     tally = Tally()
     records, columns = _records(
@@ -70,19 +75,15 @@ def export(
     )
     with contextlib.ExitStack() as stack:
         sink = _Sink(stack, out, split_by_prompt, columns, address)
-        asyncio.run(sink.take(records))
+        tell = stack.enter_context(activity(wanted=progress and not (out == _STDOUT and sys.stdout.isatty())))
+        asyncio.run(sink.take(records, tell))
         sink.complete()
     _report(tally, sink, what, as_json=as_json)
 
 
-def _check(what: str, run: str | None, sources: Sequence[str], share: float | None, out: Path, choices: Mapping[str, str]) -> None:
+def _check(what: str, run: str | None, sources: Sequence[str], share: float | None, out: Path) -> None:
     from judgeflow.errors import UsageError
 
-    accepted = {"--min-agreement": ("both", "any"), "--label": ("verdict", "label"), "--format": ("text", "messages")}
-    values = [("--what", what, ("pairs", "calls", "outcomes")), *((name, value, accepted[name]) for name, value in choices.items())]
-    for name, value, allowed in [*values, *(("--source", value, SOURCES) for value in sources)]:
-        if value not in allowed:
-            raise UsageError(f"{name} {value}: accepted are {', '.join(allowed)}")
     if run is None and (sources or what == "outcomes"):
         raise UsageError(f"{'--source' if sources else '--what outcomes'} is about the decisions of a run: name it with --run")
     if share is not None and not 0 < share < 1:
@@ -138,13 +139,14 @@ class _Sink:
         inputs = {database: "the verdict database"} if database else {}
         self.files = {str(name): stack.enter_context(RecordFile(name, columns, inputs)) for name in names}
 
-    async def take(self, chunks: AsyncGenerator[Exported, None]) -> None:
+    async def take(self, chunks: AsyncGenerator[Exported, None], tell: Tell) -> None:
         """Write every record to its file."""
         from contextlib import aclosing
 
         async with aclosing(chunks):
             async for chunk in chunks:
                 self._write(chunk)
+                tell("exporting", sum(file.written for file in self.files.values()), 0)
 
     def _write(self, chunk: Exported) -> None:
         from judgeflow.exchange.exporting import held_out

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from judgeflow.cli.completion import template_names
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
@@ -24,7 +26,12 @@ def fake_judge(
     accuracy: Annotated[float, typer.Option(help="Probability of being right about a labelled pair.")] = 0.9,
     position_bias: Annotated[float, typer.Option(help="Probability of choosing the response shown first.")] = 0.0,
     tie_rate: Annotated[float, typer.Option(help="Probability of calling a pair a tie.")] = 0.0,
-    template: Annotated[str | None, typer.Option(help="Use this template's final tags instead of looking for them.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", autocompletion=template_names, help="Use this template's final tags instead of looking for them."
+        ),
+    ] = None,
     latency: Annotated[str, typer.Option(help="Seconds: 0.05, uniform:0.1:0.3 or lognormal:MEDIAN:SIGMA.")] = "0",
     faults: Annotated[str, typer.Option(help="Probabilities (429:0.1,hang:0.01) or a script (500,429,ok).")] = "",
     requests_per_minute: Annotated[int | None, typer.Option(help="Requests of one API key in any window.")] = None,
@@ -40,8 +47,6 @@ def fake_judge(
 ) -> None:
     """Run a local judge that misbehaves on request.
 
-    Example: judgeflow fake-judge --pairs pairs.jsonl --faults 429:0.1,hang:0.01
-
     Point any client at http://127.0.0.1:8399/v1, and look at
     http://127.0.0.1:8399/stats for what it has counted. The same question
     always gets the same answer.
@@ -51,6 +56,8 @@ def fake_judge(
     content-filter, reasoning, content-parts, surrogate, odd-usage,
     odd-fields, slow. With probabilities they come by chance; a list without
     any is a script, used up in order of arrival.
+
+    Example: judgeflow fake-judge --pairs pairs.jsonl --faults 429:0.1,hang:0.01
     """
     import asyncio
 

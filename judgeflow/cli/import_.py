@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
+from judgeflow.cli.options import OnBadRecord, ShowProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,15 +33,19 @@ def import_(
     ] = None,
     judge: Annotated[str | None, typer.Option(metavar="NAME", help="Take this judge's replies only.")] = None,
     template: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="How replies are read. Default: default, or that of --as.")
+        str | None,
+        typer.Option(metavar="NAME|FILE", autocompletion=template_names, help="How replies are read. Default: default, or that of --as."),
     ] = None,
     pairs: Annotated[
         Path | None, typer.Option(metavar="PAIRS.jsonl", help="The file that judgeflow score has scored: FILE has no texts.")
     ] = None,
     scorer: Annotated[str, typer.Option(metavar="NAME", help="Whose scores those without a name are.")] = "imported",
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Take labels too.")] = True,
-    on_bad_record: Annotated[str, typer.Option(help="fatal: stop before anything is stored; skip: leave bad records out.")] = "fatal",
+    on_bad_record: Annotated[
+        OnBadRecord, typer.Option(help="fatal: stop before anything is stored; skip: leave bad records out.")
+    ] = "fatal",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the files hold, and store nothing.")] = False,
+    progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
     """Take verdicts, scores and labels that are recorded elsewhere into a verdict database.
@@ -56,8 +62,6 @@ def import_(
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter
 
-    if on_bad_record not in {"fatal", "skip"}:
-        raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
     address = address_of(url, config or counts_as)
     read_by, identity = _reading(counts_as, template)
     rules = {
@@ -74,7 +78,7 @@ def import_(
         return
     writer = asyncio.run(EvidenceWriter.open(address))
     try:
-        _write(writer, found, rules)
+        _write(writer, found, rules, progress=progress)
     finally:
         writer.close()
     _report(found, writer, as_json=as_json)
@@ -112,18 +116,18 @@ def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:
         raise RecordError(f"{file}: holds no usable record")
 
 
-def _write(writer: EvidenceWriter, found: Mapping[Path, Survey], rules: Mapping[Path, Rules]) -> None:
+def _write(writer: EvidenceWriter, found: Mapping[Path, Survey], rules: Mapping[Path, Rules], *, progress: bool) -> None:
     import time
 
     from judgeflow.cli.progress import activity
 
-    with activity() as progress:
+    with activity(wanted=progress) as tell:
         for file, held in found.items():
             done = 0
             for batch in _batches(file, rules[file], time.time()):
                 writer.write(batch)
                 done += len(batch)
-                progress(file.name, done, held.records)
+                tell(file.name, done, held.records)
 
 
 def _batches(file: Path, rules: Rules, now: float) -> Iterator[Sequence[Evidence]]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-LEVELS = ("debug", "info", "warning", "error")
+from judgeflow.cli.options import Level
+
+LEVELS: tuple[Level, ...] = get_args(Level)
 POLL_S = 0.2
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -40,7 +42,7 @@ def logs(
     file: Annotated[Path | None, typer.Argument(metavar="LOG", help="The log; default: [log] path of the configuration.")] = None,
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file that names the log.")] = Path("judgeflow.toml"),
     event: Annotated[list[str] | None, typer.Option("--event", "-e", help="Only these events: step, call, ...; repeatable.")] = None,
-    level: Annotated[str, typer.Option(help="Only events of this level and above: debug, info, warning, error.")] = "debug",
+    level: Annotated[Level, typer.Option(help="Only events of this level and above.")] = "debug",
     where: Annotated[
         list[str] | None, typer.Option("--where", "-w", metavar="FIELD=VALUE", help="Only events whose field has this value; repeatable.")
     ] = None,
@@ -73,6 +75,8 @@ def _configured(config: Path) -> Path:
     from judgeflow.config import load_config
     from judgeflow.errors import ConfigurationError
 
+    if not config.exists():
+        raise ConfigurationError(f"there is no {config} to say where the log is; name the log: judgeflow logs judgeflow.log")
     settings = load_config(config)
     if settings.log.path is None:
         raise ConfigurationError(f"{config}: [log] path: is not set, so this configuration writes no log; set it, or name a file")
@@ -85,9 +89,7 @@ def _unreadable(path: Path, error: OSError) -> Exception:
     return ConfigurationError(f"{path}: cannot be read: {error.strerror or error}; name a log that [log] path has written")
 
 
-def _from_level(level: str) -> frozenset[str]:
-    if level not in LEVELS:
-        raise typer.BadParameter(f"accepted are {', '.join(LEVELS)}", param_hint="--level")
+def _from_level(level: Level) -> frozenset[str]:
     return frozenset(LEVELS[LEVELS.index(level) :])
 
 

@@ -7,34 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from judgeflow.cli.options import Format, OnBadRecord
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from judgeflow.types import Pair
 
-PairsFormat = Annotated[
-    str,
-    typer.Option(
-        "--format", help="pairs, preference, rewardbench, rewardbench2, rm-bench, judgebench; auto: by the keys of the first record."
-    ),
-]
+PairsFormat = Annotated[Format, typer.Option("--format", help="What the records are; auto: by the keys of the first one.")]
 PairsSplit = Annotated[str | None, typer.Option("--split", help="Which split of a folder or of a set of the hub.")]
 
 
-def read_records(path: Path, on_bad_record: str, kind: str = "auto", split: str | None = None) -> list[Pair]:
+def read_records(path: Path, on_bad_record: OnBadRecord, kind: Format = "auto", split: str | None = None) -> list[Pair]:
     """Return the pairs of a file, a folder or a set of the hub in any format of `judgeflow.adapters.formats`.
 
-    Raises `RecordError` and `UsageError`, and typer's error for an `on_bad_record` that is neither fatal nor skip.
+    Raises `RecordError` and `UsageError`.
     """
     return read_usable(path, on_bad_record, kind, split)[0]
 
 
-def read_usable(path: Path, on_bad_record: str, kind: str = "auto", split: str | None = None) -> tuple[list[Pair], int]:
+def read_usable(path: Path, on_bad_record: OnBadRecord, kind: Format = "auto", split: str | None = None) -> tuple[list[Pair], int]:
     """Return the pairs as `read_records` does, and how many bad records were left out."""
     from judgeflow.adapters.datasets import AUTO, bad_records, holds_pair_records, scan_dataset
 
-    if on_bad_record not in {"fatal", "skip"}:
-        raise typer.BadParameter("accepted are fatal and skip", param_hint="--on-bad-record")
     if kind == AUTO and split is None and holds_pair_records(path):
         return _read_pair_records(path, on_bad_record)
     scan = scan_dataset(path, format=kind, split=split)
@@ -61,10 +56,10 @@ def content_digest(source: Path, pairs: Sequence[Pair]) -> bytes:
     return digest.digest() + read_as
 
 
-def _read_pair_records(path: Path, on_bad_record: str) -> tuple[list[Pair], int]:
+def _read_pair_records(path: Path, on_bad_record: OnBadRecord) -> tuple[list[Pair], int]:
     from judgeflow.records import place, read_pairs
 
-    pairs, bad = read_pairs(path, on_bad_record="skip" if on_bad_record == "skip" else "fatal")
+    pairs, bad = read_pairs(path, on_bad_record=on_bad_record)
     for record in bad:
         _tell_skipped(place(path, record.line), record.reason)
     return pairs, len(bad)

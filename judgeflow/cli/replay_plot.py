@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,19 +18,27 @@ if TYPE_CHECKING:
 _COSTS = {"calls": ("judge calls", 1.0), "tokens": ("judge tokens, millions", 1e-6), "seconds": ("judge time, hours", 1 / 3600)}
 
 
-def write_plot(found: Found, path: Path) -> None:
-    """Draw accuracy against calls, and where they are recorded against tokens and judge time, with 95 % intervals.
+def write_plot(found: Sequence[Found], path: Path) -> None:
+    """Draw accuracy against calls, and where they are recorded against tokens and judge time, with 95 % intervals; a row for each judge.
 
     Raises what `check_plots` raises, and `UsageError` where the file cannot be written.
     """
     check_plots(path)
-    known = [name for name in _COSTS if getattr(found.measured.curves[RANDOM].points[-1], name)]
-    what = "Accuracy" if found.measured.evidence.reference == "labels" else "Agreement with the judge"
-    with saved_figure(path, width=6.2 * len(known), height=5.4) as figure:
-        figure.suptitle(f"{what} on {len(found.measured.evidence):,} pairs: {found.judge}", fontsize=13, fontweight="bold")
-        for axes, name in zip(figure.subplots(1, len(known), squeeze=False)[0], known, strict=True):
-            _draw(axes, found, name)
-            axes.set(ylabel=what.lower())
+    known = [name for name in _COSTS if any(getattr(each.measured.curves[RANDOM].points[-1], name) for each in found)]
+    with saved_figure(path, width=6.2 * len(known), height=5.4 * len(found)) as figure:
+        figure.suptitle("\n".join(map(_what, found)), fontsize=13, fontweight="bold")
+        for each, row in zip(found, figure.subplots(len(found), len(known), squeeze=False), strict=True):
+            for axes, name in zip(row, known, strict=True):
+                _draw(axes, each, name)
+                axes.set(ylabel=_measure(each).lower(), title=each.judge if len(found) > 1 else "")
+
+
+def _what(found: Found) -> str:
+    return f"{_measure(found)} on {len(found.measured.evidence):,} pairs: {found.judge}"
+
+
+def _measure(found: Found) -> str:
+    return "Accuracy" if found.measured.evidence.reference == "labels" else "Agreement with the judge"
 
 
 def _draw(axes: Axes, found: Found, cost: str) -> None:

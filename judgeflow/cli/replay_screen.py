@@ -1,40 +1,76 @@
-"""A replay on one screen, and as rows."""
+"""A replay on one screen."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from judgeflow.errors import UsageError
+from judgeflow.estimates import Estimate
 from judgeflow.replay.advice import Advice, duration
+from judgeflow.replay.compare import Compared
 from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
-from judgeflow.replay.measure import SHARES, TARGET, Curve, OrderValue, PositionBias
-from judgeflow.replay.statistics import Estimate
+from judgeflow.replay.measure import SHARES, TARGET, OrderValue, PositionBias
+from judgeflow.replay.panel import title
 
 SAMPLE = 0.8
-"""Where fewer of the pairs are measured, it is said that nobody knows how they were chosen."""
+"""Where fewer of the pairs are measured or explained, it is said that nobody knows how they were chosen."""
 
 
-def print_screen(found: Found) -> None:
-    """Print what was read, every policy beside random, what-ifs in time, and what to do."""
-    console = Console()
-    for line in _head(found):
-        console.print(Text(line))
-    _print(console, _title(found), _policy_columns(), _policy_rows(found))
-    _print(console, "played in time", _ARM_COLUMNS, _arm_rows(found.arms))
-    refused = next((arm.refused for arm in found.arms if arm.refused), "")
-    told = [*_saved(found), *_worth(found.orders_worth), *map(_bias, found.biases), *([refused] if refused else [])]
-    advice = [sentence for each in found.advice for sentence in (*each.sentences, _blocking(found, each))]
-    for sentence in [*told, *advice]:
+def print_screen(compared: Compared) -> None:
+    """Print what was read, every policy beside random, what-ifs in time, and what to do; of several judges also how they compare."""
+    console, several = Console(), len(compared.found) + len(compared.refused) > 1
+    for found in compared.found:
+        for line in _head(found):
+            console.print(Text(line))
+        _print(console, _title(found), _policy_columns(), _policy_rows(found))
+    if several:
+        _print(console, "judges compared", _JUDGE_COLUMNS, _judge_rows(compared))
+    arms = [arm for found in compared.found for arm in found.arms]
+    _print(console, "played in time", _ARM_COLUMNS[not several :], (row[not several :] for row in _arm_rows(arms)))
+    for sentence in _told(compared, several=several):
         console.print(Text(sentence))
+
+
+def _told(compared: Compared, *, several: bool) -> Iterator[str]:
+    """Everything that is said in sentences."""
+    first = compared.found[0]
+    yield from _saved(first)
+    for found in compared.found:
+        yield from (f"{found.judge}: {line}" if several else line for line in _worth(found.orders_worth))
+    yield from map(_bias, first.biases)
+    for found in compared.found:
+        yield from [arm.refused for arm in found.arms if arm.refused][:1]
+    for found in compared.found:
+        if several:
+            yield f"With {found.judge}:"
+        yield from (sentence for each in found.advice for sentence in (*each.sentences, _blocking(found, each)))
+    yield from (f"Not compared: {reason}" for reason in compared.refused)
+
+
+_JUDGE_COLUMNS = ["judge", "pairs", "accuracy", "over the first", "policy", "gain", "calls saved"]
+
+
+def _judge_rows(compared: Compared) -> Iterator[list[str]]:
+    """One row for each judge and share: how often it is right, and what routing to it as advised is worth."""
+    leads = {lead.judge: lead.accuracy for lead in compared.leads if not math.isnan(lead.accuracy.value)}
+    for found in compared.found:
+        known = found.measured.evidence.reference == "labels"
+        for advice in found.advice:
+            saved = found.measured.curves[advice.policy].saved["calls"].value if advice.policy else math.nan
+            yield [
+                found.judge,
+                f"{len(found.measured.evidence):,}",
+                f"{found.measured.judge_accuracy.value:.3f}" if known else "-",
+                _points(leads[found.judge]) if found.judge in leads else "-",
+                f"{advice.policy or 'random'} {advice.share:.0%}",
+                _points(advice.point.gain) if advice.policy else "-",
+                "-" if math.isnan(saved) else f"{100 * saved:.0f} %",
+            ]
 
 
 def _head(found: Found) -> Iterator[str]:
@@ -45,13 +81,30 @@ def _head(found: Found) -> Iterator[str]:
         f"measured{weights}"
     )
     yield f"judge {found.judge} (orders: {found.orders}), scorer {found.trace.scorer or 'none'}"
-    if len(evidence) < SAMPLE * len(found.trace) and not evidence.weighted:
-        yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
+    yield from _reservations(found)
     if evidence.reference == "labels":
         own, judge = measured.scorer_accuracy, measured.judge_accuracy
         yield f"accuracy of the scorer {_share(own)}, of the judge {_share(judge)}, against labels"
     else:
         yield f"no labels: measured is agreement with the full judge, of the scorer {_share(measured.scorer_accuracy)}"
+
+
+def _reservations(found: Found) -> Iterator[str]:
+    """What to keep in mind about the pairs that were measured."""
+    if found.unexplained > (1 - SAMPLE) * len(found.trace):
+        yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
+    if found.chanceless:
+        yield f"{found.chanceless:,} pairs had no chance of a verdict and are left out."
+    if found.unscored:
+        yield (
+            f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged before, "
+            "so nobody knows what its scorer thinks of them. Import their scores, and name the scorer with --scorer."
+        )
+    if found.unplaced:
+        yield (
+            f"Of {found.unplaced:,} pairs nobody recorded which response was given first: there it is the only one that was shown first, "
+            "or else the first of the canonical order. Name the file that was routed with --pairs."
+        )
 
 
 def _title(found: Found) -> str:
@@ -71,16 +124,17 @@ def _policy_rows(found: Found) -> Iterator[list[str]]:
         yield [name, *(_points(curve.at(share).gain) for share in SHARES), _percent(curve.saved["calls"])]
 
 
-_ARM_COLUMNS = ["policy", "share", "req/min", "calls", "tokens", "USD", "blocked in all", "a step", "accuracy"]
+_ARM_COLUMNS = ["judge", "policy", "share", "req/min", "calls", "tokens", "USD", "blocked in all", "a step", "accuracy"]
 
 
 def _arm_rows(arms: Sequence[Arm]) -> Iterator[list[str]]:
     for arm in arms:
         if arm.played is None:
-            yield [arm.what_if.policy, f"{arm.what_if.max_share or 1:.0%}", "", "not covered", "", "", "", "", ""]
+            yield [title(arm.what_if), arm.what_if.policy, f"{arm.what_if.max_share or 1:.0%}", "", "not covered", "", "", "", "", ""]
             continue
         told = arm_record(arm)
         yield [
+            title(arm.what_if),
             arm.what_if.policy,
             f"{told['asked'] / max(1, told['pairs']):.0%}",
             _rate(arm),
@@ -146,9 +200,10 @@ def _worth(values: Sequence[OrderValue]) -> Iterator[str]:
 def _bias(bias: PositionBias) -> str:
     if not bias.pairs:
         return f"{bias.judge}: was asked in one order only, so nobody knows its position bias."
+    repeated = f", asked {bias.twice:,} times" if bias.twice > bias.pairs else ""
     return (
-        f"{bias.judge}: both orders agree on {_share(bias.agreement)} of {bias.pairs:,} pairs; {bias.first:.1%} first shown both times, "
-        f"{bias.second:.1%} second; {bias.unread:,} of {bias.calls:,} replies not understood."
+        f"{bias.judge}: both orders agree on {_share(bias.agreement)} of {bias.pairs:,} pairs{repeated}; {bias.first:.1%} first shown "
+        f"both times, {bias.second:.1%} second; {bias.unread:,} of {bias.calls:,} replies not understood."
     )
 
 
@@ -173,34 +228,3 @@ def _print(console: Console, title: str, columns: Sequence[str], rows: Iterator[
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-
-
-def write_csv(found: Found, path: Path) -> None:
-    """Write one row for each policy and share.  Raises `UsageError` where the file cannot be written."""
-    try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(next(iter(_csv_rows(found)))))
-            writer.writeheader()
-            writer.writerows(_csv_rows(found))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _csv_rows(found: Found) -> Iterator[dict[str, Any]]:
-    for name in CURVES:
-        curve: Curve | None = found.measured.curves.get(name)
-        for point in curve.points if curve else ():
-            yield {
-                "policy": name,
-                "share": point.share,
-                "accuracy": point.accuracy.value,
-                "accuracy_low": point.accuracy.low,
-                "accuracy_high": point.accuracy.high,
-                "gain": point.gain.value,
-                "gain_low": point.gain.low,
-                "gain_high": point.gain.high,
-                "calls": point.calls,
-                "tokens": point.tokens or None,
-                "judge_seconds": point.seconds or None,
-                "threshold": point.threshold,
-            }

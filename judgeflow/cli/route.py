@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judgeflow.cli import INTERRUPTED
+from judgeflow.cli.options import OnBadRecord, Settings, ShowProgress
 from judgeflow.cli.overrides import overrides
 from judgeflow.cli.records import PairsFormat, PairsSplit
 
@@ -28,11 +29,12 @@ def route(
     step_size: Annotated[int, typer.Option(min=1, help="Pairs of one step.")] = DEFAULT_STEP_SIZE,
     kind: PairsFormat = "auto",
     split: PairsSplit = None,
-    on_bad_record: Annotated[str, typer.Option(help="fatal: stop before anything is asked; skip: leave bad records out.")] = "fatal",
-    retry_failed: Annotated[bool, typer.Option(help="Ask again what was refused, truncated or unreadable.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable.")
-    ] = None,
+    on_bad_record: Annotated[
+        OnBadRecord, typer.Option(help="fatal: stop before anything is asked; skip: leave bad records out.")
+    ] = "fatal",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again what was refused, truncated or unreadable.")] = False,
+    settings: Settings = None,
+    progress: ShowProgress = True,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Route a file of pairs to stored verdicts and the judge.
@@ -43,7 +45,8 @@ def route(
     Exit codes: 0 every pair has its outcome; 1 the judge, the scorer, the database or the disk failed; 2 usage or configuration;
     130 interrupted.
 
-    Example: judgeflow route pairs.jsonl --config judgeflow.toml --out outcomes.jsonl --set routing.policy=always
+    Example: judgeflow route pairs.jsonl --config judgeflow.toml --out outcomes.jsonl
+    Example: judgeflow route pairs.jsonl --out outcomes.jsonl --set routing.policy=always --set budget.requests=500
     """
     from judgeflow.build import store_url
     from judgeflow.cli.outcomes_file import OutcomesFile
@@ -64,6 +67,7 @@ def route(
             outcomes=outcomes,
             step_size=step_size,
             retry_failed=retry_failed,
+            show_progress=progress,
             summary=Summary(
                 skipped=skipped,
                 out=str(out),
@@ -116,8 +120,10 @@ class _Run:
         outcomes: OutcomesFile,
         step_size: int,
         retry_failed: bool,
+        show_progress: bool,
         summary: Summary,
     ) -> None:
+        from judgeflow.cli.route_progress import RouteProgress
         from judgeflow.cli.watch import Watch
 
         self.summary = summary
@@ -128,28 +134,33 @@ class _Run:
         self._outcomes = outcomes
         self._step_size = step_size
         self._retry_failed = retry_failed
+        self._show_progress = show_progress
         self._stopped = False
         self._judged: list[tuple[Pair, float]] = []
         self._watch = Watch(config.judge.template, lambda message: typer.echo(message, err=True))
+        self._bar = RouteProgress(len(pairs), config.budget)
 
     async def route(self) -> None:
         """Route every step; stop early if the user interrupts, or nothing can be asked any more."""
+        import contextlib
+
         from judgeflow.build import build_scheduler, store_url
         from judgeflow.cli.benchmark import benchmark_of
         from judgeflow.cli.heap import kept_out_of_collections
-        from judgeflow.cli.progress import progress
+        from judgeflow.cli.progress import activity
+        from judgeflow.errors import StoreUnavailable
         from judgeflow.observe.log import console_log
         from judgeflow.store.engines import database_at
         from judgeflow.store.migrate import inspect
 
-        steps = -(-len(self._pairs) // self._step_size)
-        with progress(steps) as bar:
+        with activity(wanted=self._show_progress, beside=self._bar.words) as self._bar.tell:
             scheduler = build_scheduler(
                 self._config,
                 run_input=self._fingerprint(),
-                observers=[console_log(self._config.log), self._watch, bar],
+                observers=[console_log(self._config.log), self._watch, self._bar],
                 retry_failed=self._retry_failed,
             )
+            self._bar.in_flight = lambda: scheduler.in_flight
             self._catch_signals(scheduler)
             address = store_url(self._config)
             is_new = (await inspect(address)).kind in {"missing", "empty"}
@@ -157,6 +168,8 @@ class _Run:
                 if is_new:
                     typer.echo(f"created new verdict database {database_at(address).name}", err=True)
                 self.summary.run = scheduler.run
+                with contextlib.suppress(StoreUnavailable):  # the bar then counts from here; the run says what is wrong
+                    self._bar.spent((await scheduler.state()).spent)
                 with kept_out_of_collections():
                     await self._write(scheduler)
         if self.interrupted or self._stopped:
@@ -176,7 +189,7 @@ class _Run:
 
         for step, start in enumerate(range(0, len(self._pairs), self._step_size)):
             pairs = self._pairs[start : start + self._step_size]
-            result = await scheduler.route(pairs, step=step)
+            result = await scheduler.route(pairs, step=step, on_outcome=self._bar.outcome)
             self._judged += zip(pairs, result.logits, strict=True)
             self._outcomes.write(outcome_line(outcome) for outcome in result.outcomes)
             self.summary.add(result)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli.options import DType, OnBadRecord, ShowProgress
 from judgeflow.cli.records import PairsFormat, PairsSplit
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from judgeflow.model.scorer import SngpScorer
     from judgeflow.types import Pair, Preference
 
-CHUNK = 8192
+CHUNK = 2048
 """Pairs that are scored at a time: enough for batches of similar length, little enough for a moving bar."""
 
 
@@ -32,13 +33,14 @@ def score(
         Path | None, typer.Option("--plot", metavar="FILE.svg|.png", help="Draw what --evaluate measures. Needs matplotlib.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU.")] = "auto",
+    dtype: Annotated[DType, typer.Option(help="What the scorer computes in; auto: bfloat16 on a GPU.")] = "auto",
     max_batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
     kind: PairsFormat = "auto",
     split: PairsSplit = None,
-    on_bad_record: Annotated[str, typer.Option(help="fatal: stop before scoring; skip: leave bad records out.")] = "fatal",
+    on_bad_record: Annotated[OnBadRecord, typer.Option(help="fatal: stop before scoring; skip: leave bad records out.")] = "fatal",
+    progress: ShowProgress = True,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Score pairs: logit, probability and uncertainty of each.
@@ -56,12 +58,12 @@ def score(
 
     _check(out, plot, evaluate=evaluate)
     records = read_records(pairs, on_bad_record, kind, split)
-    model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)  # type: ignore[arg-type]  # it is checked there
+    model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
     started = time.monotonic()
     preferences: list[Preference] = []
-    with activity() as progress:
+    with activity(wanted=progress) as tell:
         for start in range(0, len(records), CHUNK):
-            progress("scoring", start, len(records))
+            tell("scoring", start, len(records))
             preferences += model.score(records[start : start + CHUNK])
     seconds = time.monotonic() - started
     if out is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
 import typer
 
 from judgeflow.cli import INTERRUPTED
+from judgeflow.cli.options import DType, Encoder, Evidence, OnBadRecord, Pooling, Schedule, ShowProgress, Uncertainty, Weights
 from judgeflow.cli.records import PairsFormat, PairsSplit
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def train(
     backbone: Annotated[
         str, typer.Option(help="Folder or hub name of a transformers model, or scratch: a small one that starts from nothing.")
     ] = _SCRATCH,
-    encoder: Annotated[str, typer.Option(help="siamese: read each response alone; concat: both together, in both orders.")] = "siamese",
-    pooling: Annotated[str, typer.Option(help="auto, mean, first or last: which hidden states are the embedding.")] = "auto",
+    encoder: Annotated[Encoder, typer.Option(help="siamese: read each response alone; concat: both together, in both orders.")] = "siamese",
+    pooling: Annotated[Pooling, typer.Option(help="Which hidden states are the embedding; auto: decoders last, encoders mean.")] = "auto",
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Add surface features: lengths, lists, overlap, ...")] = False,
-    uncertainty: Annotated[str, typer.Option(help="sngp, mc-dropout, last-layer-laplace, ensemble, none; or all: compare them.")] = "sngp",
-    evidence: Annotated[str, typer.Option(help="What uncertainty is built on: context, preference or relative.")] = "context",
-    weights: Annotated[str, typer.Option(help="What a training pair counts there: one, or fisher for p (1 - p).")] = "one",
+    uncertainty: Annotated[Uncertainty, typer.Option(help="How the scorer knows what it does not know; all: compare the ways.")] = "sngp",
+    evidence: Annotated[Evidence, typer.Option(help="What uncertainty is built on.")] = "context",
+    weights: Annotated[Weights, typer.Option(help="What a training pair counts there: one, or fisher: p (1 - p).")] = "one",
     max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
     full: Annotated[
         bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
@@ -78,8 +79,8 @@ def train(
     logit_scale: Annotated[
         float | None, typer.Option(min=0.0, help="How fast the nonlinear term learns. Default: 10; frozen with --surface 0.1.")
     ] = None,
-    schedule: Annotated[str, typer.Option(help="How learning rates fall: cosine, linear or constant.")] = "cosine",
-    dtype: Annotated[str, typer.Option(help="A trained backbone computes in float32, bfloat16, or auto: bfloat16 on a GPU.")] = "auto",
+    schedule: Annotated[Schedule, typer.Option(help="How learning rates fall.")] = "cosine",
+    dtype: Annotated[DType, typer.Option(help="What a trained backbone computes in; auto: bfloat16 on a GPU.")] = "auto",
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many evaluations without a better loss, and keep the best weights.")
     ] = None,
@@ -101,15 +102,17 @@ def train(
     ] = None,
     kind: PairsFormat = "auto",
     split: PairsSplit = None,
-    on_bad_record: Annotated[str, typer.Option(help="fatal: stop before training; skip: leave bad records out.")] = "fatal",
+    on_bad_record: Annotated[OnBadRecord, typer.Option(help="fatal: stop before training; skip: leave bad records out.")] = "fatal",
+    progress: ShowProgress = True,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Train a scorer on labelled pairs, and measure it on prompts it has not seen.
 
-    Example: judgeflow train pairs.jsonl --backbone ./MiniLM --out scorer
+    Then judgeflow score pairs.jsonl --scorer scorer, or [scorer] path = "scorer" in judgeflow.toml. Interrupted or killed, the same
+    command goes on.
 
-    Then judgeflow score pairs.jsonl --scorer scorer, or [scorer] path = "scorer"
-    in judgeflow.toml. Interrupted or killed, the same command goes on.
+    Example: judgeflow train pairs.jsonl --out scorer
+    Example: judgeflow train pairs.jsonl --backbone ./MiniLM --lora 8 --out scorer
     """
     from contextlib import ExitStack
 
@@ -173,7 +176,7 @@ def train(
                 "training": training,
                 "device": device,
                 "max_batch_tokens": max_batch_tokens,
-                "progress": open_files.enter_context(activity()),
+                "progress": open_files.enter_context(activity(wanted=progress, beside=told.words)),
                 "observe": _all_of(observers),
                 "stop": stop,
                 "save_every_s": save_every,
@@ -241,9 +244,18 @@ class _Told:
 
     def __init__(self) -> None:
         self.trials: list[Mapping[str, Any]] = []
+        self._losses: dict[str, str] = {}
+
+    def words(self) -> str:
+        """What training has come to: the last loss, and what the last evaluation found."""
+        return ", ".join(self._losses.values())
 
     def observe(self, record: Mapping[str, Any]) -> None:
-        if record["event"] == "resume":
+        if record["event"] == "step":
+            self._losses["step"] = f"loss {record['loss']:.3f}"
+        elif record["event"] == "evaluation":
+            self._losses["held out"] = f"held out {record['loss']:.3f}, accuracy {record['accuracy']:.3f}"
+        elif record["event"] == "resume":
             typer.echo(f"going on after step {record['step']:,} of an interrupted run; --restart would start over", err=True)
         elif record["event"] == "restart":
             typer.echo(f"starting over: there is the state of an interrupted run, but {record['reason']}", err=True)

@@ -19,21 +19,21 @@ class Asker:
         self._clock = clock
         self._observers = observers
 
-    async def ask(self, question: Question, attempt: int) -> Reply:
-        """Ask once; `attempt` counts from 1.  Raises `JudgeError` and nothing else."""
+    async def ask(self, question: Question, attempt: int, step: int | None = None) -> Reply:
+        """Ask once, for `step`; `attempt` counts from 1.  Raises `JudgeError` and nothing else."""
         started = self._clock.now()
         try:
             return _require_reply(await self._judge.ask(question))
         except JudgeError as error:
-            self._tell(question, attempt, error.status, self._clock.now() - started, error=error)
+            self._tell(question, attempt, step, error.status, self._clock.now() - started, error=error)
             raise
         except Exception as error:  # a judge is foreign code: its surprises concern one question
             surprise = PermanentJudgeError(f"the judge raised {error!r}")
             surprise.maybe_paid = True
-            self._tell(question, attempt, surprise.status, self._clock.now() - started, error=surprise)
+            self._tell(question, attempt, step, surprise.status, self._clock.now() - started, error=surprise)
             raise surprise from error
 
-    def call(self, question: Question, reply: Reply, attempt: int) -> Call:
+    def call(self, question: Question, reply: Reply, attempt: int, step: int | None = None) -> Call:
         """Return a reply as it is stored: read, with the number of attempts that it took."""
         call = Call(
             key=question.call_key,
@@ -45,7 +45,7 @@ class Asker:
             created_at=self._clock.wall(),
             sample=question.sample,
         )
-        self._tell(question, attempt, call.reading.status.value, reply.latency_s, reply=reply)
+        self._tell(question, attempt, step, call.reading.status.value, reply.latency_s, reply=reply)
         return call
 
     def _read(self, reply: Reply) -> Reading:
@@ -60,6 +60,7 @@ class Asker:
         self,
         question: Question,
         attempt: int,
+        step: int | None,
         outcome: str,
         latency_s: float,
         *,
@@ -78,6 +79,8 @@ class Asker:
             usd=reply.usd if reply else 0.0,
             error=str(error) if error else None,
             judge=self._judge.identity.id,
+            model=self._judge.identity.model,
+            step=step,
         )
         self._observers.call(event)
 

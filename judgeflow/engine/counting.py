@@ -25,9 +25,7 @@ def statistics(
     paid = [item.calls[key] for item in items for key in sorted(item.paid)]
     agreements = [outcome.verdict.swapped_agree for outcome in outcomes if outcome.verdict is not None]
     spoken = [agree for agree in agreements if agree is not None]
-    asked_of = {
-        question.call_key: bench.judge.id for item in items for bench in item.benches if bench.judge for question in bench.questions
-    }
+    asked_of = {key: bench.judge.id for item in items if item.paid for bench in item.benches if bench.judge for key in bench.directions}
     return StepStatistics(
         run=run,
         step=step,

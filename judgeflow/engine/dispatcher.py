@@ -30,7 +30,7 @@ from judgeflow.routing.budget import Budget
 from judgeflow.routing.concurrency import Concurrency
 from judgeflow.routing.learned import LONGEST_HOLD_S
 from judgeflow.routing.threshold import Experience
-from judgeflow.types import Call, Cost, Reply, Reservation
+from judgeflow.types import Call, Cost, JudgeState, Reply, Reservation
 
 COMMIT_S = 0.01
 """About how long the store takes to put budget aside, with what else waits to be written."""
@@ -213,6 +213,19 @@ class Dispatcher:
     def questions(self) -> int:
         """Questions that are under way or wait."""
         return len(self._jobs)
+
+    @property
+    def state(self) -> JudgeState:
+        """How it stands with the judge now.  Reads single values only, so that any thread may ask."""
+        in_flight = self._in_flight
+        return JudgeState(
+            judge=self.seat.judge.identity.id,
+            seat=self.seat.label,
+            in_flight=in_flight,
+            max_in_flight=self.concurrency.limit,
+            waiting=max(0, len(self._jobs) - in_flight),
+            breaker=self.health.breaker.state,
+        )
 
     @property
     def has_room(self) -> bool:
@@ -428,7 +441,7 @@ class Dispatcher:
 
     async def _answer(self, job: Job) -> Reply:
         try:
-            return await self._asker.ask(job.question, job.attempts + 1)
+            return await self._asker.ask(job.question, job.attempts + 1, job.order.step)
         finally:
             self._in_flight -= 1
             self._stir()
@@ -462,7 +475,7 @@ class Dispatcher:
 
     async def _succeeded(self, job: Job, reply: Reply) -> None:
         self._answered_at = self.clock.now()
-        call = self._asker.call(job.question, reply, job.attempts + 1)
+        call = self._asker.call(job.question, reply, job.attempts + 1, job.order.step)
         actual = Cost(requests=1, tokens=reply.usage.total, usd=reply.usd)
         self.experience.learn(now=self.clock.now(), number=job.sent, latency_s=reply.latency_s, reserved=job.order.cost, actual=actual)
         reservation, job.reservation = job.reservation, None

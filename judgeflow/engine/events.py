@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-from judgeflow.ports import Observer
+from judgeflow.ports import BeginningObserver, Followed, FollowingObserver, Observer
 from judgeflow.types import CallEvent, StepStatistics
 
 
@@ -15,6 +15,14 @@ class Observers:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
+
+    def follow(self, scheduler: Followed) -> None:
+        """Show the scheduler to those who want to look at it."""
+        self._tell(lambda observer: observer.follow(scheduler) if isinstance(observer, FollowingObserver) else None)
+
+    def begin(self, run: str, step: int) -> None:
+        """Pass on that a step begins, to those who want to know."""
+        self._tell(lambda observer: observer.begin(run, step) if isinstance(observer, BeginningObserver) else None)
 
     def call(self, event: CallEvent) -> None:
         """Pass on a finished attempt."""

@@ -25,7 +25,7 @@ class Order:
 
     `cost` is the worst case, `planned` what the budget counts for it until it is reserved, `stock` what the run may have spent and
     put aside with it, `deadline` in clock seconds (None: never).  `lot` names the step: its questions come in ranking order.  `place` is
-    the judge's on the panel.
+    the judge's on the panel, `step` the step's number for those who watch.
     """
 
     question: Question
@@ -35,6 +35,7 @@ class Order:
     deadline: float | None
     lot: object
     place: int = 0
+    step: int | None = None
 
 
 @dataclass(slots=True, eq=False)

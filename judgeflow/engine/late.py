@@ -94,11 +94,10 @@ class LateWork:
                 self._panel.leave(key, NotAsked(steps.LATE))
 
     def _settle(self, step: int, pairs: Sequence[Pair], item: steps.Item, rules: steps.Rules) -> None:
-        outcome = steps.resolve(item, rules)
-        if outcome.verdict is None:
-            return
         for index, flipped in item.places:
-            self._outcomes.put(LateOutcome(step=step, index=index, outcome=steps.placed(outcome, pairs[index], flipped=flipped)))
+            outcome = steps.resolve(item, rules, pairs[index], flipped=flipped)
+            if outcome.verdict is not None:
+                self._outcomes.put(LateOutcome(step=step, index=index, outcome=outcome))
 
 
 def _surplus(late: Cost, new: Cost, room: Stock, *, halve: bool) -> int:
@@ -111,4 +110,4 @@ def _surplus(late: Cost, new: Cost, room: Stock, *, halve: bool) -> int:
 
 def _copy(item: steps.Item) -> steps.Item:
     """The item as the step leaves it; what comes late changes the copy, not what the step has to say about itself."""
-    return replace(item, calls=dict(item.calls), fresh=set(item.fresh), paid=set(item.paid), failures=dict(item.failures))
+    return replace(item, calls=dict(item.calls), failures=dict(item.failures))

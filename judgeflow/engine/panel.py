@@ -21,7 +21,7 @@ from judgeflow.errors import JudgeflowError, StoreUnavailable
 from judgeflow.ports import Clock, Judge, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.threshold import INSTANT_S, PROBE_REQUESTS, in_time
-from judgeflow.types import Cost, RunState, Stock
+from judgeflow.types import Cost, JudgeState, RunState, Stock
 
 PROBE = 2.0
 """Questions that a judge is given which may be probed: one pair, in both orders."""
@@ -136,6 +136,11 @@ class Panel:
     def in_flight(self) -> int:
         """Requests under way."""
         return sum(dispatcher.in_flight for dispatcher in self._dispatchers)
+
+    @property
+    def states(self) -> tuple[JudgeState, ...]:
+        """How it stands with each judge now; any thread may ask."""
+        return tuple(dispatcher.state for dispatcher in self._dispatchers)
 
     @property
     def open(self) -> int:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from judgeflow.engine import step as steps
-from judgeflow.keys import next_sample
 from judgeflow.ports import Store
-from judgeflow.types import Question, ReadingStatus
+from judgeflow.types import Call, ReadingStatus
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
 
-_Wanted = tuple[steps.Item, steps.Bench, Question]
-_Failed = tuple[steps.Item, steps.Bench, Question, bytes]
+_Wanted = tuple[steps.Item, steps.Bench, bytes, steps.Direction]
+_Failed = tuple[steps.Item, steps.Bench, steps.Direction, bytes]
 OffLoop = Callable[[Callable[[Sequence[_Failed]], list[_Wanted]], Sequence[_Failed]], Awaitable[list[_Wanted]]]
 
 
@@ -22,24 +21,37 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
 
     `off_loop` runs its first argument on a worker thread.
     """
-    wanted = [(item, bench, question) for item in items for bench in item.benches for question in bench.questions]
-    for _ in range(MAX_SAMPLES):
-        found = await store.read([question.call_key for _, _, question in wanted])
-        failed: list[_Failed] = []
-        for item, bench, question in wanted:
-            call = found.get(question.call_key)
-            if call is not None:
-                item.calls[question.call_key] = call
-            if call is not None or rules.retry_failed:
-                bench.replace_question(question)
-            if call is not None and call.reading.status is not ReadingStatus.OK:
-                failed.append((item, bench, question, call.judge))
+    found = await store.read([key for item in items for bench in item.benches for key in bench.directions])
+    failed = _take(_all(items), found)
+    for _ in range(1, MAX_SAMPLES):
         if not failed:
             break
         wanted = await off_loop(_next_samples, failed)
+        found = await store.read([key for _, _, key, _ in wanted])
+        for _, bench, key, direction in wanted:
+            if rules.retry_failed or key in found:
+                bench.take(key, direction)
+        failed = _take(wanted, found)
     steps.take_known(items, rules)
 
 
+def _all(items: Sequence[steps.Item]) -> Iterator[_Wanted]:
+    """Everything that a verdict on the items may rest on."""
+    return ((item, bench, key, direction) for item in items for bench in item.benches for key, direction in bench.directions.items())
+
+
+def _take(wanted: Iterable[_Wanted], found: Mapping[bytes, Call]) -> list[_Failed]:
+    """Give the items the calls that were found; return what of it failed for good, and the judge of each."""
+    failed: list[_Failed] = []
+    for item, bench, key, direction in wanted:
+        call = found.get(key)
+        if call is not None:
+            item.calls[key] = call
+            if call.reading.status is not ReadingStatus.OK:
+                failed.append((item, bench, direction, call.judge))
+    return failed
+
+
 def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:
-    """Hash the next sample of each question.  Texts may be large: run it off the loop."""
-    return [(item, bench, next_sample(question, judge)) for item, bench, question, judge in failed]
+    """Hash the next sample of each question: many keys, so off the loop."""
+    return [(item, bench, *steps.next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]

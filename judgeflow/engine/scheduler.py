@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -34,7 +35,7 @@ from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.pacing import Pacer
-from judgeflow.types import Cost, Group, LateOutcome, Outcome, Pair, StepResult, Stock
+from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair, RunState, StepResult, Stock
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
@@ -101,6 +102,8 @@ class Scheduler:
         self._late_outcomes = LateOutcomes()
         self._stopped = False  # by stop(), until the scheduler is closed
         self._thread: LoopThread | None = None
+        self._starting = threading.Lock()  # of the thread: synchronous callers may be on several
+        self._observers.follow(self)
 
     @classmethod
     def from_config(
@@ -239,14 +242,27 @@ class Scheduler:
         panel = self._session.panel if self._session else None
         return panel.in_flight if panel else 0
 
-    async def route(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
+    @property
+    def judge_states(self) -> tuple[JudgeState, ...]:
+        """How it stands with each judge now: what is under way, what waits, whether it is down.  Any thread may ask."""
+        session = self._session
+        return session.panel.states if session is not None and session.panel is not None else ()
+
+    async def state(self) -> RunState:
+        """Return what the run has spent and put aside so far, by all its processes."""
+        return await self._opened().store.run_state(self.run)
+
+    async def route(
+        self, pairs: Sequence[Pair], step: int | None = None, *, on_outcome: Callable[[int, Outcome], None] | None = None
+    ) -> StepResult:
         """Return one outcome per pair, in input order, by the step's deadline.
 
-        Without a step number, steps count up from the run's last.  Never raises for one bad pair or a failing judge: such pairs
+        Without a step number, steps count up from the run's last.  `on_outcome` is called with the index of each pair and its outcome as
+        soon as that is final; it must be quick and must not raise.  Never raises for one bad pair or a failing judge: such pairs
         have source "fallback", and so have those that could not be asked about because the store cannot be used: nothing is asked that
         was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
         """
-        return await self._opened().run_step(_checked(pairs), step)
+        return await self._opened().run_step(_checked(pairs), step, emit=on_outcome)
 
     async def route_groups(self, groups: Sequence[Group], step: int | None = None) -> StepResult:
         """Route all pairs of every group; the result's `advantages()` are per response.  Raises like `route`."""
@@ -292,17 +308,21 @@ class Scheduler:
     def _synchronously(self) -> LoopThread:
         if in_running_loop():
             raise UsageError("route_sync was called inside an event loop, which it would block; await route() instead")
-        if self._thread is None:
-            if self._session is not None:
-                raise UsageError("this scheduler is open in an event loop; use route() there, or another scheduler here")
-            thread = LoopThread()
-            try:
-                thread.run(self.open())
-            except BaseException:
-                thread.stop()
-                raise
-            self._thread = thread
-        return self._thread
+        with self._starting:
+            if self._thread is None:
+                self._thread = self._start_thread()
+            return self._thread
+
+    def _start_thread(self) -> LoopThread:
+        if self._session is not None:
+            raise UsageError("this scheduler is open in an event loop; use route() there, or another scheduler here")
+        thread = LoopThread()
+        try:
+            thread.run(self.open())
+        except BaseException:
+            thread.stop()
+            raise
+        return thread
 
     def _opened(self) -> Session:
         if self._session is None:

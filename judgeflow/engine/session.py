@@ -108,6 +108,7 @@ class Session:
         started = self._clock.now()
         number = self._last_step + 1 if step is None else step
         self._last_step = max(self._last_step, number)
+        self._observers.begin(self._run, number)
         outcomes = Outcomes(pairs, self._rules, emit)
         waiting = Waiting(self._deadline(started), outcomes.settle, lambda item: self._ask_more(course, item))
         refusal = self.panel.refusal if self.panel is not None else None
@@ -183,7 +184,7 @@ class Session:
     async def _learn(self, course: Course) -> None:
         """Find out everything about the items: stored replies, earlier decisions, prices, preferences.  Begin to ask meanwhile."""
         await recall(course.items, self.store, self._rules, self._off_loop)
-        unknown = [item for item in course.items if steps.unknown(item, self._rules)]
+        unknown = [item for item in course.items if steps.unknown(item, self._rules)] if self._scoring is not None else []
         news = asyncio.Event()
         scoring = self.loop.create_task(self._score(unknown, course.started, news))
         scoring.add_done_callback(lambda _: news.set())
@@ -258,7 +259,9 @@ class Session:
         fresh = sum(item.decided is None for item in items)
         course.begun += fresh
         self._pacer.begin(fresh)
-        await self._record_plan(items, course.number, begun(ready, routing))
+        plan = begun(ready, routing)
+        steps.act(items, plan)
+        await self._record_plan(items, course.number, plan)
         course.begin_early(grounds, ready)
         course.held = deque(early_order([*course.held, *ready], candidates, routing, grounds.seed))
         self._release(course)
@@ -279,7 +282,10 @@ class Session:
         self._make_way(course, [items[index] for index in order])
         self._assign([items[index] for index in order], course.started)
         others = [index for index in range(len(items)) if index not in course.early]
-        await self._record_plan([items[index] for index in others], step, decided.part(others))
+        planned = decided.part(others)
+        steps.act([items[index] for index in others], planned)
+        if self._is_worth_recording(grounds):
+            await self._record_plan([items[index] for index in others], step, planned)
         self._rules.margin.learn(steps.left_to_scorer(items, self._rules))
         return Planned(decided, grounds.ceiling, tuple(order))
 
@@ -333,6 +339,7 @@ class Session:
 
     def _price(self, items: Sequence[steps.Item]) -> None:
         """Fill in what worst cases will probably come to, turn to judges that are up, and remember the cheapest question."""
+        items = [item for item in items if item.costs]  # of the others everything is stored
         if self.panel is not None:
             for bench in [bench for item in items for bench in item.benches]:
                 bench.expected = {key: self.panel.expected(bench.place, cost) for key, cost in bench.costs.items()}
@@ -348,9 +355,11 @@ class Session:
         left = self._budget.remaining(state)
         return with_headroom(left if is_adaptive(self._rules.routing) else self._budget.allowance(state, step), left, headroom)
 
+    def _is_worth_recording(self, grounds: Grounds) -> bool:
+        """Whether a plan says more than the end of its step: where everything is known there is nothing to decide, now or when resumed."""
+        return self._pacer.state is not None or any(candidate.cost.requests for candidate in grounds.candidates)
+
     async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
-        for item, action in zip(items, decided.actions, strict=True):
-            item.action = action
         asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
         for place, cost in asked:
             self._asking().plan(place, cost)
@@ -399,9 +408,9 @@ class Session:
             self._forgo(course.items[course.held.popleft()], status)
 
     def _forgo(self, item: steps.Item, status: str) -> None:
-        for question in item.missing():
-            self._asking().unplan(item.bench.place, item.expected[question.call_key])
-            item.failures[question.call_key] = status
+        for key in item.missing():
+            self._asking().unplan(item.bench.place, item.expected[key])
+            item.failures[key] = status
 
     def _refusal(self, course: Course) -> JudgeflowError | None:
         """Why the judge cannot be used, where a step that has begun to ask has learnt that: what it has not asked would fare no better."""
@@ -409,19 +418,19 @@ class Session:
 
     def _adopt(self, course: Course, items: Sequence[steps.Item]) -> None:
         """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
-        for item in items:
-            for question in item.missing():
-                if question.call_key in course.arrived:
-                    item.calls[question.call_key] = course.arrived[question.call_key]
+        for item in items if course.arrived else ():
+            for key in item.missing():
+                if key in course.arrived:
+                    item.calls[key] = course.arrived[key]
                     if isinstance(item.action, Ask):
-                        self._asking().unplan(item.bench.place, item.expected[question.call_key])
+                        self._asking().unplan(item.bench.place, item.expected[key])
 
     def _launch(self, course: Course, item: steps.Item) -> bool:
         """Ask what is to be asked next; return whether there is anything."""
         in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
         wanted = steps.wanted(item, self._rules, in_turn=in_turn)
-        for question in wanted:
-            flight, launched = self._flight(item, question, course.ceiling, course.waiting)
+        for question in (item.bench.questions[key] for key in wanted):
+            flight, launched = self._flight(course, item, question)
             course.waiting.expect(item, question, flight, launched=launched)
         if not wanted:
             self._spare(item)
@@ -429,44 +438,45 @@ class Session:
 
     def _spare(self, item: steps.Item, *others: bytes) -> None:
         """What was planned for the item and is not asked, but for the `others`, is not needed."""
-        for question in item.missing():
-            if isinstance(item.action, Ask) and question.call_key not in {*others, *item.failures}:
-                self._asking().unplan(item.bench.place, item.expected[question.call_key])
+        for key in item.missing():
+            if isinstance(item.action, Ask) and key not in {*others, *item.failures}:
+                self._asking().unplan(item.bench.place, item.expected[key])
 
     def _ask_more(self, course: Course, item: steps.Item) -> bool:
         """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
         deadline = course.waiting.deadline
         in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
-        if in_time and not any(question.call_key in item.failures for question in item.questions):
+        if in_time and item.failures.keys().isdisjoint(item.bench.directions):
             return self._launch(course, item)
         self._spare(item)
         bench = steps.stand_in(item, self._rules)
         if bench is None or not in_time:
             return False
-        for question in item.questions:
-            item.failures.pop(question.call_key, None)
+        for key in item.bench.directions:
+            item.failures.pop(key, None)
         item.bench = bench
         self._look_ahead(course)
-        for question in item.missing():
-            self._asking().plan(bench.place, item.expected[question.call_key])
+        for key in item.missing():
+            self._asking().plan(bench.place, item.expected[key])
         return self._launch(course, item)
 
-    def _flight(self, item: steps.Item, question: Question, ceiling: Stock, waiting: Waiting) -> tuple[asyncio.Future[Arrival], bool]:
+    def _flight(self, course: Course, item: steps.Item, question: Question) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
         panel, key, place = self._asking(), question.call_key, item.bench.place
         under_way = self._flights.pending(key)
         if under_way is not None:
             panel.unplan(place, item.expected[key])
-            panel.join(key, self._lasts_until(waiting))
+            panel.join(key, self._lasts_until(course.waiting))
             return under_way, False
         order = Order(
             question=question,
             cost=item.costs[key],
             planned=item.expected[key],
-            stock=ceiling,
-            deadline=self._lasts_until(waiting),
-            lot=waiting,
+            stock=course.ceiling,
+            deadline=self._lasts_until(course.waiting),
+            lot=course.waiting,
             place=place,
+            step=course.number,
         )
         return self._flights.launch(key, panel.submit(order)), True
 

@@ -5,13 +5,14 @@ Every distinct pair of a step is one `Item`, in canonical order, however often a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeError, JudgeOverloaded, JudgeRefusesService, JudgeUnreachable, RateLimited, ReplyLost
-from judgeflow.keys import PairKeys, pair_keys, questions
+from judgeflow.keys import Hashes, PairKeys, call_key, pair_keys, question
 from judgeflow.ports import Judge
 from judgeflow.routing.margin import Margin
 from judgeflow.routing.plan import Accept, Action, Ask, Candidate, Decline, StepPlan
@@ -29,6 +30,7 @@ from judgeflow.types import (
     Preference,
     Question,
     ReadingStatus,
+    Source,
     Verdict,
 )
 from judgeflow.verdicts.combine import combine
@@ -63,32 +65,48 @@ class Rules:
         return len(self.judges) > 1 and not self.weights
 
 
+class Direction(NamedTuple):
+    """How a question shows its pair, in canonical order or the other way round, and which sample of the answer it asks for."""
+
+    canonical: bool
+    sample: int = 0
+
+
+CANONICAL, SWAPPED = Direction(canonical=True), Direction(canonical=False)
+
+_NONE: Mapping[bytes, Any] = MappingProxyType({})
+
+
 @dataclass(slots=True, eq=False)
 class Bench:
-    """One pair before one judge, the one at `place` on the panel: the directed questions that a verdict of it takes.
+    """One pair before one judge, the one at `place` on the panel.
 
-    `costs` are worst cases of asking what is missing, `expected` what they will probably come to, `obstacle` is a status that rules asking
+    `directions` are the questions that a verdict takes, by call key and in the order of asking.  `questions` are those of them without a
+    stored reply, `costs` worst cases of asking these, `expected` what that will probably come to; `obstacle` is a status that rules asking
     this judge out.
     """
 
     place: int = 0
     judge: JudgeIdentity | None = None
-    questions: tuple[Question, ...] = ()
-    costs: dict[bytes, Cost] = field(default_factory=dict)
-    expected: dict[bytes, Cost] = field(default_factory=dict)
+    directions: Mapping[bytes, Direction] = field(default_factory=lambda: _NONE)
+    questions: Mapping[bytes, Question] = field(default_factory=lambda: _NONE)
+    costs: Mapping[bytes, Cost] = field(default_factory=lambda: _NONE)
+    expected: Mapping[bytes, Cost] = field(default_factory=lambda: _NONE)
     obstacle: str | None = None
 
-    def replace_question(self, question: Question) -> None:
-        """Let `question` stand for its order from now on: it is another sample of the question that stood there."""
-        self.questions = tuple(question if other.canonical == question.canonical else other for other in self.questions)
+    def take(self, call_key: bytes, direction: Direction) -> None:
+        """Let another sample stand for its order from now on."""
+        self.directions = dict(
+            (call_key, direction) if other.canonical == direction.canonical else (key, other) for key, other in self.directions.items()
+        )
 
 
 @dataclass(slots=True, eq=False)
 class Item:
     """One distinct pair of a step.  `pair` and `keys` are canonical; `places` are the input positions, and whether swapped there.
 
-    `benches` are its judges in order of preference, `bench` the one that is asked; questions, costs and obstacle are those of that bench,
-    `tried` the places of those that were asked in this step.  `calls` holds replies by call key, `fresh` the keys of those that came in
+    `benches` are its judges in order of preference, `bench` the one that is asked; costs and obstacle are those of that bench, `tried`
+    the places of those that were asked in this step.  `calls` holds replies by call key, `fresh` the keys of those that came in
     this step, `paid` of those that this step paid for, and `failures` what went wrong by call key.  `unscored` says why there is no
     preference where one was wanted.
     """
@@ -98,10 +116,10 @@ class Item:
     places: list[tuple[int, bool]]
     benches: list[Bench] = field(default_factory=list)
     bench: Bench = field(default_factory=Bench)
-    tried: set[int] = field(default_factory=set)
+    tried: frozenset[int] = frozenset()
     calls: dict[bytes, Call] = field(default_factory=dict)
-    fresh: set[bytes] = field(default_factory=set)
-    paid: set[bytes] = field(default_factory=set)
+    fresh: frozenset[bytes] = frozenset()
+    paid: frozenset[bytes] = frozenset()
     failures: dict[bytes, str] = field(default_factory=dict)
     preference: Preference | None = None
     unscored: str = LATE
@@ -110,17 +128,12 @@ class Item:
     action: Action | None = None
 
     @property
-    def questions(self) -> tuple[Question, ...]:
-        """The directed questions to the judge that is asked."""
-        return self.bench.questions
-
-    @property
-    def costs(self) -> dict[bytes, Cost]:
+    def costs(self) -> Mapping[bytes, Cost]:
         """Worst cases of asking what is missing."""
         return self.bench.costs
 
     @property
-    def expected(self) -> dict[bytes, Cost]:
+    def expected(self) -> Mapping[bytes, Cost]:
         """What the worst cases will probably come to."""
         return self.bench.expected
 
@@ -134,18 +147,19 @@ class Item:
         """Whether the scorer has had its turn."""
         return self.preference is not None or self.unscored != LATE
 
-    def missing(self, bench: Bench | None = None) -> list[Question]:
-        """The questions to the judge that is asked, or to another, without a stored reply."""
-        return [question for question in (bench or self.bench).questions if question.call_key not in self.calls]
+    def missing(self, bench: Bench | None = None) -> list[bytes]:
+        """The keys of the questions to the judge that is asked, or to another, without a stored reply."""
+        return [key for key in (bench or self.bench).directions if key not in self.calls]
 
 
 def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]:
     """Hash every pair; return the distinct ones, and the positions of those whose text is no valid Unicode."""
     items: dict[bytes, Item] = {}
     invalid: list[int] = []
+    hashes = Hashes()
     for index, pair in enumerate(pairs):
         try:
-            keys = pair_keys(pair)
+            keys = pair_keys(pair, hashes)
         except ValueError:
             invalid.append(index)
             continue
@@ -157,7 +171,7 @@ def collect(pairs: Sequence[Pair], rules: Rules) -> tuple[list[Item], list[int]]
 
 
 def _item(pair: Pair, keys: PairKeys, rules: Rules) -> Item:
-    benches = [] if keys.identical else [_bench(pair, keys, rules, place) for place in _preferred(keys.pair, rules)]
+    benches = [] if keys.identical else [_bench(keys, rules, place) for place in _preferred(keys.pair, rules)]
     bench = benches[0] if benches else Bench()
     if keys.canonical:
         return Item(pair=pair, keys=keys, places=[], benches=benches, bench=bench)
@@ -174,25 +188,34 @@ def _preferred(pair_key: bytes, rules: Rules) -> list[int]:
     return places
 
 
-def _bench(pair: Pair, keys: PairKeys, rules: Rules, place: int) -> Bench:
+def _bench(keys: PairKeys, rules: Rules, place: int) -> Bench:
     judge = rules.judges[place]
-    return Bench(place=place, judge=judge, questions=_asked(pair, keys, rules, judge.fingerprint))
+    return Bench(place=place, judge=judge, directions=_directions(keys, rules, judge.fingerprint))
 
 
-def _asked(pair: Pair, keys: PairKeys, rules: Rules, judge: bytes) -> tuple[Question, ...]:
-    """The directed questions that a verdict of this judge on this pair takes."""
-    forward, backward = questions(pair, keys, judge)
-    if rules.orders == "both":
-        return forward, backward
+def _directions(keys: PairKeys, rules: Rules, judge: bytes) -> dict[bytes, Direction]:
+    """What a verdict of this judge takes on a pair of these keys, as it came."""
+    shown_first, shown_second = (CANONICAL, SWAPPED) if keys.canonical else (SWAPPED, CANONICAL)
+    forward = {call_key(judge, keys.prompt, keys.response_a, keys.response_b): shown_first}
     if rules.orders == "first":
-        return (forward,)
+        return forward
+    backward = {call_key(judge, keys.prompt, keys.response_b, keys.response_a): shown_second}
+    if rules.orders == "both":
+        return forward | backward
     heads = uniform(rules.routing.seed, keys.pair) < 0.5
-    drawn, other = (forward, backward) if forward.canonical == heads else (backward, forward)
-    return (drawn, other) if rules.orders == "adaptive" else (drawn,)
+    drawn, other = (forward, backward) if (shown_first is CANONICAL) == heads else (backward, forward)
+    return drawn | other if rules.orders == "adaptive" else drawn
 
 
-def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
-    """Return what is to be asked next for a verdict on the item; nothing where one is there.
+def next_sample(keys: PairKeys, direction: Direction, judge: bytes) -> tuple[bytes, Direction]:
+    """Return the next sample of a question about a pair of these canonical keys: what failed for good may be asked again so."""
+    shown = (keys.response_a, keys.response_b) if direction.canonical else (keys.response_b, keys.response_a)
+    following = direction._replace(sample=direction.sample + 1)
+    return call_key(judge, keys.prompt, *shown, following.sample), following
+
+
+def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[bytes]:
+    """Return the keys of what is to be asked next for a verdict on the item; nothing where one is there.
 
     With orders "adaptive" that is one order, and the other once the first is answered and could still be outweighed; both where there is no
     time to ask them `in_turn`.  Else a deadline would let only those verdicts pass that agree with the scorer.
@@ -201,8 +224,8 @@ def wanted(item: Item, rules: Rules, *, in_turn: bool = True) -> list[Question]:
     return missing[:1] if rules.orders == "adaptive" and in_turn else missing
 
 
-def open_questions(item: Item, rules: Rules) -> list[Question]:
-    """Return what a verdict on the item may still take."""
+def open_questions(item: Item, rules: Rules) -> list[bytes]:
+    """Return the keys of what a verdict on the item may still take."""
     return [] if _one_order_is_enough(item, item.bench, rules) else item.missing()
 
 
@@ -213,8 +236,8 @@ def _one_order_is_enough(item: Item, bench: Bench, rules: Rules) -> bool:
     """
     if rules.orders != "adaptive" or rules.routing.on_inconsistent != "scorer" or item.preference is None:
         return False
-    answered = [(question, item.calls[question.call_key]) for question in bench.questions if question.call_key in item.calls]
-    sides = [(1 if question.canonical else -1) * (call.reading.preferred or 0) for question, call in answered]
+    answered = [(direction.canonical, item.calls[key]) for key, direction in bench.directions.items() if key in item.calls]
+    sides = [(1 if canonical else -1) * (call.reading.preferred or 0) for canonical, call in answered]
     return len(sides) == 1 and sides[0] * item.preference.logit > 0
 
 
@@ -226,18 +249,20 @@ def scorer_failed(items: Iterable[Item]) -> None:
 
 def take_known(items: Iterable[Item], rules: Rules) -> None:
     """Turn each item to the first judge of whom a whole verdict is stored; if there is none, it stays before the judge it prefers."""
-    for item in items:
+    for item in items if len(rules.judges) > 1 else ():
         item.bench = next((bench for bench in item.benches if _is_answered(item, bench, rules)), item.bench)
 
 
 def _is_answered(item: Item, bench: Bench, rules: Rules) -> bool:
-    replies = [item.calls.get(question.call_key) for question in bench.questions]
-    is_whole = all(call is not None and call.reading.status is ReadingStatus.OK for call in replies)
-    return is_whole or _one_order_is_enough(item, bench, rules)
+    for key in bench.directions:
+        call = item.calls.get(key)
+        if call is None or call.reading.status is not ReadingStatus.OK:
+            return _one_order_is_enough(item, bench, rules)
+    return True
 
 
 def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> None:
-    """Fill in what asking what is missing would cost, where judges stand in for each other with each.
+    """Put what is missing as questions, and fill in what asking them would cost; where judges stand in for each other with each.
 
     Counts tokens: run it off the loop.
     """
@@ -247,12 +272,18 @@ def estimate(items: Iterable[Item], judges: Sequence[Judge], rules: Rules) -> No
 
 
 def _estimate(item: Item, bench: Bench, judge: Judge) -> None:
-    missing = item.missing(bench)
+    bench.questions = {key: _put(item, bench, direction) for key, direction in bench.directions.items() if key not in item.calls}
     try:
-        bench.costs = {question.call_key: judge.cost(question) for question in missing}
+        bench.costs = {key: judge.cost(each) for key, each in bench.questions.items()}
     except Exception as error:  # a judge is foreign code: a pair that it cannot price is not asked about
         bench.obstacle = error.status if isinstance(error, JudgeError) else JudgeError.status
-        bench.costs = {question.call_key: Cost(requests=1) for question in missing}
+        bench.costs = dict.fromkeys(bench.questions, Cost(requests=1))
+
+
+def _put(item: Item, bench: Bench, direction: Direction) -> Question:
+    if bench.judge is None:
+        raise AssertionError("nobody is there to be asked")
+    return question(item.pair, item.keys, bench.judge.fingerprint, swapped=not direction.canonical, sample=direction.sample)
 
 
 def turn(items: Iterable[Item], up: Container[int], rules: Rules) -> None:
@@ -271,7 +302,7 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
     left = list(rooms)
     for item in items if rules.stand_ins else ():
         willing = [bench for bench in item.benches if bench.obstacle is None and item.missing(bench)]
-        pending = [bench for bench in willing if any(is_pending(question.call_key) for question in bench.questions)]
+        pending = [bench for bench in willing if any(map(is_pending, bench.directions))]
         free = [bench for bench in willing if left[bench.place] >= len(item.missing(bench))]
         item.bench = next(iter(pending + free), item.bench)
         left[item.bench.place] -= len(item.missing())
@@ -279,8 +310,8 @@ def assign(items: Sequence[Item], rooms: Sequence[float], rules: Rules, is_pendi
 
 def stand_in(item: Item, rules: Rules) -> Bench | None:
     """Return the next judge to ask about an item that its judge could not answer through no fault of the pair; None if there is none."""
-    item.tried.add(item.bench.place)
-    failures = {item.failures.get(question.call_key) for question in item.questions}
+    item.tried |= {item.bench.place}
+    failures = set(map(item.failures.get, item.bench.directions))
     if not rules.stand_ins or not failures & JUDGE_FAILED:
         return None
     return next((bench for bench in item.benches if bench.place not in item.tried and bench.obstacle is None), None)
@@ -296,22 +327,25 @@ def candidate(item: Item, rules: Rules) -> Candidate:
     obstacle = item.obstacle
     if obstacle is None and item.acquisition is None:
         obstacle = item.unscored
-    is_answered = _one_order_is_enough(item, item.bench, rules)
+    is_answered = not item.costs or _one_order_is_enough(item, item.bench, rules)
     return Candidate(
         pair_key=item.keys.pair,
         acquisition=item.acquisition,
-        cost=Cost() if is_answered else sum(item.expected.values(), Cost()),
-        worst=Cost() if is_answered else sum(item.costs.values(), Cost()),
+        cost=_NOTHING if is_answered else sum(item.expected.values(), _NOTHING),
+        worst=_NOTHING if is_answered else sum(item.costs.values(), _NOTHING),
         obstacle=obstacle,
         decided=item.decided,
     )
+
+
+_NOTHING = Cost()
 
 
 def unknown(item: Item, rules: Rules) -> bool:
     """Whether the scorer's word may count: nothing is stored that answers for it, or what is stored contradicts itself."""
     if item.keys.identical:
         return False
-    verdict = None if open_questions(item, rules) else _verdict(item, rules)
+    verdict = None if open_questions(item, rules) else _verdict(item, rules)[0]
     return verdict is None or (verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer")
 
 
@@ -326,27 +360,50 @@ def undecided(items: Sequence[Item], early: Collection[int], rules: Rules, statu
         is_unanswered = unknown(item, rules)
         item.action = Decline(status) if is_unanswered else Accept()
         if is_unanswered:
-            item.failures |= {question.call_key: status for question in item.missing()}
+            item.failures |= dict.fromkeys(item.missing(), status)
     actions = tuple(item.action or Accept() for item in items)
     return StepPlan(actions=actions, threshold=None, propensities=tuple(float(index in early) for index in range(len(items))))
+
+
+def act(items: Sequence[Item], plan: StepPlan) -> None:
+    """Give every item the action that the plan has for it."""
+    for item, action in zip(items, plan.actions, strict=True):
+        item.action = action
 
 
 def decisions(items: Sequence[Item], plan: StepPlan) -> list[Decision]:
     """Return what was planned, to be stored before anything is asked."""
     return [
-        Decision(
-            pair_key=item.keys.pair,
-            asked=isinstance(action, Ask),
-            logit=item.preference.logit if item.preference else 0.0,
-            uncertainty=item.preference.uncertainty if item.preference else None,
-            acquisition=item.acquisition,
-            threshold=plan.threshold,
-            propensity=propensity,
-            audit=is_audit(item),
-            status=action.status if isinstance(action, Decline) else OK,
-        )
+        _decision(item, action, propensity, threshold=plan.threshold, status=action.status if isinstance(action, Decline) else OK)
         for item, action, propensity in zip(items, plan.actions, plan.propensities, strict=True)
     ]
+
+
+def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outcome]) -> list[Decision]:
+    """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
+    ended = (final[item.places[0][0]] for item in items)
+    return [
+        _decision(item, action, propensity, threshold=plan.threshold, source=outcome.source, status=outcome.status)
+        for item, action, propensity, outcome in zip(items, plan.actions, plan.propensities, ended, strict=True)
+    ]
+
+
+def _decision(
+    item: Item, action: Action, propensity: float, *, threshold: float | None, source: Source | None = None, status: str
+) -> Decision:
+    preference = item.preference
+    return Decision(
+        pair_key=item.keys.pair,
+        asked=isinstance(action, Ask),
+        logit=preference.logit if preference else 0.0,
+        uncertainty=preference.uncertainty if preference else None,
+        acquisition=item.acquisition,
+        threshold=threshold,
+        propensity=propensity,
+        audit=is_audit(item),
+        source=source,
+        status=status,
+    )
 
 
 def is_audit(item: Item) -> bool:
@@ -356,62 +413,76 @@ def is_audit(item: Item) -> bool:
     return item.decided is not None and item.decided.asked and item.decided.audit
 
 
-def final_decisions(items: Sequence[Item], plan: StepPlan, final: Sequence[Outcome]) -> list[Decision]:
-    """Return the decisions with how they ended; `final` are the step's outcomes in input order."""
-    ended = (final[item.places[0][0]] for item in items)
-    return [
-        replace(decision, source=outcome.source, status=outcome.status)
-        for decision, outcome in zip(decisions(items, plan), ended, strict=True)
-    ]
-
-
-def resolve(item: Item, rules: Rules) -> Outcome:
-    """Return the outcome of one item, in canonical order, from whatever is there now."""
-    preference = item.preference
-    logit = preference.logit if preference else 0.0
-    outcome = Outcome(
-        pair=item.pair,
+def resolve(item: Item, rules: Rules, pair: Pair | None = None, *, flipped: bool = False) -> Outcome:
+    """Return the outcome of one item from whatever is there now: as that of an input pair, which may stand the other way round."""
+    preference = item.preference.swapped() if item.preference and flipped else item.preference
+    belief = preference.logit if preference else 0.0
+    verdict, is_whole = _word(item, rules, flipped=flipped)
+    if verdict is None:
+        logit, source, status = _unjudged(item, belief, rules)
+    else:
+        is_left_to_scorer = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
+        logit, source = belief if is_left_to_scorer else verdict.logit, _source(verdict, item)
+        status = OK if is_whole else ONE_ORDER
+    return Outcome(
+        pair=pair or item.pair,
         logit=logit,
-        source="scorer",
+        source=source,
+        status=status,
         preference=preference,
+        verdict=verdict,
         acquisition=item.acquisition,
         audit=is_audit(item),
     )
+
+
+def _unjudged(item: Item, belief: float, rules: Rules) -> tuple[float, Source, str]:
+    """Logit, source and status of an item without a verdict."""
     if item.keys.identical:
-        return replace(outcome, logit=0.0, status=IDENTICAL)
-    is_unfinished = _UNFINISHED & set(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
-    verdict = None if is_unfinished else _verdict(item, rules)
-    if verdict is not None:
-        return _judged(outcome, verdict, item, rules)
-    status = _silence(item, rules)
-    return outcome if status is None else replace(outcome, source="fallback", status=status)
+        return 0.0, "scorer", IDENTICAL
+    silence = _silence(item, rules)
+    return (belief, "scorer", OK) if silence is None else (belief, "fallback", silence)
+
+
+def _word(item: Item, rules: Rules, *, flipped: bool) -> tuple[Verdict | None, bool]:
+    """What the judges say of the item, and whether that is whole; nothing while the rest of it may still come."""
+    is_unfinished = not _UNFINISHED.isdisjoint(item.failures.values()) and not _one_order_is_enough(item, item.bench, rules)
+    return (None, False) if is_unfinished else _verdict(item, rules, flipped=flipped)
 
 
 _UNFINISHED = {LATE, "interrupted"}
 """Statuses of questions whose reply may still come: what one order says alone is not yet the verdict."""
 
 
-def _verdict(item: Item, rules: Rules) -> Verdict | None:
-    """The verdict of one judge: the first that has spoken in every order, else the first that has spoken at all."""
-    spoken = [verdict for bench in item.benches if (verdict := _verdict_of(bench, item, rules)) is not None]
-    whole = (verdict for verdict in spoken if _is_whole(verdict, item, rules))
-    return next(whole, spoken[0] if spoken else None)
+def _verdict(item: Item, rules: Rules, *, flipped: bool = False) -> tuple[Verdict | None, bool]:
+    """The verdict of one judge, and whether it is whole: of the first that has spoken in every order, else the first that has spoken."""
+    first = None
+    for bench in item.benches:
+        verdict = _verdict_of(bench, item, rules, flipped=flipped)
+        if verdict is not None and _is_whole(verdict, bench, item, rules):
+            return verdict, True
+        first = first or verdict
+    return first, False
 
 
-def _is_whole(verdict: Verdict, item: Item, rules: Rules) -> bool:
+def _is_whole(verdict: Verdict, bench: Bench, item: Item, rules: Rules) -> bool:
     """Whether a verdict rests on everything that it takes."""
-    if len(verdict.calls) == len(item.questions):
-        return True
-    return any(bench.judge is verdict.judge and _one_order_is_enough(item, bench, rules) for bench in item.benches)
+    spoken = (verdict.forward is not None) + (verdict.backward is not None)
+    return spoken == len(bench.directions) or _one_order_is_enough(item, bench, rules)
 
 
-def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
-    by_order = {question.canonical: item.calls.get(question.call_key) for question in bench.questions}
+def _verdict_of(bench: Bench, item: Item, rules: Rules, *, flipped: bool) -> Verdict | None:
     if bench.judge is None:
         return None
+    forward = backward = None
+    for key, direction in bench.directions.items():
+        if direction.canonical is not flipped:
+            forward = item.calls.get(key)
+        else:
+            backward = item.calls.get(key)
     return combine(
-        by_order.get(True),
-        by_order.get(False),
+        forward,
+        backward,
         judge=bench.judge,
         margin=rules.margin.value,
         graded=rules.graded,
@@ -419,16 +490,9 @@ def _verdict_of(bench: Bench, item: Item, rules: Rules) -> Verdict | None:
     )
 
 
-def _judged(outcome: Outcome, verdict: Verdict, item: Item, rules: Rules) -> Outcome:
-    scorer_decides = verdict.choice == "inconsistent" and rules.routing.on_inconsistent == "scorer"
-    complete = _is_whole(verdict, item, rules)
-    return replace(
-        outcome,
-        logit=outcome.logit if scorer_decides else verdict.logit,
-        source="judge" if any(call.key in item.fresh for call in verdict.calls) else "store",
-        status=OK if complete else ONE_ORDER,
-        verdict=verdict,
-    )
+def _source(verdict: Verdict, item: Item) -> Source:
+    """Whether a verdict was asked for in this step, at least in part."""
+    return "judge" if item.fresh and any(call.key in item.fresh for call in verdict.calls) else "store"
 
 
 def _silence(item: Item, rules: Rules) -> str | None:
@@ -437,7 +501,7 @@ def _silence(item: Item, rules: Rules) -> str | None:
         return item.action.status
     if item.failures:
         return next(iter(item.failures.values()))
-    calls = [item.calls[question.call_key] for question in item.questions if question.call_key in item.calls]
+    calls = [item.calls[key] for key in item.bench.directions if key in item.calls]
     readings = [call.reading.status for call in calls if call.reading.status is not ReadingStatus.OK]
     if readings:
         return readings[0].value
@@ -447,18 +511,5 @@ def _silence(item: Item, rules: Rules) -> str | None:
 def left_to_scorer(items: Iterable[Item], rules: Rules) -> Iterator[float]:
     """Yield what the scorer says about those items for which its word counts, and was not only all that was left."""
     for item in items:
-        if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules) is None:
+        if item.preference is not None and isinstance(item.action, Accept) and _verdict(item, rules)[0] is None:
             yield item.preference.logit
-
-
-def placed(outcome: Outcome, pair: Pair, *, flipped: bool) -> Outcome:
-    """Return a canonical outcome as the outcome of an input pair, which may stand the other way round."""
-    if not flipped:
-        return replace(outcome, pair=pair)
-    return replace(
-        outcome,
-        pair=pair,
-        logit=-outcome.logit,
-        preference=outcome.preference.swapped() if outcome.preference else None,
-        verdict=outcome.verdict.swapped() if outcome.verdict else None,
-    )

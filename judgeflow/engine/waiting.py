@@ -33,9 +33,8 @@ class Outcomes:
         """Give every occurrence of an item its outcome."""
         if not self._margin_holds:
             self.rules, self._margin_holds = replace(self.rules, margin=Margin(self.rules.margin.value)), True
-        canonical = steps.resolve(item, self.rules)
         for index, flipped in item.places:
-            self.put(index, steps.placed(canonical, self._pairs[index], flipped=flipped))
+            self.put(index, steps.resolve(item, self.rules, self._pairs[index], flipped=flipped))
 
     def give_up(self, status: str) -> None:
         """Give every pair without an outcome one that says why nothing is known about it."""
@@ -145,9 +144,9 @@ class Waiting:
         key = arrival.call.key
         item.calls[key] = arrival.call
         if arrival.paid:
-            item.fresh.add(key)
+            item.fresh |= {key}
         if arrival.paid and launched:
-            item.paid.add(key)
+            item.paid |= {key}
 
     def _check(self) -> None:
         if self._all_asked and not self._expected:

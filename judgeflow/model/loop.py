@@ -41,6 +41,14 @@ def pair_loss(views: Sequence[Judged], examples: Examples) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(logits, target, weight=strength)
 
 
+def pair_accuracy(views: Sequence[Judged], examples: Examples) -> float:
+    """Return the share of the pairs, ties left out, whose mean logit has the sign of the label; 0.5 of none."""
+    logit = torch.stack([view.logit for view in views]).mean(dim=0)
+    target = examples.target.to(logit) - 0.5
+    decided = target != 0
+    return float((logit * target > 0)[decided].float().mean()) if decided.any() else 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What one member learns from: training and held-out examples, over the same texts."""
@@ -152,18 +160,18 @@ class Descent:
 
     def _evaluate(self, step: int) -> None:
         started = time.monotonic()
-        loss = self.held_out_loss()
+        loss, accuracy = self.held_out()
         better = loss < self._best.loss
         if self._settings.patience is not None and better:
             own = trained_tensors(self._network, self._settings, self._lesson.member)
             self._best.weights = {name: tensor.detach().clone() for name, tensor in own.items()}
         self._best.stale = 0 if better else self._best.stale + 1
         self._best.loss = loss if better else self._best.loss
-        self._tell("evaluation", step, loss=loss, best=self._best.loss, seconds=time.monotonic() - started)
+        self._tell("evaluation", step, loss=loss, accuracy=accuracy, best=self._best.loss, seconds=time.monotonic() - started)
 
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Return the loss on the held-out pairs, without dropout."""
+    def held_out(self) -> tuple[float, float]:
+        """Return the loss on the held-out pairs, without dropout, and the share of them that is preferred rightly."""
         held_out = self._lesson.held_out
         chosen, places = torch.cat([held_out.first, held_out.second]).unique(return_inverse=True)
         self._network.eval()
@@ -172,7 +180,8 @@ class Descent:
         first, second = places.to(embeddings.device).chunk(2)
         # A copy, in training mode: the bound is enforced there, and statistics that follow a forward pass stay out of the original.
         head = copy.deepcopy(self._network.heads[self._lesson.member])
-        return float(pair_loss(head.views(embeddings[first], embeddings[second]), held_out))  # type: ignore[operator]
+        views = head.views(embeddings[first], embeddings[second])  # type: ignore[operator]
+        return float(pair_loss(views, held_out)), pair_accuracy(views, held_out)
 
     def _tell(self, event: str, step: int, **values: float) -> None:
         self._watch.observe({"event": event, "step": step, "member": self._lesson.member, **values})

@@ -13,7 +13,7 @@ Observe = Callable[[Mapping[str, Any]], None]
 """Is told what happened, as a record that JSON can hold; its "event" names the kind.
 
     step         step, member, loss, lr, gradient_norm, pairs, tokens (that the body read), seconds
-    evaluation   step, member, loss (on the held-out pairs), best, seconds
+    evaluation   step, member, loss and accuracy (on the held-out pairs), best (loss), seconds
     resume       step, member: training goes on after this step
     restart      reason: a state was found and not used
     trial        what `tune` tried: spectral_bound (None: the plain model), accuracy, logit_std, seconds

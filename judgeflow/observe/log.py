@@ -1,34 +1,16 @@
-"""Structured logs: one event per attempt and per step, never texts, never secrets.
+"""Structured logs: one event per attempt and per step, and what the operator should know.  Never texts, never secrets.
 
-Events and their fields (JSON lines carry `timestamp` and `level` too):
-
-    call            run, judge, call, pair, order, outcome, attempt, latency_s, error, and prompt_tokens, completion_tokens,
-                    reasoning_tokens, usd
-    step            run, step, pairs, threshold, sources, statuses, calls, tokens, usd, judges, agreement, latency_s, remaining, seconds
-    budget_spent, scorer_failed, step_not_recorded, reply_unreadable, tokens_estimated
-                    what the operator should know
-    store_failed, store_recovered
-                    the database cannot be used: nothing is asked, and what is under way is kept in memory; it can again, after so many
-                    `seconds`, and so many kept entries are `written`
-    reply_not_stored, replies_not_stored
-                    a reply that the database refuses for good; so many that it had not taken when the run was closed
-    budget_put_aside
-                    so much of the budget is held by questions of another process: under way, or left by one that died, and then charged
-    limits_tightened
-                    the judge said that it admits less than is configured: the lower limits, or for how long it has nothing left
-    in_flight_lowered, in_flight_recovered
-                    the judge had too much to do: how many requests may now be under way, and when as many as configured may be again
-    judge_opened, judge_half_open, judge_closed, judge_stopped
-                    the judge is down and nothing is sent to it; one question was sent to see; it answers again, after so many `seconds`
-                    and `probes`; nobody waits for it any more
-
-Where there are several judges, what concerns one of them has its id as `judge`, and the name of its section as `seat`.  `judges` of a step
-counts the calls paid to each, by id.
+docs/logs.md lists every event and its fields, and is compared with the code by the tests.  Attempts and steps have the level info, all
+else is a warning.  The file is opened for appending and stays open: what truncates it in place (logrotate's copytruncate) loses nothing
+of what follows; what renames it takes the open file along.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,6 +37,7 @@ class LogObserver:
         """Log an attempt."""
         fields: dict[str, object] = {
             "run": event.run,
+            "step": event.step,
             "judge": event.judge,
             "call": event.call_key.hex()[:KEY_DIGITS],
             "pair": event.pair_key.hex()[:KEY_DIGITS],
@@ -111,8 +94,12 @@ def file_log(settings: LogConfig, path: Path) -> LogObserver:
 
 def console_log(settings: LogConfig) -> LogObserver:
     """Return an observer that writes readable lines to stderr: steps and notices, and with level "debug" every attempt."""
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+    renderer = structlog.dev.ConsoleRenderer(colors=_takes_colours(sys.stderr, os.environ), sort_keys=False)
     return LogObserver(_logger(sys.stderr, settings.level, _for_people, renderer), call_level="debug")
+
+
+def _takes_colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "").lower() not in {"dumb", "unknown"}
 
 
 def _for_people(_logger: Any, _method: str, event: Any) -> Any:
@@ -138,4 +125,12 @@ def _logger(stream: TextIO, level: str, *renderers: Any) -> Any:
 
 
 def _json_renderer() -> Any:
-    return structlog.processors.JSONRenderer(serializer=lambda event, **_: orjson.dumps(event).decode())
+    return structlog.processors.JSONRenderer(serializer=lambda event, **_: _json(event))
+
+
+def _json(event: Mapping[str, Any]) -> str:
+    """Return an event as JSON.  What foreign code has put into it, half a character for instance, must not end the log."""
+    try:
+        return orjson.dumps(event).decode()
+    except TypeError:
+        return json.dumps(event, default=repr)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from judgeflow.estimates import Estimate
 from judgeflow.replay.evidence import SCORED
 from judgeflow.replay.measure import Curve, Measured, Point
-from judgeflow.replay.statistics import Estimate
 
 DEFAULT = "error"
 

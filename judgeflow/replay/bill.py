@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from judgeflow.errors import ReplayError
-from judgeflow.replay.trace import Bools, Floats, Testimony, Trace, Wholes
+from judgeflow.replay.trace import Floats, Testimony, Wholes
 from judgeflow.replay.whatif import USUAL_REPLY, WhatIf
 
 
@@ -17,7 +17,8 @@ class Bill:
     """What each of n x 2 calls takes, and at worst; `tokens_known` and `time_known` tell whether tokens and seconds mean anything.
 
     What was not recorded of one call is the mean of what was recorded of the others, its latency that of one of them, drawn by lot.
-    A prompt's tokens stand for their own bound.  The dollars of a worst case follow from the prices behind the recorded ones.
+    A prompt's tokens stand for their own bound.  The dollars of a worst case follow from the prices behind the recorded ones, or where no
+    dollars were recorded from those of the what-if.
     """
 
     prompt: Wholes
@@ -31,29 +32,6 @@ class Bill:
     time_known: bool
 
 
-def spoken_for(trace: Trace, what_if: WhatIf) -> Testimony:
-    """Return the testimony that counts: each pair has the first judge's who has spoken about it.
-
-    Raises `ReplayError` naming the judges there are.
-    """
-    names = what_if.judges or tuple(trace.testimonies)
-    unknown = [name for name in names if name not in trace.testimonies]
-    if unknown or not names or (not what_if.judges and len(names) > 1):
-        there = ", ".join(trace.testimonies) or "none"
-        wrong = f"no verdicts of judge {unknown[0]!r}" if unknown else "not one judge's verdicts: choose with --judge"
-        raise ReplayError(f"{trace.source}: {wrong}; there are {there}")
-    first, *others = (trace.testimonies[name] for name in names)
-    for other in others:
-        first = _with_stand_in(first, other)
-    return first
-
-
-def _with_stand_in(first: Testimony, other: Testimony) -> Testimony:
-    silent: Bools = ~np.all(first.replied, axis=1) & np.all(other.replied, axis=1)
-    columns = [field.name for field in fields(Testimony) if field.name != "judge"]
-    return replace(first, **{name: np.where(silent[:, None], getattr(other, name), getattr(first, name)) for name in columns})
-
-
 def bill(testimony: Testimony, what_if: WhatIf) -> Bill:
     """Return what the judge's calls take.  Raises `ReplayError` where a limit counts what nobody knows."""
     prompt = _filled(testimony.prompt_tokens, what_if.prompt_tokens)
@@ -61,7 +39,7 @@ def bill(testimony: Testimony, what_if: WhatIf) -> Bill:
     tokens_known = bool((prompt > 0).all() and len(prompt))
     latency_s, time_known = _latencies(testimony, what_if)
     longest = _longest_reply(testimony.judge.parameters, what_if)
-    prices = _prices(testimony)
+    prices = _prices(testimony, what_if)
     usd = np.where(testimony.usd > 0, testimony.usd, prompt * prices[0] + completion * prices[1])
     made = Bill(
         prompt=prompt,
@@ -74,15 +52,18 @@ def bill(testimony: Testimony, what_if: WhatIf) -> Bill:
         tokens_known=tokens_known,
         time_known=time_known,
     )
-    _require(made, testimony, what_if)
+    _require(made, what_if)
     return made
 
 
-def _require(made: Bill, testimony: Testimony, what_if: WhatIf) -> None:
+def _require(made: Bill, what_if: WhatIf) -> None:
     if not made.tokens_known and (what_if.tokens_per_minute is not None or what_if.budget_tokens is not None):
         raise ReplayError("nobody recorded what calls take in tokens, and a limit counts them; give --tokens-per-call PROMPT,COMPLETION")
-    if what_if.budget_usd is not None and not testimony.usd.any():
-        raise ReplayError("nobody recorded what calls cost, and the budget is in dollars; give it in requests or tokens instead")
+    if what_if.budget_usd is not None and not made.usd.any():
+        raise ReplayError(
+            "nobody recorded what calls cost, and the budget is in dollars; give prices as prompt_usd_per_mtok and completion_usd_per_mtok "
+            "in [judge] of --config (and --tokens-per-call, where tokens are not recorded), or a budget in requests or tokens"
+        )
     if not made.time_known and what_if.step_deadline_s is not None:
         raise ReplayError("nobody recorded how long calls take, and steps have a deadline; give --latency (lognormal:34.6:0.33)")
 
@@ -110,8 +91,10 @@ def _longest_reply(parameters: Mapping[str, object], what_if: WhatIf) -> int:
     return what_if.longest_reply or (recorded if isinstance(recorded, int) else USUAL_REPLY)
 
 
-def _prices(testimony: Testimony) -> tuple[float, float]:
-    """Return USD per token of prompts and of replies, by least squares over the calls that have both."""
+def _prices(testimony: Testimony, what_if: WhatIf) -> tuple[float, float]:
+    """Return USD per token of prompts and of replies: by least squares over the calls that have both, else as the what-if has them."""
+    if not testimony.usd.any():
+        return what_if.prompt_usd_per_mtok / 1e6, what_if.completion_usd_per_mtok / 1e6
     paid = (testimony.usd > 0) & (testimony.prompt_tokens > 0)
     if not paid.any():
         return 0.0, 0.0

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from judgeflow.errors import NotCovered
+from judgeflow.replay.panel import spoken_for
 from judgeflow.replay.played import Played
-from judgeflow.replay.trace import Bools, Floats, Trace
+from judgeflow.replay.selection import inverse_weights
+from judgeflow.replay.trace import Bools, Floats, Testimony, Trace
 
 LEAST = 0.95
 """The share of what a policy asks about that has to be covered."""
@@ -49,24 +51,17 @@ class Coverage:
     deciles: tuple[Decile, ...]
 
 
-def weights(trace: Trace, known: Bools) -> Floats:
-    """Return a weight for each pair, with mean 1: 1 / propensity where its verdict is `known`, 0 elsewhere."""
-    raw = np.divide(1.0, trace.propensities, out=np.zeros(len(trace)), where=known & (trace.propensities > 0))
-    total = raw.sum()
-    return raw * (len(trace) / total) if total > 0 else raw
-
-
-def outcome_weights(trace: Trace, played: Played) -> Floats:
+def outcome_weights(testimony: Testimony, played: Played) -> Floats:
     """Return weights for figures about a policy's outcomes, where labels are the measure: mean 1 over all pairs.
 
     The scorer's word is known of every pair, so those that the policy does not ask about count 1 each.  Those that it asks about count
-    through the ones whose verdict is known, and together as many as they are.
+    through the ones whose verdict is known, and together as many as they are; where all are known, each for itself.
     """
-    known = played.asked & ~played.unrecorded & (trace.propensities > 0)
-    raw = np.divide(1.0, trace.propensities, out=np.zeros(len(trace)), where=known)
-    total = raw.sum()
-    scale = played.asked.sum() / total if total > 0 else 0.0
-    return np.where(played.asked, raw * scale, 1.0)
+    known = played.asked & ~played.unrecorded
+    if known.sum() == played.asked.sum():
+        return np.ones(len(played))
+    weights = inverse_weights(testimony.chances.as_far_as_known, known, float(played.asked.sum()))
+    return np.where(played.asked, weights, 1.0)
 
 
 def effective_size(weights: Floats) -> float:
@@ -75,32 +70,31 @@ def effective_size(weights: Floats) -> float:
     return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def coverage(trace: Trace, played: Played) -> Coverage:
-    """Return what the trace has about what a policy asks about."""
+def coverage(testimony: Testimony, played: Played) -> Coverage:
+    """Return what a testimony has about what a policy asks about."""
+    propensities = testimony.chances.propensities
     asked, known = played.asked, played.asked & ~played.unrecorded
-    supported = known | (asked & (trace.propensities > 0))
+    supported = known | (asked & (propensities > 0))
     count = int(asked.sum())
     return Coverage(
         asked=count,
         supported=float(supported.sum()) / count if count else 1.0,
         judged=float(known.sum()) / count if count else 1.0,
-        effective=effective_size(weights(trace, known)),
-        deciles=_deciles(trace, played),
+        effective=effective_size(inverse_weights(testimony.chances.as_far_as_known, known, 1.0)),
+        deciles=_deciles(testimony, played),
     )
 
 
-def _deciles(trace: Trace, played: Played) -> tuple[Decile, ...]:
+def _deciles(testimony: Testimony, played: Played) -> tuple[Decile, ...]:
     ranked = np.flatnonzero(~np.isnan(played.acquisitions))
     order = ranked[np.argsort(played.acquisitions[ranked], kind="stable")]
-    judged = np.zeros(len(trace), dtype=bool)
-    for testimony in trace.testimonies.values():
-        judged |= testimony.replied.any(axis=1)
+    judged: Bools = np.asarray(testimony.replied.any(axis=1))
     return tuple(
         Decile(
             low=float(played.acquisitions[part[0]]),
             high=float(played.acquisitions[part[-1]]),
             pairs=len(part),
-            supported=int(((trace.propensities > 0) | judged)[part].sum()),
+            supported=int(((testimony.chances.propensities > 0) | judged)[part].sum()),
             judged=int(judged[part].sum()),
         )
         for part in np.array_split(order, DECILES)
@@ -108,23 +102,34 @@ def _deciles(trace: Trace, played: Played) -> tuple[Decile, ...]:
     )
 
 
-def require(trace: Trace, played: Played, least: float = LEAST) -> Coverage:
+def require(trace: Trace, played: Played, least: float = LEAST, *, testimony: Testimony | None = None) -> Coverage:
     """Return the coverage of a policy.  Raises `NotCovered` where too little of what it asks about could have been judged at all.
 
-    Also where a verdict is known of none of it.
+    Also where a verdict is known of none of it.  `testimony` is what counts, where that is known already.
     """
-    found = coverage(trace, played)
+    if testimony is None:
+        testimony = spoken_for(trace, played.what_if)
+    found = coverage(testimony, played)
     if found.asked and (found.supported < least or found.judged == 0.0):
-        raise NotCovered(_refusal(trace, played, found, least))
+        raise NotCovered(f"{trace.source}: policy {played.what_if.policy} {_refusal(testimony, found, least)}")
     return found
 
 
-def _refusal(trace: Trace, played: Played, found: Coverage, least: float) -> str:
+def _refusal(testimony: Testimony, found: Coverage, least: float) -> str:
+    if testimony.chances.untold:
+        return f"asks about {found.asked:,} pairs, of which {found.judged:.0%} are judged, and {untold(testimony)}"
     without = [decile for decile in found.deciles if decile.supported < decile.pairs]
     where = f", most of them with an acquisition up to {without[-1].high:.3g}" if without else ""
-    policy = played.what_if.policy
     return (
-        f"{trace.source}: policy {policy} asks about {found.asked:,} pairs, of which {1 - found.supported:.0%} had no chance of a verdict "
-        f"when this was recorded{where}; {least:.0%} have to be covered. A policy that asks a part of what was asked can be replayed; for "
-        "others record a run with policy always, or one with [routing] audit_fraction, which draws some of the confident pairs"
+        f"asks about {found.asked:,} pairs, of which {1 - found.supported:.0%} had no chance of a verdict when this was recorded{where}; "
+        f"{least:.0%} have to be covered. A policy that asks a part of what was asked can be replayed; for others record a run with policy "
+        "always, or one with [routing] audit_fraction, which draws some of the confident pairs"
+    )
+
+
+def untold(testimony: Testimony) -> str:
+    """Return why verdicts cannot be weighed by inverse propensities, and what to do."""
+    return (
+        f"nobody knows by what choice: {testimony.chances.untold}. Replay a copy of the database from before, or have the same pairs "
+        "judged by a run of policy always, or of one with [routing] audit_fraction: then its draws count"
     )

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.errors import NotCovered, ReplayError
+from judgeflow.replay.coverage import LEAST, untold
+from judgeflow.replay.selection import inverse_weights
 from judgeflow.replay.statistics import Floats, agreement
 from judgeflow.replay.trace import CANONICAL, SWAPPED, Bools, Testimony, Trace
 
@@ -75,7 +77,8 @@ def evidence(trace: Trace, judge: str, orders: Orders, *, on_inconsistent: str =
     left, `NotCovered` where what is left is a choice that no weight undoes.
     """
     testimony = trace.testimonies[judge]
-    rows = _usable(trace, testimony, orders, judge)
+    answered = _answered(trace, testimony, orders, judge)
+    rows = _usable(trace, testimony, answered, judge)
     logits = np.nan_to_num(trace.logits[rows])
     said = testimony.rows(rows)
     both = _combined(said, logits, zero=on_inconsistent == "zero")
@@ -96,7 +99,7 @@ def evidence(trace: Trace, judge: str, orders: Orders, *, on_inconsistent: str =
         judged=np.mean([agreement(one, sides) for one in heard.sides], axis=0),
         costs={"calls": heard.calls, "tokens": heard.tokens, "seconds": heard.seconds},
         acquisitions=_acquisitions(trace, rows),
-        weights=_weights(trace.propensities[rows], full=len(rows) == len(trace)),
+        weights=np.ones(len(rows)) if answered.all() else _weights(testimony, rows),
         tied=(said.preferred == 0).all(1) & (said.statuses == 0).any(1),
         inconsistent=_contradict(said),
         lengths=_mean(said.prompt_tokens, said.replied),
@@ -112,37 +115,53 @@ def available_orders(testimony: Testimony) -> tuple[Orders, ...]:
     return ORDERS if testimony.replied.all(1).any() else ("first",)
 
 
-def _usable(trace: Trace, testimony: Testimony, orders: Orders, judge: str) -> NDArray[np.intp]:
-    answered = testimony.replied.all(1) if orders != "first" else testimony.replied.any(1)
+def _answered(trace: Trace, testimony: Testimony, orders: Orders, judge: str) -> Bools:
+    """Which pairs the judge has answered in these orders.  Raises as `evidence`."""
+    answered: Bools = np.asarray(testimony.replied.all(1) if orders != "first" else testimony.replied.any(1))
     if not answered.any():
         asked = "in both orders" if orders != "first" else "about any pair"
         raise ReplayError(f"{trace.source}: {judge} has not answered {asked}; try --orders first, or judge some pairs with judgeflow route")
-    never = int((~answered & (trace.propensities <= 0)).sum())
-    if never:
-        share = f"{answered.sum():,} of {len(trace):,} pairs"
-        raise NotCovered(
-            f"{trace.source}: {judge} has judged {share}, and {never:,} of the others could not have been judged by the policy that ran; "
-            "no weight makes up for them, which tells nothing of other policies. Route with [routing] audit_fraction = 0.1, or replay "
-            "a run of policy always or random"
-        )
-    expected = float(trace.propensities.sum())
-    if (trace.steps >= 0).all() and testimony.replied.any(1).sum() < LEAST_ANSWERED * expected:
-        raise NotCovered(
-            f"{trace.source}: {judge} has answered {answered.sum():,} pairs, and about {expected:,.0f} were to be asked about: most were "
-            "another judge's, or never reached it, and nobody knows by what choice; name the judge that the run has asked with --judge"
-        )
+    wrong = _choice(testimony, answered)
+    if wrong:
+        raise NotCovered(f"{trace.source}: {judge} has judged {answered.sum():,} of {len(trace):,} pairs, and {wrong}")
+    return answered
+
+
+def _usable(trace: Trace, testimony: Testimony, answered: Bools, judge: str) -> NDArray[np.intp]:
+    """Return the places of the pairs that count."""
     believed = ~np.isnan(trace.logits)
     if not believed.any():
         believed[:] = True  # without a scorer nobody is left out for the lack of its word
-    rows: NDArray[np.intp] = np.flatnonzero(answered & (trace.propensities > 0) & believed)
+    counts = answered & believed & (answered.all() | (testimony.chances.as_far_as_known > 0))
+    rows: NDArray[np.intp] = np.flatnonzero(counts)
     if not len(rows):
         raise ReplayError(f"{trace.source}: no pair has both a verdict of {judge} and a score of {trace.scorer}; choose another of them")
     return rows
 
 
-def _weights(propensities: Floats, *, full: bool) -> Floats:
-    weights: Floats = np.ones(len(propensities)) if full else 1 / propensities
-    return weights / float(weights.mean())
+def _choice(testimony: Testimony, answered: Bools) -> str:
+    """Say why the answered pairs are a choice that no weight undoes; nothing where they are none, or too few are missing to matter."""
+    chances, most = testimony.chances, (1 - LEAST) * len(answered)
+    if (~answered & np.isnan(chances.propensities)).sum() > most:
+        return untold(testimony)
+    never = int((~answered & (chances.propensities <= 0)).sum())
+    if never > most:
+        return (
+            f"{never:,} of the others could not have been judged by the policy that ran; no weight makes up for them, which tells nothing "
+            "of other policies. Route with [routing] audit_fraction = 0.1, or replay a run of policy always or random"
+        )
+    expected = float(chances.as_far_as_known[chances.drawn].sum())
+    if (answered & chances.drawn).sum() < LEAST_ANSWERED * expected:
+        return (
+            f"about {expected:,.0f} were to be asked about: most were another judge's, or never reached it, and nobody knows by what "
+            "choice; name the judge that the run has asked with --judge"
+        )
+    return ""
+
+
+def _weights(testimony: Testimony, rows: NDArray[np.intp]) -> Floats:
+    """Return inverse propensities, mean 1."""
+    return inverse_weights(testimony.chances.as_far_as_known[rows], np.ones(len(rows), dtype=bool), float(len(rows)))
 
 
 def _spoken(said: Testimony) -> Floats:

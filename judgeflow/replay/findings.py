@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from judgeflow.replay.advice import Advice, advise
 from judgeflow.replay.coverage import Coverage, outcome_weights, require
 from judgeflow.replay.evidence import ORACLE, SCORED, Evidence, Orders, available_orders, evidence
 from judgeflow.replay.measure import Measured, OrderValue, PositionBias, measure, position_bias, second_order
+from judgeflow.replay.panel import judges_of, spoken_for, title
 from judgeflow.replay.played import Played
 from judgeflow.replay.simulate import Replay
 from judgeflow.replay.statistics import RESAMPLES, agreement
-from judgeflow.replay.trace import Trace
+from judgeflow.replay.trace import Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
 
+_OF_JUDGE = ("judges", "weights")
 _LABEL = ("policy", "max_share", "requests_per_minute", "orders")
 
 
@@ -37,16 +39,43 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time."""
+    """The answer: figures of every policy, advice for each share, what second orders are worth, every judge's bias, what-ifs in time.
+
+    The trace has a testimony named `judge`, which is that of several `judges` where the word of several counts.
+    """
 
     trace: Trace
     judge: str
+    judges: tuple[str, ...]
     orders: Orders
     measured: Measured
     advice: tuple[Advice, ...]
     orders_worth: tuple[OrderValue, ...]
     biases: tuple[PositionBias, ...]
     arms: tuple[Arm, ...]
+
+    @property
+    def unexplained(self) -> int:
+        """How many pairs lack a verdict for no reason that was recorded, as if they had been left out by chance."""
+        said = self.trace.testimonies[self.judge]
+        return int((~said.replied.any(axis=1) & ~said.chances.drawn).sum())
+
+    @property
+    def chanceless(self) -> int:
+        """How many pairs lack a verdict since they had no chance of one, too few to matter: they are left out."""
+        said = self.trace.testimonies[self.judge]
+        return int((~said.replied.any(axis=1) & (said.chances.propensities == 0)).sum())
+
+    @property
+    def unscored(self) -> int:
+        """Of how many pairs the scorer has said nothing, where it has of others: they are left out."""
+        silent = np.isnan(self.trace.logits)
+        return 0 if silent.all() else int(silent.sum())
+
+    @property
+    def unplaced(self) -> int:
+        """Of how many measured pairs it would matter which response was given first, and nobody knows."""
+        return int((~self.trace.placed[self.measured.evidence.rows]).sum()) if self.orders == "first" else 0
 
     def as_record(self) -> dict[str, Any]:
         """Return everything as JSON values; what nobody knows is null."""
@@ -61,6 +90,10 @@ class Found:
             "prompts": len(np.unique(found.prompts)),
             "measure": "accuracy" if found.reference == "labels" else "agreement with the judge",
             "weighted": found.weighted,
+            "unexplained_pairs": self.unexplained,
+            "unplaced_pairs": self.unplaced,
+            "unscored_pairs": self.unscored,
+            "chanceless_pairs": self.chanceless,
             "scorer_accuracy": self.measured.scorer_accuracy,
             "judge_accuracy": self.measured.judge_accuracy,
             "judge_gain": self.measured.judge_gain,
@@ -72,8 +105,8 @@ class Found:
             "position_bias": self.biases,
             "what_ifs": [arm_record(arm) for arm in self.arms],
         }
-        plain: dict[str, Any] = _plain(record)
-        return plain
+        values: dict[str, Any] = plain(record)
+        return values
 
 
 def playable(trace: Trace) -> tuple[str, ...]:
@@ -98,83 +131,90 @@ def find(
 ) -> Found:
     """Measure every policy at these shares, and play every what-if of the grid.
 
-    Where one order is recorded and the orders were not `chosen_orders`, that one is played.  Raises `ReplayError` where a judge has to
+    The judges are those of `base`, for all of the grid.  Where one order is recorded and the orders were not `chosen_orders`, that one
+    is played.  Raises `ReplayError` where a judge has to
     be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
     """
-    judge = _judge(trace, base)
-    trace = _concerning(trace, judge)
-    possible = available_orders(trace.testimonies[judge])
-    if chosen_orders and base.orders not in possible:
-        raise ReplayError(
-            f"{trace.source}: {judge} was asked in one order only, so orders {base.orders} cannot be played; try --orders first"
-        )
-    orders = base.orders if base.orders in possible else possible[0]
+    base = dataclasses.replace(base, judges=judges_of(trace, base.judges))
+    judge, trace = title(base), _concerning(trace, spoken_for(trace, base))
     replayed = Replay(trace)
-    priced = _priced(replayed, dataclasses.replace(base, judges=(judge,), orders=orders))
-    measured = measure(evidence(priced, judge, orders, on_inconsistent=base.on_inconsistent), shares, seed=base.seed, resamples=resamples)
+    base = _with_possible_orders(replayed, base, chosen=chosen_orders)
+    priced = dataclasses.replace(trace, testimonies={**trace.testimonies, judge: _priced(replayed, base)})
+    drawn = _Drawn(seed=base.seed, resamples=resamples)
+    measured = measure(evidence(priced, judge, base.orders, on_inconsistent=base.on_inconsistent), shares, **drawn)
+    same = [dataclasses.replace(each, judges=base.judges, weights=base.weights, orders=base.orders) for each in grid]
     return Found(
-        trace=trace,
+        trace=priced,
         judge=judge,
-        orders=orders,
+        judges=base.judges,
+        orders=base.orders,
         measured=measured,
         advice=tuple(advise(measured, share) for share in shares),
-        orders_worth=second_order(trace, judge, shares=shares, on_inconsistent=base.on_inconsistent, seed=base.seed, resamples=resamples),
-        biases=tuple(position_bias(trace, name, seed=base.seed, resamples=resamples) for name in trace.testimonies),
-        arms=tuple(_arm(replayed, dataclasses.replace(what_if, judges=(judge,), orders=orders), measured.evidence) for what_if in grid),
+        orders_worth=second_order(priced, judge, shares=shares, on_inconsistent=base.on_inconsistent, **drawn),
+        biases=tuple(position_bias(trace, name, **drawn) for name in trace.testimonies),
+        arms=tuple(_arm(replayed, what_if, measured.evidence) for what_if in same),
     )
 
 
-def _concerning(trace: Trace, judge: str) -> Trace:
+def _with_possible_orders(replayed: Replay, base: WhatIf, *, chosen: bool) -> WhatIf:
+    """Return the settings with orders that were asked.  Raises `ReplayError` where others were `chosen`."""
+    possible = available_orders(replayed.testimony(base))
+    if chosen and base.orders not in possible:
+        raise ReplayError(
+            f"{replayed.trace.source}: {title(base)} was asked in one order only, so orders {base.orders} cannot be played; "
+            "try --orders first"
+        )
+    return base if base.orders in possible else dataclasses.replace(base, orders=possible[0])
+
+
+class _Drawn(TypedDict):
+    """What resamples are drawn by."""
+
+    seed: int
+    resamples: int
+
+
+def _concerning(trace: Trace, said: Testimony) -> Trace:
     """Return the trace without stored pairs of which neither this judge nor the scorer has said anything: they belong to other data."""
-    silent = (trace.steps < 0) & np.isnan(trace.logits) & ~trace.testimonies[judge].replied.any(axis=1)
+    silent = (trace.steps < 0) & np.isnan(trace.logits) & ~said.replied.any(axis=1)
     return trace.rows(np.flatnonzero(~silent)) if silent.any() else trace
 
 
-def _priced(replayed: Replay, what_if: WhatIf) -> Trace:
-    """Return the trace with what calls take as the what-if has it, where that is known at all."""
-    trace, bill, testimony = replayed.trace, replayed.bill(what_if), replayed.testimony(what_if)
+def _priced(replayed: Replay, what_if: WhatIf) -> Testimony:
+    """Return the testimony with what calls take as the what-if has it, where that is known at all."""
+    bill, testimony = replayed.bill(what_if), replayed.testimony(what_if)
     there = testimony.replied
-    known = dataclasses.replace(
+    return dataclasses.replace(
         testimony,
         prompt_tokens=np.where(there, bill.prompt, 0),
         completion_tokens=np.where(there, bill.completion, 0),
         latency_s=np.where(there, bill.latency_s, 0.0),
     )
-    return dataclasses.replace(trace, testimonies={**trace.testimonies, what_if.judges[0]: known})
-
-
-def _judge(trace: Trace, base: WhatIf) -> str:
-    names = base.judges or tuple(trace.testimonies)
-    if len(names) == 1 and names[0] in trace.testimonies:
-        return names[0]
-    there = ", ".join(trace.testimonies) or "none"
-    wrong = f"no verdicts of judge {base.judges[0]!r}" if base.judges else "verdicts of more than one judge: choose with --judge"
-    if not trace.testimonies:
-        wrong = "no verdicts at all: judge pairs with judgeflow route, or bring verdicts with judgeflow import"
-    raise ReplayError(f"{trace.source}: {wrong}; there are {there}")
 
 
 def _arm(replayed: Replay, what_if: WhatIf, found: Evidence) -> Arm:
     played = replayed.play(what_if)
     try:
-        covered = require(replayed.trace, played)
+        covered = require(replayed.trace, played, testimony=replayed.testimony(what_if))
     except NotCovered as error:
         return Arm(what_if=what_if, refused=str(error))
-    return Arm(what_if=what_if, played=played, coverage=covered, accuracy=_accuracy(replayed.trace, played, found))
+    return Arm(what_if=what_if, played=played, coverage=covered, accuracy=_accuracy(replayed, played, found))
 
 
-def _accuracy(trace: Trace, played: Played, found: Evidence) -> float | None:
+def _accuracy(replayed: Replay, played: Played, found: Evidence) -> float | None:
     """The share of right final words where labels are known; None where the measure is agreement, which the curves have."""
-    known = ~np.isnan(trace.truth) & (trace.truth != 0.5)
+    truth = replayed.trace.truth
+    known = ~np.isnan(truth) & (truth != 0.5)
     if found.reference != "labels" or not known.any():
         return None
-    right = agreement(played.logits[known], trace.truth[known] - 0.5)
-    return float(np.average(right, weights=outcome_weights(trace, played)[known]))
+    right = agreement(played.logits[known], truth[known] - 0.5)
+    return float(np.average(right, weights=outcome_weights(replayed.testimony(played.what_if), played)[known]))
 
 
-def arm_record(arm: Arm) -> dict[str, Any]:
-    """Return one what-if as a flat record: its settings, and what it came to."""
-    settings = {name: getattr(arm.what_if, name) for name in _LABEL}
+def arm_record(arm: Arm, *, whole: bool = False) -> dict[str, Any]:
+    """Return one what-if as a flat record: its settings, those that are usually varied or the `whole` of them, and what it came to."""
+    names = [field.name for field in dataclasses.fields(WhatIf) if field.name not in _OF_JUDGE] if whole else _LABEL
+    settings = {"judge": title(arm.what_if)} | {name: getattr(arm.what_if, name) for name in names}
     if arm.played is None:
         return settings | {"refused": arm.refused}
     played, steps = arm.played, len(arm.played.steps)
@@ -197,16 +237,16 @@ def _curve_record(curve: Any) -> dict[str, Any]:
     return {"points": curve.points, "saved": curve.saved}
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as objects, numpy's numbers as plain ones, and null for what is not a number."""
+def plain(value: Any) -> Any:
+    """Return dataclasses as objects, numpy's numbers as plain ones, and None for what is not a number."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from judgeflow.replay.trace import CANONICAL, NO_REPLY, STATUSES, SWAPPED, Testimony, Trace
+from judgeflow.replay.selection import Design, Draw, Log
+from judgeflow.replay.trace import CANONICAL, NO_REPLY, STATUSES, SWAPPED, Bools, Bytes, Repetitions, Testimony, Trace
+from judgeflow.store.identities import names
 from judgeflow.types import JudgeIdentity, Preference, Reading, ReadingStatus, Usage
 
 _OK = STATUSES.index(ReadingStatus.OK)
@@ -29,8 +33,8 @@ class _Said:
     usd: array[float] = field(default_factory=lambda: array("d"))
     latency_s: array[float] = field(default_factory=lambda: array("d"))
 
-    def testimony(self, pairs: int) -> Testimony:
-        """Return it as columns.  Of several samples of a question the first that was understood counts, else the last."""
+    def testimony(self, pairs: int, log: Log) -> Testimony:
+        """Return it as columns.  Of several replies to a question the first that was understood counts, else the last."""
         place, status = np.array(self.place, dtype=np.intp), np.array(self.status, dtype=np.int8)
         fails = np.array(status != _OK)
         order = np.arange(len(place))
@@ -42,16 +46,33 @@ class _Said:
             flat[place[written]] = np.array(values)[written]
             return flat.reshape(pairs, 2)
 
+        statuses = column(self.status, np.int8, NO_REPLY)
         return Testimony(
             judge=self.judge,
-            statuses=column(self.status, np.int8, NO_REPLY),
+            statuses=statuses,
             preferred=column(self.preferred, np.int8),
             strong=column(self.strong, np.bool_),
             prompt_tokens=column(self.prompt_tokens, np.int64),
             completion_tokens=column(self.completion_tokens, np.int64),
             usd=column(self.usd, np.float64),
             latency_s=column(self.latency_s, np.float64),
+            chances=log.chances({self.judge.fingerprint}, (statuses != NO_REPLY).any(axis=1)),
+            repetitions=self._repetitions(place, status),
         )
+
+    def _repetitions(self, place: NDArray[np.intp], status: Bytes) -> Repetitions | None:
+        """Return every reply, those to one question in the order in which they came; None where none was asked again."""
+        order = np.argsort(place, kind="stable")
+        ordered = place[order]
+        begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+        if len(begins) == len(ordered):
+            return None
+        turn = np.arange(len(ordered)) - np.repeat(begins, np.diff(begins, append=len(ordered)))
+        places, row = np.unique(np.stack([ordered // 2, turn], axis=1), axis=0, return_inverse=True)
+        at = row.ravel(), ordered % 2
+        statuses, preferred = np.full((len(places), 2), NO_REPLY, dtype=np.int8), np.zeros((len(places), 2), dtype=np.int8)
+        statuses[at], preferred[at] = status[order], np.array(self.preferred, dtype=np.int8)[order]
+        return Repetitions(pairs=places[:, 0], statuses=statuses, preferred=preferred)
 
 
 class Gathering:
@@ -60,23 +81,26 @@ class Gathering:
     def __init__(self) -> None:
         self.index: dict[bytes, int] = {}
         self._prompts: dict[bytes, int] = {}
-        self._prompt, self._step, self._swapped = array("q"), array("q"), array("b")
-        self._logit, self._doubt, self._truth, self._never = array("d"), array("d"), array("d"), array("d")
+        self._prompt, self._step, self._swapped, self._placed = array("q"), array("q"), array("b"), array("b")
+        self._logit, self._doubt, self._truth = array("d"), array("d"), array("d")
         self._categories: dict[int, str] = {}
-        self._said: dict[str, _Said] = {}
-        self._drawn: set[int] = set()
+        self._said: dict[bytes, _Said] = {}
+        self._draws: dict[int, list[Draw]] = {}
 
-    def add(self, key: bytes, prompt: bytes | None, *, swapped: bool = False, step: int = -1) -> bool:
-        """Add a pair; return whether it is new.  A pair whose prompt is not known counts as a prompt of its own."""
+    def add(self, key: bytes, prompt: bytes | None, *, swapped: bool | None = None, step: int = -1) -> bool:
+        """Add a pair; return whether it is new.  A pair whose prompt is not known counts as a prompt of its own.
+
+        `swapped`: whether it was given with its canonical order exchanged; None: nobody knows.
+        """
         if key in self.index:
             return False
         self.index[key] = len(self.index)
         self._prompt.append(self._prompts.setdefault(prompt or key, len(self._prompts)))
         self._step.append(step)
-        self._swapped.append(swapped)
+        self._swapped.append(swapped is True)
+        self._placed.append(swapped is not None)
         for column in (self._logit, self._doubt, self._truth):
             column.append(NAN)
-        self._never.append(1.0)
         return True
 
     def believe(self, key: bytes, belief: Preference) -> None:
@@ -98,30 +122,20 @@ class Gathering:
         if category is not None and key in self.index:
             self._categories[self.index[key]] = category
 
-    def draw(self, key: bytes, propensity: float) -> None:
-        """Note that a run asked about the pair with this probability; runs draw independently of each other."""
+    def draw(self, key: bytes, draw: Draw) -> None:
+        """Note what a run has decided about a pair, the earliest first."""
         index = self.index.get(key)
         if index is not None:
-            self._never[index] *= 1.0 - propensity
-            self._drawn.add(index)
+            self._draws.setdefault(index, []).append(draw)
 
     def hear(
-        self,
-        name: str,
-        judge: JudgeIdentity,
-        key: bytes,
-        *,
-        canonical: bool,
-        reading: Reading,
-        usage: Usage,
-        usd: float,
-        latency_s: float,
+        self, judge: JudgeIdentity, key: bytes, *, canonical: bool, reading: Reading, usage: Usage, usd: float, latency_s: float
     ) -> None:
         """Note a reply about a pair that is there."""
         index = self.index.get(key)
         if index is None:
             return
-        said = self._said.setdefault(name, _Said(judge))
+        said = self._said.setdefault(judge.fingerprint, _Said(judge))
         said.place.append(2 * index + (CANONICAL if canonical else SWAPPED))
         said.status.append(STATUSES.index(reading.status))
         said.preferred.append((reading.preferred or 0) * (1 if canonical else -1))
@@ -131,10 +145,13 @@ class Gathering:
         said.usd.append(usd)
         said.latency_s.append(latency_s)
 
-    def trace(self, source: str, scorer: str | None) -> Trace:
-        """Return the trace of everything that was noted."""
+    def trace(self, source: str, scorer: str | None, designs: Mapping[str, Design] | None = None) -> Trace:
+        """Return the trace of everything that was noted; `designs` tell by run whom it has asked."""
         pairs = len(self.index)
-        testimonies = {name: said.testimony(pairs) for name, said in self._said.items()}
+        log = Log(draws=self._draws, designs=designs or {})
+        called = names({key: said.judge for key, said in self._said.items()})
+        testimonies = {called[key]: said.testimony(pairs, log) for key, said in self._said.items()}
+        placed = np.array(self._placed, dtype=np.bool_)
         return Trace(
             source=source,
             scorer=scorer,
@@ -143,19 +160,18 @@ class Gathering:
             logits=np.array(self._logit),
             uncertainties=np.array(self._doubt),
             truth=np.array(self._truth),
-            propensities=self._propensities(testimonies),
-            swapped=np.array(self._swapped, dtype=np.bool_),
+            swapped=np.array(self._swapped, dtype=np.bool_) | (~placed & _shown_swapped_alone(testimonies.values(), pairs)),
+            placed=placed,
             steps=np.array(self._step, dtype=np.int64),
             testimonies=testimonies,
             categories=tuple(map(self._categories.get, range(pairs))) if self._categories else None,
+            log=log,
         )
 
-    def _propensities(self, testimonies: dict[str, Testimony]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """1 less the chance that no run asked; 1 for what nobody decided about, or was judged although no run would have asked."""
-        chance = 1.0 - np.array(self._never)
-        drawn = np.zeros(len(chance), dtype=bool)
-        drawn[list(self._drawn)] = True
-        judged = np.zeros(len(chance), dtype=bool)
-        for testimony in testimonies.values():
-            judged |= testimony.replied.any(axis=1)
-        return np.where(~drawn | (judged & (chance <= 0.0)), 1.0, chance)
+
+def _shown_swapped_alone(testimonies: Iterable[Testimony], pairs: int) -> Bools:
+    """Which pairs every judge that has seen them has seen with the canonical order exchanged, and in no other."""
+    shown = np.zeros((pairs, 2), dtype=bool)
+    for testimony in testimonies:
+        shown |= testimony.replied
+    return np.asarray(shown[:, SWAPPED] & ~shown[:, CANONICAL])

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from judgeflow.estimates import Estimate
 from judgeflow.replay.evidence import ORACLE, ORDERS, RANDOM, SCORED, Evidence, Orders, available_orders, evidence
 from judgeflow.replay.statistics import (
     LEVEL,
     RESAMPLES,
-    Estimate,
     Floats,
     Path,
     accuracy,
@@ -21,7 +21,7 @@ from judgeflow.replay.statistics import (
     threshold_at,
     walk,
 )
-from judgeflow.replay.trace import CANONICAL, SWAPPED, Trace
+from judgeflow.replay.trace import CANONICAL, NO_REPLY, SWAPPED, Trace
 
 GRID = tuple(round(0.05 * step, 2) for step in range(21))
 SHARES = (0.1, 0.2, 0.4)
@@ -231,14 +231,16 @@ def _rank(found: Evidence, policy: str) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionBias:
-    """How a judge's word depends on what is shown first, over the pairs it has understood in both orders.
+    """How a judge's word depends on what is shown first, over what it has understood in both orders: `pairs`, some of them repeatedly.
 
-    `agreement` is the share on which both orders choose the same (position does not matter); of the others, `first` prefer what is shown
-    first both times and `second` what is shown second; `tied` are those on which one order ties and the other does not.
+    `twice` counts them with their repetitions, and all shares are of these; `calls` and `unread` count every reply.  `agreement` is the
+    share on which both orders choose the same (position does not matter); of the others, `first` prefer what is shown first both times and
+    `second` what is shown second; `tied` are those on which one order ties and the other does not.
     """
 
     judge: str
     pairs: int
+    twice: int
     agreement: Estimate
     first: float
     second: float
@@ -249,21 +251,21 @@ class PositionBias:
 
 def position_bias(trace: Trace, judge: str, *, seed: int = 0, resamples: int = RESAMPLES) -> PositionBias:
     """Return a judge's position bias; NaN throughout where no pair was understood in both orders."""
-    said = trace.testimonies[judge]
+    said = trace.testimonies[judge].every
     rows = np.flatnonzero((said.statuses == 0).all(1))
     one, other = said.preferred[rows, CANONICAL].astype(np.float64), said.preferred[rows, SWAPPED].astype(np.float64)
     same, contradict = one == other, one * other < 0
-    blocks = (
-        [accuracy(same, counts) for counts in count_blocks(trace.prompts[rows], seed, resamples)] if len(rows) else [np.full(2, np.nan)]
-    )
+    prompts = trace.prompts[said.pairs[rows]]
+    blocks = [accuracy(same, counts) for counts in count_blocks(prompts, seed, resamples)] if len(rows) else [np.full(2, np.nan)]
     return PositionBias(
         judge=judge,
-        pairs=len(rows),
+        pairs=len(np.unique(said.pairs[rows])),
+        twice=len(rows),
         agreement=estimate(np.concatenate(blocks)),
         first=_share(contradict & (one > 0)),
         second=_share(contradict & (one < 0)),
         tied=_share(~same & ~contradict),
-        calls=int(said.replied.sum()),
+        calls=int((said.statuses != NO_REPLY).sum()),
         unread=int((said.statuses > 0).sum()),
     )
 

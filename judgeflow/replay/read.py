@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from judgeflow.errors import ReplayError
-from judgeflow.exchange.evidence import Finding
+from judgeflow.exchange.evidence import EXPORTED, Finding
 from judgeflow.exchange.importing import findings
 from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
 from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
+from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
+from judgeflow.replay.selection import Design, Draw, design_of, judges_named
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
 from judgeflow.store.engines import database_at
@@ -63,7 +65,9 @@ def read_file(
     chosen = _chosen(str(source), scorer, scores)
     for key, belief in _beliefs(scores, chosen).items():
         gathered.believe(key, belief)
-    return gathered.trace(str(source), chosen)
+    trace = gathered.trace(str(source), chosen)
+    refuse_exports(source, trace)
+    return trace
 
 
 def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], finding: Finding) -> None:
@@ -71,7 +75,8 @@ def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], findi
     keys = evidence.keys
     if keys.identical:
         return
-    if gathered.add(keys.pair, keys.prompt, swapped=not keys.canonical):
+    exported = any(reply.how == EXPORTED for reply in finding.replies)  # those are in canonical order, whichever way they were given
+    if gathered.add(keys.pair, keys.prompt, swapped=None if exported else not keys.canonical):
         category = evidence.pair.metadata.get("category")
         gathered.file(keys.pair, category if isinstance(category, str) else None)
         if evidence.label is not None:
@@ -81,7 +86,6 @@ def _take(gathered: Gathering, scores: dict[str, dict[bytes, Preference]], findi
     for reply in finding.replies:
         call = reply.call
         gathered.hear(
-            reply.name,
             reply.judge,
             keys.pair,
             canonical=call.canonical,
@@ -116,15 +120,25 @@ def with_labels(trace: Trace, path: Path) -> Trace:
     Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace is labelled there.
     """
     sides = {"a": 1.0, "b": -1.0, "tie": 0.0}
-    known: dict[bytes, float] = {}
-    for pair in read_pairs(path)[0]:
-        if pair.label is not None:
-            keys = pair_keys(pair)
-            known[keys.pair] = 0.5 + (1 if keys.canonical else -1) * sides[pair.label] / 2
+    pairs = [(pair_keys(pair), pair.label) for pair in read_pairs(path)[0]]
+    known = {keys.pair: 0.5 + (1 if keys.canonical else -1) * sides[label] / 2 for keys, label in pairs if label is not None}
     if known.keys().isdisjoint(trace.keys):
         raise ReplayError(f"{path}: labels no pair of {trace.source}; name the file that was routed")
     truth = [known.get(key, before) for key, before in zip(trace.keys, trace.truth.tolist(), strict=True)]
     return replace(trace, truth=np.array(truth))
+
+
+def with_order(trace: Trace, path: Path) -> Trace:
+    """Return the trace with what a file of pair records says of which response was given first, found by what the pairs say.
+
+    Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace stands there.
+    """
+    known = {keys.pair: not keys.canonical for keys in map(pair_keys, read_pairs(path)[0])}
+    if known.keys().isdisjoint(trace.keys):
+        raise ReplayError(f"{path}: holds no pair of {trace.source}; name the file that was routed")
+    told = [known.get(key) for key in trace.keys]
+    swapped = [before if now is None else now for now, before in zip(told, trace.swapped.tolist(), strict=True)]
+    return replace(trace, swapped=np.array(swapped), placed=trace.placed | np.array([now is not None for now in told]))
 
 
 async def read_database(url: str, *, run: str | None = None, scorer: str | None = None) -> Trace:
@@ -142,7 +156,7 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
         if run is None:
             async for key, prompt in history.pairs(connection):
                 gathered.add(key, prompt)
-        await _recall_decisions(connection, gathered, run, believe=scorer is None)
+        designs = await _recall_decisions(connection, gathered, run, there.judges, believe=scorer is None)
         if scorer is not None:
             for key, belief in (await _recall_scores(connection, there, scorer)).items():
                 gathered.believe(key, belief)
@@ -150,8 +164,18 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
             gathered.label(label.pair_key, label.preferred, label.category)
         await _recall_replies(connection, gathered, there.judges)
     if not gathered.index:
-        raise ReplayError(f"{name}: holds no pair that could be replayed; route some, or judgeflow import them")
-    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None))
+        raise ReplayError(f"{name}: {_nothing(run, designs)}")
+    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None), designs)
+
+
+def _nothing(run: str | None, designs: Mapping[str, Design]) -> str:
+    """Say why there are no pairs, and what to do."""
+    if run is not None and run in designs and designs[run].lost:
+        return (
+            f"judgeflow db compact has removed what run {run} has decided; replay a copy of the database from before, or score its pairs, "
+            "judgeflow import the scores, and name their scorer with --scorer"
+        )
+    return "holds no pair that could be replayed; route some, or judgeflow import them"
 
 
 def _whose(name: str, there: history.Contents, run: str | None, scorer: str | None) -> tuple[str | None, str | None]:
@@ -164,17 +188,33 @@ def _whose(name: str, there: history.Contents, run: str | None, scorer: str | No
     return run or next(iter(there.runs), None), None
 
 
-async def _recall_decisions(connection: AsyncConnection, gathered: Gathering, run: str | None, *, believe: bool) -> None:
-    """Take in the run's pairs and beliefs, and from all runs how likely each pair was to be asked about."""
-    others: list[tuple[bytes, float]] = []
+async def _recall_decisions(
+    connection: AsyncConnection, gathered: Gathering, run: str | None, judges: Mapping[bytes, JudgeIdentity], *, believe: bool
+) -> dict[str, Design]:
+    """Take in the run's pairs and beliefs, and what all runs have decided; return whom each of them has asked."""
+    draws: list[tuple[bytes, Draw]] = []
     async for made in history.decided(connection):
-        others.append((made.pair_key, made.propensity))
+        draws.append((made.pair_key, Draw(made.run, made.step, made.asked, made.source, made.propensity)))
         is_first = made.run == run and gathered.add(made.pair_key, made.prompt, step=made.step)
         # A pair that was known already was not scored: a logit of 0 without uncertainty says nothing.
         if is_first and believe and (made.logit or made.uncertainty is not None):
             gathered.believe(made.pair_key, Preference(logit=made.logit, uncertainty=made.uncertainty))
-    for key, propensity in others:
-        gathered.draw(key, propensity)
+    for key, draw in draws:
+        gathered.draw(key, draw)
+    asking = {draw.run for _, draw in draws if draw.asked}
+    return {name: _design(told, judges, is_asking=name in asking) for name, told in (await history.asked(connection)).items()}
+
+
+def _design(told: history.Asked, judges: Mapping[bytes, JudgeIdentity], *, is_asking: bool) -> Design:
+    """Return what is known of whom a run has asked; where its reservations do not tell, its settings do."""
+    ids = {key: judge.id for key, judge in judges.items()}
+    known = {key: count for key, count in told.judges.items() if key is not None}
+    if told.lost or None in told.judges or (is_asking and not known):
+        named = {key: 1 for key, name in ids.items() if name in judges_named(told.settings)}
+        if not named:
+            return Design(lost=told.lost)
+        known = named | known
+    return design_of(known, ids, told.settings, lost=told.lost)
 
 
 async def _recall_scores(connection: AsyncConnection, there: history.Contents, scorer: str) -> Mapping[bytes, Preference]:
@@ -187,10 +227,8 @@ async def _recall_scores(connection: AsyncConnection, there: history.Contents, s
 
 
 async def _recall_replies(connection: AsyncConnection, gathered: Gathering, judges: Mapping[bytes, JudgeIdentity]) -> None:
-    names = _names(judges)
     async for told in history.spoken(connection):
         gathered.hear(
-            names[told.judge],
             judges[told.judge],
             told.pair_key,
             canonical=told.canonical,
@@ -199,9 +237,3 @@ async def _recall_replies(connection: AsyncConnection, gathered: Gathering, judg
             usd=told.usd,
             latency_s=told.latency_s,
         )
-
-
-def _names(judges: Mapping[bytes, JudgeIdentity]) -> dict[bytes, str]:
-    """What judges are called: by their id, and by the beginning of their fingerprint too where two have the same."""
-    ids = [judge.id for judge in judges.values()]
-    return {key: judge.id if ids.count(judge.id) == 1 else f"{judge.id}@{key.hex()[:8]}" for key, judge in judges.items()}

@@ -14,8 +14,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from judgeflow.replay.bill import Bill, bill, spoken_for
+from judgeflow.replay.bill import Bill, bill
 from judgeflow.replay.lane import Call, Fate, Lane
+from judgeflow.replay.panel import spoken_for
 from judgeflow.replay.played import JUDGE, STATUSES, Played, PlayedStep, steps_of
 from judgeflow.replay.statistics import credit
 from judgeflow.replay.trace import CANONICAL, SWAPPED, Bools, Bytes, Floats, Testimony, Trace
@@ -56,14 +57,15 @@ class Replay:
 
     def testimony(self, what_if: WhatIf) -> Testimony:
         """The replies that count under a what-if."""
-        return self._once(("testimony", what_if.judges), lambda: spoken_for(self.trace, what_if), Testimony)
+        return self._once(("testimony", _panel(what_if)), lambda: spoken_for(self.trace, what_if), Testimony)
 
     def bill(self, what_if: WhatIf) -> Bill:
         """What its calls take."""
-        prices = what_if.latency, what_if.prompt_tokens, what_if.completion_tokens, what_if.longest_reply, what_if.seed
+        calls = what_if.latency, what_if.prompt_tokens, what_if.completion_tokens, what_if.longest_reply, what_if.seed
+        prices = what_if.prompt_usd_per_mtok, what_if.completion_usd_per_mtok
         limits = what_if.tokens_per_minute, what_if.budget_tokens, what_if.budget_usd, what_if.step_deadline_s
         known = tuple(limit is not None for limit in limits)
-        return self._once(("bill", what_if.judges, prices, known), lambda: bill(self.testimony(what_if), what_if), Bill)
+        return self._once(("bill", _panel(what_if), calls, prices, known), lambda: bill(self.testimony(what_if), what_if), Bill)
 
     def questions(self, what_if: WhatIf) -> list[tuple[int, ...]]:
         """The orders in which each pair is asked about, the first one first."""
@@ -73,7 +75,7 @@ class Replay:
     def acquisitions(self, what_if: WhatIf) -> list[float | None]:
         """What each pair is ranked by."""
         if what_if.policy == "oracle":
-            same = what_if.judges, what_if.orders, what_if.graded, what_if.on_inconsistent, what_if.seed
+            same = _panel(what_if), what_if.orders, what_if.graded, what_if.on_inconsistent, what_if.seed
             return self._once(("oracle", same), lambda: _gains(self, what_if), list)
         seed = what_if.seed if what_if.policy == "random" else None
         return self._once(("acquisitions", what_if.policy, seed), lambda: self._ranked_by(what_if), list)
@@ -90,7 +92,7 @@ class Replay:
     def contests(self, what_if: WhatIf, steps: Sequence[NDArray[np.intp]]) -> list[Contest]:
         """The ranking of every step, with costs as they are before anything is known of the judge."""
         routing = what_if.routing.model_copy(update={"max_share": None, "audit_fraction": 0.0, "step_deadline_s": None})
-        same = what_if.policy, what_if.judges, what_if.orders, what_if.step_size, what_if.graded, routing.model_dump_json()
+        same = what_if.policy, _panel(what_if), what_if.orders, what_if.step_size, what_if.graded, routing.model_dump_json()
         costs = what_if.cost_weighted, what_if.prompt_tokens, what_if.completion_tokens, what_if.longest_reply
         return self._once(("contests", same, costs), lambda: [self._contest(what_if, indexes) for indexes in steps], list)
 
@@ -121,6 +123,11 @@ class Replay:
         if not isinstance(made, kind):
             raise AssertionError(f"{key} is no {kind.__name__}")
         return made
+
+
+def _panel(what_if: WhatIf) -> object:
+    """What decides whose word counts."""
+    return what_if.judges, what_if.weights, what_if.seed if what_if.weights else None
 
 
 def _questions(trace: Trace, what_if: WhatIf) -> list[tuple[int, ...]]:

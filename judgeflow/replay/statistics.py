@@ -16,31 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from judgeflow.estimates import Estimate
+
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 LEVEL = 0.95
 CELLS = 4_000_000
 """Numbers of a block of resamples: what is held at a time stays in the tens of megabytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its interval, 95 % unless said otherwise.  All three are NaN where the data do not define it."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def above(self) -> bool:
-        """Whether the whole interval lies above 0."""
-        return self.low > 0
-
-    @property
-    def below(self) -> bool:
-        """Whether the whole interval lies below 0."""
-        return self.high < 0
 
 
 def credit(logits: ArrayLike, preferred_a: ArrayLike) -> Floats:
@@ -172,15 +155,15 @@ def estimate(resampled: Floats, level: float = LEVEL) -> Estimate:
     tail = round((1 - level) / 2, 12)
     defined = resampled[1:][~np.isnan(resampled[1:])]
     if len(defined) < (1 - tail) * (len(resampled) - 1) or not len(defined):
-        return Estimate(float(resampled[0]), float("nan"), float("nan"))
+        return Estimate(value=float(resampled[0]), low=float("nan"), high=float("nan"))
     low, high = np.percentile(defined, [100 * tail, 100 * (1 - tail)])
-    return Estimate(float(resampled[0]), float(low), float(high))
+    return Estimate(value=float(resampled[0]), low=float(low), high=float(high))
 
 
 def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean over seeds, of the figure and of both ends of its interval."""
     value, low, high = np.mean([(each.value, each.low, each.high) for each in estimates], axis=0)
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(value=float(value), low=float(low), high=float(high))
 
 
 def threshold_at(acquisition: Floats, weights: Floats, share: float) -> float:

@@ -8,11 +8,12 @@ arrays, so that a million pairs fit; texts are not kept.  Arrays of calls are n 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from judgeflow.replay.selection import Chances, Log
 from judgeflow.types import JudgeIdentity, ReadingStatus
 
 Floats = NDArray[np.float64]
@@ -30,11 +31,31 @@ STATUSES = tuple(ReadingStatus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repetitions:
+    """Every reply of a judge, also those that came when it was asked again; `pairs` says about which pair each of m rows is.
+
+    `statuses` and `preferred` are as in `Testimony`, m x 2: the k-th reply in one order stands beside the k-th in the other.
+    """
+
+    pairs: NDArray[np.intp]
+    statuses: Bytes
+    preferred: Bytes
+
+    def rows(self, kept: NDArray[np.intp], pairs: int) -> Repetitions:
+        """Return those about the `kept` of so many pairs, which are numbered anew."""
+        places = np.full(pairs, -1, dtype=np.intp)
+        places[kept] = np.arange(len(kept))
+        there = places[self.pairs] >= 0
+        return Repetitions(pairs=places[self.pairs[there]], statuses=self.statuses[there], preferred=self.preferred[there])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Testimony:
-    """What one judge said about each of n pairs in either order; every array is n x 2.
+    """What one judge said about each of n pairs in either order; arrays are n x 2, but for those of `chances`, which are n.
 
     `statuses` index `STATUSES`, or are `NO_REPLY`; `preferred` is 1 for the first response of the canonical order, -1 for the second and 0
-    for a tie or where nothing was understood.  0 tokens and 0 seconds mean that nobody knows.
+    for a tie or where nothing was understood.  0 tokens and 0 seconds mean that nobody knows.  `repetitions` has every reply where a
+    question was asked more than once; of these one stands in the columns.
     """
 
     judge: JudgeIdentity
@@ -45,15 +66,36 @@ class Testimony:
     completion_tokens: Wholes
     usd: Floats
     latency_s: Floats
+    chances: Chances
+    repetitions: Repetitions | None = None
+
+    def __len__(self) -> int:
+        return len(self.statuses)
 
     def rows(self, kept: NDArray[np.intp]) -> Testimony:
         """Return what was said about these pairs alone."""
-        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self) if field.name != "judge"})
+        return replace(
+            self,
+            chances=self.chances.rows(kept),
+            repetitions=None if self.repetitions is None else self.repetitions.rows(kept, len(self)),
+            **{name: getattr(self, name)[kept] for name in COLUMNS},
+        )
+
+    @property
+    def every(self) -> Repetitions:
+        """Every reply that there is."""
+        if self.repetitions is not None:
+            return self.repetitions
+        return Repetitions(pairs=np.arange(len(self)), statuses=self.statuses, preferred=self.preferred)
 
     @property
     def replied(self) -> Bools:
         """Which questions have a reply, understood or not; n x 2."""
         return np.not_equal(self.statuses, NO_REPLY)
+
+
+COLUMNS = ("statuses", "preferred", "strong", "prompt_tokens", "completion_tokens", "usd", "latency_s")
+"""The columns of a `Testimony`, n x 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +104,10 @@ class Trace:
 
     `prompts` numbers the prompts from 0: pairs of one prompt are no independent observations.  `logits` and `uncertainties` are what the
     scorer believes, NaN where there is none.  `truth` is 1 where the first response of the canonical order is known to be better, 0 where
-    the second is, 0.5 for a tie and NaN where nobody knows.  `propensities` is the probability with which what was recorded asked about
-    the pair: 1 for pairs that were judged whatever a scorer thought, 0 for those that were never going to be asked about.  `swapped` is
-    true where the pair came with its canonical order exchanged; `steps` has the recorded step, -1 where there was none.  `source` names
-    where all this was read, and `scorer` whose beliefs they are.
+    the second is, 0.5 for a tie and NaN where nobody knows.  `swapped` is true where the pair came with its canonical order exchanged, as
+    far as it is `placed`: of others nobody recorded which response was given first.  `steps` has the recorded step, -1 where there was
+    none.  `testimonies` are by the judge's name, `log` has what runs have decided.  `source` names where all this was read, and `scorer`
+    whose beliefs they are.
     """
 
     source: str
@@ -75,21 +117,23 @@ class Trace:
     logits: Floats
     uncertainties: Floats
     truth: Floats
-    propensities: Floats
     swapped: Bools
+    placed: Bools
     steps: Wholes
     testimonies: Mapping[str, Testimony]
     categories: tuple[str | None, ...] | None = None
+    log: Log = field(default_factory=Log)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def rows(self, kept: NDArray[np.intp]) -> Trace:
         """Return the trace of these pairs alone."""
-        columns = ("prompts", "logits", "uncertainties", "truth", "propensities", "swapped", "steps")
+        columns = ("prompts", "logits", "uncertainties", "truth", "swapped", "placed", "steps")
         return replace(
             self,
             keys=tuple(self.keys[row] for row in kept),
+            log=self.log.rows(kept),
             testimonies={name: testimony.rows(kept) for name, testimony in self.testimonies.items()},
             categories=None if self.categories is None else tuple(self.categories[row] for row in kept),
             **{name: getattr(self, name)[kept] for name in columns},

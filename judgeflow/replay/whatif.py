@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from judgeflow.chance import Latency, parse_latency
 from judgeflow.config import (
@@ -36,12 +37,13 @@ class WhatIf:
     `policy` may be "oracle": it ranks by what the judge's verdict changes for the better, by the labels, or where none are known, by
     whether judge and scorer disagree.  No router can know that: it is the bound of all of them.
 
-    `judges` are names of the trace's testimonies in order of preference: each pair is the first one's that has spoken about it; none
-    means the only one there is.  `steps` (with a budget) is how many steps it should last for, by default as many as are played.
+    `judges` are judges of the trace, by id or fingerprint, in order of preference: each pair is the first one's that has spoken about it;
+    none means the only one there is.  With `weights`, one for each of them, they share the pairs by lot as with `panel = "weights"`, and
+    nobody stands in.  `steps` (with a budget) is how many steps it should last for, by default as many as are played.
     `step_size` cuts the trace into steps of so many pairs; by default recorded steps are kept, and else it is `USUAL_STEP`.
-    `latency` is "recorded", seconds, or a distribution as the fake judge takes it ("lognormal:34.6:0.33"); `prompt_tokens` and
-    `completion_tokens` are what a call takes where nothing was recorded.  `longest_reply` is what is put aside for a reply, in tokens,
-    by default what the judge's recorded parameters say.  `pause_s` is the time between two steps.
+    `latency` is "recorded", seconds, or a distribution as the fake judge takes it ("lognormal:34.6:0.33"); `prompt_tokens`,
+    `completion_tokens` and the prices are what a call takes where nothing was recorded.  `longest_reply` is what is put aside for a
+    reply, in tokens, by default what the judge's recorded parameters say.  `pause_s` is the time between two steps.
     """
 
     policy: ReplayPolicy = "error"
@@ -55,6 +57,7 @@ class WhatIf:
     orders: Literal["both", "adaptive", "random", "first"] = "both"
     graded: bool = False
     judges: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_in_flight: int = 64
@@ -72,6 +75,8 @@ class WhatIf:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     longest_reply: int | None = None
+    prompt_usd_per_mtok: float = 0.0
+    completion_usd_per_mtok: float = 0.0
     run: str = "default"
     seed: int = 0
 
@@ -90,67 +95,31 @@ class WhatIf:
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
         _ = self.distribution
+        if self.weights and (len(self.weights) != len(self.judges) or min(self.weights) <= 0):
+            raise ConfigurationError(f"judges {', '.join(self.judges) or 'none'}: each needs a weight above 0 where one has a weight")
 
     @classmethod
     def from_settings(cls, settings: Config) -> WhatIf:
         """Return what a configuration would do: where a replay of one's own settings begins."""
-        routing, limits, budget, judge = settings.routing, settings.limits, settings.budget, settings.judge
-        return cls(
-            policy=routing.policy,
-            threshold=routing.threshold,
-            floor=routing.floor,
-            max_share=routing.max_share,
-            audit_fraction=routing.audit_fraction,
-            cost_weighted=routing.cost_weighted,
-            verdict_margin=routing.verdict_margin,
-            on_inconsistent=routing.on_inconsistent,
-            orders=judge.orders,
-            graded=judge.graded,
-            requests_per_minute=limits.requests_per_minute,
-            tokens_per_minute=limits.tokens_per_minute,
-            max_in_flight=limits.max_in_flight,
-            window_s=limits.window_s,
-            charge=limits.charge,
-            budget_requests=budget.requests,
-            budget_tokens=budget.tokens,
-            budget_usd=budget.usd,
-            steps=budget.steps,
-            step_deadline_s=routing.step_deadline_s,
-            timeout_s=judge.timeout_s,
-            longest_reply=judge.max_completion_tokens,
-            seed=routing.seed,
-        )
+        sections = (settings.routing, settings.limits, settings.judge)
+        same = {name: value for section in sections for name, value in _shared(cls, section).items()}
+        budget = {_OF_BUDGET[name]: value for name, value in settings.budget.model_dump().items()}
+        return cls(**same, **budget, **_panel(settings), longest_reply=settings.judge.max_completion_tokens)
 
     @property
     def routing(self) -> RoutingConfig:
         """The same as `[routing]`.  An oracle ranks like any other policy."""
-        return RoutingConfig(
-            policy="error" if self.policy == "oracle" else self.policy,
-            threshold=self.threshold,
-            floor=self.floor,
-            max_share=self.max_share,
-            step_deadline_s=self.step_deadline_s,
-            verdict_margin=self.verdict_margin,
-            on_inconsistent=self.on_inconsistent,
-            audit_fraction=self.audit_fraction,
-            cost_weighted=self.cost_weighted,
-            seed=self.seed,
-        )
+        policy = "error" if self.policy == "oracle" else self.policy
+        return RoutingConfig(**_shared(RoutingConfig, self) | {"policy": policy})
 
     @property
     def limits(self) -> LimitsConfig:
         """The same as `[limits]`."""
-        return LimitsConfig(
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            max_in_flight=self.max_in_flight,
-            window_s=self.window_s,
-            charge=self.charge,
-        )
+        return LimitsConfig(**_shared(LimitsConfig, self))
 
     def budget(self, steps: int) -> BudgetConfig:
         """The same as `[budget]`, for a run of so many steps unless it says otherwise."""
-        stock = {"requests": self.budget_requests, "tokens": self.budget_tokens, "usd": self.budget_usd}
+        stock = {name: getattr(self, ours) for name, ours in _OF_BUDGET.items() if name != "steps"}
         limited = any(amount is not None for amount in stock.values())
         lasts = steps if limited and self.steps is None and self.threshold == "adaptive" else self.steps
         return BudgetConfig.model_validate(stock | {"steps": lasts})
@@ -159,3 +128,25 @@ class WhatIf:
     def distribution(self) -> Latency | None:
         """How long calls take; None: as recorded."""
         return None if self.latency == "recorded" else parse_latency(self.latency)
+
+
+_OF_BUDGET = {"requests": "budget_requests", "tokens": "budget_tokens", "usd": "budget_usd", "steps": "steps"}
+"""What the keys of `[budget]` are called here."""
+
+
+def _shared(kind: type[WhatIf | BaseModel], source: WhatIf | BaseModel) -> dict[str, Any]:
+    """What `source` says of the settings that `kind` has by the same name."""
+    return {name: getattr(source, name) for name in _names(type(source)) if name in _names(kind)}
+
+
+def _names(kind: type[WhatIf | BaseModel]) -> Collection[str]:
+    return kind.model_fields if issubclass(kind, BaseModel) else [field.name for field in fields(kind)]
+
+
+def _panel(settings: Config) -> dict[str, Any]:
+    """Return the judges of a configuration that has several, in order of preference, with their weights where those share the pairs."""
+    judges = [settings.judge, *settings.judges.values()]
+    if len(judges) == 1:
+        return {}
+    weights = tuple(judge.weight for judge in judges) if settings.routing.panel == "weights" else ()
+    return {"judges": tuple(judge.name for judge in judges), "weights": weights}

@@ -62,6 +62,9 @@ class Decline:
 
 Action = Accept | Ask | Decline
 
+ACCEPT = Accept()
+"""The one that most pairs get."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -139,7 +142,7 @@ def settle(contest: Contest, means: Means, lot: int = 0) -> StepPlan:
     design = chosen(designs, lot)
     audited = drawn(design, [candidate.pair_key for candidate in candidates], lot)
     beyond = _without(contest.promised + contest.wanted, design.routed)
-    actions |= dict.fromkeys(contest.ranked, Accept())
+    actions |= dict.fromkeys(contest.ranked, ACCEPT)
     actions |= dict.fromkeys(beyond, _beyond(contest, len(design.routed) + design.audits))
     actions |= {index: Ask(audit=_was_audited(candidates[index])) for index in design.routed} | dict.fromkeys(audited, Ask(audit=True))
     promised = len(contest.promised)
@@ -328,10 +331,10 @@ def early_order(indexes: Sequence[int], candidates: Sequence[Candidate], routing
 
 def _foregone(candidate: Candidate, routing: RoutingConfig) -> Action | None:
     if candidate.cost.requests == 0:
-        return Accept()
+        return ACCEPT
     if candidate.obstacle is not None:
         return Decline(candidate.obstacle)
-    return Accept() if _was_accepted(candidate.decided) or routing.policy == "never" else None
+    return ACCEPT if _was_accepted(candidate.decided) or routing.policy == "never" else None
 
 
 def _was_accepted(decided: Decision | None) -> bool:
@@ -387,7 +390,7 @@ def _cut(costs: Sequence[Cost], most: int, bounds: Sequence[Stock], *, aside: Co
 def _beyond(contest: Contest, cut: int) -> Action:
     routing = contest.routing
     share_is_used = routing.max_share is not None and cut >= _most(routing, len(contest.candidates), contest.means)
-    return Accept() if is_adaptive(routing) or share_is_used else Decline("budget")
+    return ACCEPT if is_adaptive(routing) or share_is_used else Decline("budget")
 
 
 def _threshold(routing: RoutingConfig, beyond: Sequence[Candidate]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Insert,
+    Row,
     Table,
     Update,
     any_,
@@ -26,12 +27,26 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from judgeflow.store.texts import for_driver
 
-Rows = Sequence[Mapping[str, Any]]
+
+class Lines(NamedTuple):
+    """Rows as a driver takes them: the names of the columns once, and each row's values in their order."""
+
+    columns: tuple[str, ...]
+    values: Sequence[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, table: Table, values: Sequence[tuple[Any, ...]]) -> Lines:
+        """Rows with a value for every column of the table, in its order."""
+        return cls(tuple(table.c.keys()), values)
+
+
+Rows = Sequence[Mapping[str, Any]] | Lines
 
 
 def insert(connection: Connection, table: Table, rows: Rows) -> None:
@@ -54,8 +69,10 @@ def update(connection: Connection, table: Table, rows: Rows, keys: tuple[str, ..
     if connection.dialect.name != "postgresql":
         return _run(connection, _updating, table, rows, keys, expected)
     # asyncpg does not count what many rows of parameters have changed, so they go there as one array for each column.
-    statement = _updating_from_arrays(table, tuple(rows[0]), keys, expected)
-    return connection.execute(statement, {_BOUND + name: [row[name] for row in rows] for name in rows[0]}).rowcount
+    columns, values = _lines(rows)
+    statement = _updating_from_arrays(table, columns, keys, expected)
+    arrays = zip(columns, zip(*values, strict=True), strict=True)
+    return connection.execute(statement, {_BOUND + name: list(array) for name, array in arrays}).rowcount
 
 
 def among(dialect: Dialect, key: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
@@ -65,28 +82,55 @@ def among(dialect: Dialect, key: Column[Any], values: Sequence[Any]) -> ColumnEl
     return key.in_(values)
 
 
+def rows_among(connection: Connection, key: Column[Any], values: Sequence[Any]) -> Sequence[Row[Any]]:
+    """Return the rows, with all columns, of the table of `key` where it is one of a few hundred `values`.
+
+    SQLite's are as the driver gives them: there true is 1, and false 0.
+    """
+    if connection.dialect.name == "postgresql":
+        return connection.execute(select(key.table).where(among(connection.dialect, key, values))).all()
+    # A statement is written once for each number of values, so some values are asked for twice to make it a power of two.
+    number = 1 << (len(values) - 1).bit_length()
+    sql, asked = _selecting(connection.dialect, key, number), (*values, *values[: number - len(values)])
+    with connection.exec_driver_sql(sql, asked) as result:
+        return list(result.cursor.fetchall())
+
+
+@functools.lru_cache(maxsize=64)
+def _selecting(dialect: Dialect, key: Column[Any], number: int) -> str:
+    marks = [bindparam(f"{_BOUND}{index}", type_=key.type) for index in range(number)]
+    return str(select(key.table).where(key.in_(marks)).compile(dialect=dialect))
+
+
 def new_rows(dialect: Dialect, table: Table) -> Insert:
     """Return an insert that keeps a row which is there already."""
     return _of(dialect, table).on_conflict_do_nothing()
 
 
 def _run(connection: Connection, make: Callable[..., Insert | Update], table: Table, rows: Rows, *details: Any) -> int:
-    if not rows:
+    columns, values = for_driver(connection.dialect, table, *_lines(rows))
+    if not values:
         return 0
-    sql, values = _prepared(connection.dialect, make, table, tuple(rows[0]), *details)
-    dialect = connection.dialect
-    return connection.exec_driver_sql(sql, [values(for_driver(dialect, table, row)) for row in rows]).rowcount
+    sql, arranged = _prepared(connection.dialect, make, table, columns, *details)
+    return connection.exec_driver_sql(sql, values if arranged is None else list(map(arranged, values))).rowcount
+
+
+def _lines(rows: Rows) -> Lines:
+    if isinstance(rows, Lines) or not rows:
+        return rows if isinstance(rows, Lines) else Lines((), ())
+    columns = tuple(rows[0])
+    return Lines(columns, list(map(itemgetter(*columns), rows)))
 
 
 @functools.lru_cache(maxsize=64)
 def _prepared(
     dialect: Dialect, make: Callable[..., Insert | Update], table: Table, columns: tuple[str, ...], *details: Any
-) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """The statement in the driver's words, and what brings a row into the order of its parameters."""
+) -> tuple[str, Callable[[tuple[Any, ...]], tuple[Any, ...]] | None]:
+    """The statement in the driver's words, and what brings a row into the order of its parameters where it is another."""
     statement = make(dialect, table, columns, *details)
     compiled = statement.compile(dialect=dialect)
-    names = [name.removeprefix(_BOUND) for name in compiled.positiontup or ()]
-    return str(compiled), itemgetter(*names)
+    names = tuple(name.removeprefix(_BOUND) for name in compiled.positiontup or ())
+    return str(compiled), None if names == columns else itemgetter(*map(columns.index, names))
 
 
 _BOUND = "to_"

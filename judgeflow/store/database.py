@@ -1,4 +1,5 @@
-"""What every kind of verdict database offers: one writing connection, readers beside it, a name for messages, and what only it knows.
+"""What every kind of verdict database offers: one writing connection, others that read beside it, a name for messages, and what only
+it knows.
 
 Everything above works on SQLAlchemy connections and is the same for all.
 """
@@ -69,6 +70,20 @@ class Writer(ABC):
         """Close the connection: on the thread."""
 
 
+class Reader(ABC):
+    """The connections of one process that only read; every statement sees what was committed before it."""
+
+    @abstractmethod
+    async def visit(
+        self, work: Callable[Concatenate[Connection, Arguments], Result], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        """Run `work` with one of them; several may run at a time."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Wait for visits under way, then close the connections.  Idempotent."""
+
+
 class Database(Protocol):
     """One verdict database, by its address.  Making one opens nothing."""
 
@@ -92,8 +107,11 @@ class Database(Protocol):
     def writer(self, *, patience_s: float | None = ANSWER_SECONDS) -> Writer:
         """Return what writes; a server may take `patience_s` for one statement, None: as long as it needs."""
 
+    def reader(self) -> Reader:
+        """Return what reads beside the writer."""
+
     def readers(self) -> AsyncEngine:
-        """Return connections that can only read; every statement sees what was committed before it."""
+        """Return connections that can only read, for a loop; every statement sees what was committed before it."""
 
     def reporting(self) -> AsyncEngine:
         """Return connections for long reads, which can only read."""

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, null, select
+from sqlalchemy import Select, func, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import UsageError
 from judgeflow.keys import prompt_from_body
-from judgeflow.store import schema
+from judgeflow.store import identities, schema
 from judgeflow.store.operations import DECISION_FIELDS
 from judgeflow.store.operations import call_of as call_of_row
 from judgeflow.types import Call, Decision, JudgeIdentity, Prompt, Reading, ReadingStatus, Reply
@@ -77,24 +77,18 @@ class Labelled:
     source: str
 
 
-async def judges(connection: AsyncConnection, wanted: str | None) -> dict[bytes, JudgeIdentity]:
-    """Return the judges with this id or beginning of a fingerprint; all without one.  Raises `UsageError` naming those there are."""
-    rows = (await connection.execute(select(schema.judge).order_by(schema.judge.c.id, schema.judge.c.fingerprint))).mappings()
-    there = {row["fingerprint"]: _identity(row) for row in rows}
-    found = {key: judge for key, judge in there.items() if wanted is None or judge.id == wanted or key.hex().startswith(wanted)}
-    if wanted is not None and not found:
-        names = ", ".join(dict.fromkeys(judge.id for judge in there.values()))
-        raise UsageError(f"--judge {wanted}: no such judge; there are {names or 'none'}")
-    return found
-
-
-def _identity(row: RowMapping) -> JudgeIdentity:
-    return JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
+async def _chosen(connection: AsyncConnection, wanted: str | None) -> dict[bytes, JudgeIdentity]:
+    """Return the judge that is wanted, or all of them.  Raises as `identities.named`."""
+    there = await identities.judges(connection)
+    if wanted is None:
+        return there
+    found = identities.named(wanted, there)
+    return {found: there[found]}
 
 
 async def testimonies(connection: AsyncConnection, selection: Selection) -> AsyncGenerator[Testimony, None]:
     """Yield what each judge says of each pair, by pair and then by judge."""
-    chosen = await judges(connection, selection.judge)
+    chosen = await _chosen(connection, selection.judge)
     call = schema.call.c
     statement = await _selected(
         connection, selection, schema.call, (call.key, call.judge, call.canonical, call.sample, call.status, call.preferred, call.strong)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from judgeflow.store import schema
+from judgeflow.store import identities, schema
+from judgeflow.store.ledger import ReservationState
 from judgeflow.types import JudgeIdentity
 
 AT_A_TIME = 4096
@@ -25,6 +26,7 @@ class Decided(NamedTuple):
     logit: float
     uncertainty: float | None
     propensity: float
+    source: str | None
     prompt: bytes | None
 
 
@@ -72,14 +74,46 @@ class Contents:
 
 async def contents(connection: AsyncConnection) -> Contents:
     """Return what a database holds."""
-    rows = (await connection.execute(select(schema.judge).order_by(schema.judge.c.created_at))).mappings()
-    judges = {
-        row["fingerprint"]: JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
-        for row in rows
-    }
     scorers = await connection.execute(select(schema.score.c.scorer).distinct().order_by(schema.score.c.scorer))
     runs = await connection.execute(select(schema.run.c.name).order_by(schema.run.c.created_at, schema.run.c.id))
-    return Contents(judges=judges, scorers=tuple(row[0] for row in scorers), runs=tuple(row[0] for row in runs))
+    return Contents(
+        judges=await identities.judges(connection), scorers=tuple(row[0] for row in scorers), runs=tuple(row[0] for row in runs)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Whom a run has asked: how many questions each judge got, by fingerprint (None: not known whom), and the run's `settings`.
+
+    `lost`: some of its steps have no decisions any more.
+    """
+
+    judges: Mapping[bytes | None, int]
+    settings: Mapping[str, Any]
+    lost: bool
+
+
+async def asked(connection: AsyncConnection) -> dict[str, Asked]:
+    """Return whom each run has asked, by its name."""
+    run, entry, call = schema.run, schema.reservation, schema.call
+    whom = func.coalesce(entry.c.judge, call.c.judge)
+    counted = select(entry.c.run_id, whom, func.count()).select_from(entry.outerjoin(call, call.c.key == entry.c.call_key))
+    sent = counted.where(entry.c.state != ReservationState.RELEASED.value).group_by(entry.c.run_id, whom)
+    judges: dict[int, dict[bytes | None, int]] = {}
+    for number, judge, questions in await connection.execute(sent):
+        judges.setdefault(number, {})[judge] = questions
+    lost = await _without_decisions(connection)
+    rows = await connection.execute(select(run.c.id, run.c.name, run.c.config))
+    return {name: Asked(judges=judges.get(number, {}), settings=settings, lost=number in lost) for number, name, settings in rows}
+
+
+async def _without_decisions(connection: AsyncConnection) -> set[int]:
+    """Return the ids of runs that have lost decisions: to `db compact`, which leaves a run's last step and the sum of what it spent."""
+    step, decision, entry = schema.step.c, schema.decision.c, schema.reservation.c
+    there = exists().where(decision.run_id == step.run_id, decision.step == step.step)
+    bare = select(step.run_id).where(step.pairs > 0, ~there)
+    compacted = select(entry.run_id).where(entry.state == ReservationState.COMPACTED.value)
+    return set((await connection.execute(bare.union(compacted))).scalars())
 
 
 async def pairs(connection: AsyncConnection) -> AsyncGenerator[tuple[bytes, bytes], None]:
@@ -89,12 +123,12 @@ async def pairs(connection: AsyncConnection) -> AsyncGenerator[tuple[bytes, byte
 
 
 async def decided(connection: AsyncConnection) -> AsyncGenerator[Decided, None]:
-    """Yield every decision, run by run and step by step."""
+    """Yield every decision, run by run in the order in which they were created, and step by step."""
     decision, run, pair = schema.decision, schema.run, schema.pair
     joined = decision.join(run, run.c.id == decision.c.run_id).outerjoin(pair, pair.c.key == decision.c.pair_key)
-    names = ("asked", "logit", "uncertainty", "propensity")
+    names = ("asked", "logit", "uncertainty", "propensity", "source")
     columns = (run.c.name, decision.c.step, decision.c.pair_key, *(decision.c[name] for name in names), pair.c.prompt)
-    statement = select(*columns).select_from(joined).order_by(decision.c.run_id, decision.c.step, decision.c.pair_key)
+    statement = select(*columns).select_from(joined).order_by(run.c.created_at, run.c.id, decision.c.step, decision.c.pair_key)
     async for row in await connection.stream(statement, execution_options={"yield_per": AT_A_TIME}):
         yield Decided(*row)
 

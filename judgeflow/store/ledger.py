@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from judgeflow.errors import StoreError
 from judgeflow.types import Cost, Dispatch, Reservation, Stock
@@ -30,8 +30,7 @@ class ReservationState(StrEnum):
     COMPACTED = "compacted"  # a row that stands for many closed ones, with the sum of what they count for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One reservation: `cost` is what it counts for now; the last three are as in `Reservation`."""
 
     call_key: bytes
@@ -45,15 +44,15 @@ class Entry:
 class Ledger:
     """What one run has spent and put aside.
 
-    `spent`, `reserved`, `entries` and `changed` (ids of entries that were made or closed here) are written by `reserve` and
-    `close` alone, which never await, so no two of them interleave.
+    `spent`, `reserved`, `entries` and `changed` (ids of entries that were made or closed here, in that order) are written by `reserve`
+    and `close` alone, which never await, so no two of them interleave.
     """
 
     def __init__(self, spent: Cost = Cost(), reserved: Cost = Cost(), entries: Iterable[tuple[str, Entry]] = ()) -> None:  # noqa: B008 - frozen
         self.spent = spent
         self.reserved = reserved
         self.entries = dict(entries)
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}
 
     def reserve(self, reservation: Reservation, stock: Stock) -> bool:
         """Put budget aside if everything spent and reserved then stays within `stock`; return whether it was.
@@ -62,9 +61,10 @@ class Ledger:
         """
         if reservation.id in self.entries:
             raise StoreError(f"reservation {reservation.id!r} was made before; give every reservation an id of its own")
-        if not stock.admits(_exact(self.spent + self.reserved + reservation.cost)):
+        reserved = _sum(self.reserved, reservation.cost)
+        if not stock.admits(_sum(self.spent, reserved)):
             return False
-        self.reserved = _exact(self.reserved + reservation.cost)
+        self.reserved = reserved
         self._write(reservation, reservation.cost, ReservationState.OPEN)
         return True
 
@@ -80,12 +80,12 @@ class Ledger:
         if not math.isfinite(actual.usd):
             raise StoreError(f"reservation {reservation.id!r} cannot hold a value of {actual.usd} USD; nothing else is wrong with it")
         if entry is not None:
-            self.reserved = _exact(self.reserved - entry.cost)
-        self.spent = _exact(self.spent + actual)
+            self.reserved = _sum(self.reserved, entry.cost, sign=-1)
+        self.spent = _sum(self.spent, actual)
         self._write(reservation, actual, state)
 
     def _write(self, reservation: Reservation, cost: Cost, state: ReservationState) -> None:
-        self.changed.add(reservation.id)
+        self.changed[reservation.id] = None
         self.entries[reservation.id] = Entry(
             call_key=reservation.call_key,
             cost=cost,
@@ -103,6 +103,10 @@ def dispatch(state: str, sent_at: float | None, sends: int, tokens: int) -> Disp
     return Dispatch(at=sent_at, requests=sends, tokens=tokens, answered=state == ReservationState.SETTLED)
 
 
-def _exact(cost: Cost) -> Cost:
-    """Round dollars to a billionth of a millidollar, so that sums of decimal prices come back to zero."""
-    return Cost(requests=cost.requests, tokens=cost.tokens, usd=round(cost.usd, USD_DECIMALS))
+def _sum(first: Cost, second: Cost, sign: int = 1) -> Cost:
+    """Add costs, dollars to a billionth of a millidollar, so that sums of decimal prices come back to zero."""
+    return Cost(
+        requests=first.requests + sign * second.requests,
+        tokens=first.tokens + sign * second.tokens,
+        usd=round(first.usd + sign * second.usd, USD_DECIMALS),
+    )

@@ -5,8 +5,10 @@ Building rows hashes texts, so it runs on a worker thread, before the transactio
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from judgeflow.keys import prompt_body, prompt_hash
@@ -28,6 +30,8 @@ from judgeflow.types import (
 )
 
 Row = dict[str, Any]
+Line = tuple[Any, ...]
+"""The values of a row, in the order of the table's columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +125,11 @@ class Rows:
     """
 
     hashes: dict[Prompt, bytes] = field(default_factory=dict)
-    texts: dict[bytes, Row] = field(default_factory=dict)
-    pairs: dict[bytes, Row] = field(default_factory=dict)
-    calls: list[Row] = field(default_factory=list)
-    planned: list[Row] = field(default_factory=list)
-    finished: list[Row] = field(default_factory=list)
+    texts: dict[bytes, Line] = field(default_factory=dict)
+    pairs: dict[bytes, Line] = field(default_factory=dict)
+    calls: list[Line] = field(default_factory=list)
+    planned: list[Line] = field(default_factory=list)
+    finished: list[Line] = field(default_factory=list)
     steps: list[Row] = field(default_factory=list)
     pacing: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -142,11 +146,11 @@ def build_rows(operations: Iterable[Operation], run_ids: Mapping[str, int], now:
         if isinstance(operation, Settle):
             _add_settled(rows, operation)
         elif isinstance(operation, Plan):
-            rows.planned += _decision_rows(run_ids[operation.run], operation.step, operation.decisions)
+            rows.planned += _decision_lines(run_ids[operation.run], operation.step, operation.decisions)
             if operation.pacing is not None:
                 rows.pacing[run_ids[operation.run]] = operation.pacing
         elif isinstance(operation, Finish):
-            rows.finished += _decision_rows(run_ids[operation.run], operation.step, operation.decisions)
+            rows.finished += _decision_lines(run_ids[operation.run], operation.step, operation.decisions)
             if operation.statistics is not None:
                 rows.steps.append(_step_row(run_ids[operation.run], operation.statistics, now))
     return rows
@@ -156,8 +160,8 @@ def _add_settled(rows: Rows, operation: Settle) -> None:
     question = operation.question
     prompt, first, second = (_hash(rows, text) for text in (question.prompt, question.first, question.second))
     low, high = (first, second) if question.canonical else (second, first)
-    rows.pairs[question.pair_key] = {"key": question.pair_key, "prompt": prompt, "low": low, "high": high}
-    rows.calls.append(call_row(operation.call))
+    rows.pairs[question.pair_key] = question.pair_key, prompt, low, high
+    rows.calls.append(_call_line(operation.call))
 
 
 def _hash(rows: Rows, text: Prompt) -> bytes:
@@ -165,7 +169,7 @@ def _hash(rows: Rows, text: Prompt) -> bytes:
     key = rows.hashes.get(text)
     if key is None:
         key = rows.hashes[text] = prompt_hash(text)  # a response's hash is that of a prompt of the same text
-        rows.texts[key] = text_row(key, prompt_body(text), conversational=not isinstance(text, str))
+        rows.texts[key] = key, not isinstance(text, str), prompt_body(text)
     return key
 
 
@@ -176,36 +180,49 @@ def text_row(key: bytes, body: str, *, conversational: bool) -> Row:
 
 def call_row(call: Call) -> Row:
     """Return the row of a reply."""
+    return dict(zip(_CALL_COLUMNS, _call_line(call), strict=True))
+
+
+# In the order of the table, as are the values below.
+_CALL_COLUMNS = (
+    *("key", "pair_key", "judge", "canonical", "sample", "text", "reasoning", "refusal", "finish_reason"),
+    *("status", "preferred", "strong", "parser_version"),
+    *("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"),
+    *("usd", "latency_s", "attempts", "model", "request_id", "created_at"),
+)
+
+
+def _call_line(call: Call) -> Line:
     reply, reading, usage = call.reply, call.reading, call.reply.usage
-    return {
-        "key": call.key,
-        "pair_key": call.pair_key,
-        "judge": call.judge,
-        "canonical": call.canonical,
-        "sample": call.sample,
-        "text": storable(reply.text),
-        "reasoning": storable(reply.reasoning),
-        "refusal": None if reply.refusal is None else storable(reply.refusal),
-        "finish_reason": reply.finish_reason,
-        "status": reading.status.value,
-        "preferred": reading.preferred,
-        "strong": reading.strong,
-        "parser_version": reading.parser_version,
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "reasoning_tokens": usage.reasoning,
-        "cached_tokens": usage.cached,
-        "usd": reply.usd,
-        "latency_s": reply.latency_s,
-        "attempts": reply.attempts,
-        "model": reply.model,
-        "request_id": reply.request_id,
-        "created_at": call.created_at,
-    }
+    return (
+        call.key,
+        call.pair_key,
+        call.judge,
+        call.canonical,
+        call.sample,
+        storable(reply.text),
+        storable(reply.reasoning),
+        None if reply.refusal is None else storable(reply.refusal),
+        reply.finish_reason,
+        reading.status.value,
+        reading.preferred,
+        reading.strong,
+        reading.parser_version,
+        usage.prompt,
+        usage.completion,
+        usage.reasoning,
+        usage.cached,
+        reply.usd,
+        reply.latency_s,
+        reply.attempts,
+        reply.model,
+        reply.request_id,
+        call.created_at,
+    )
 
 
 def call_of(row: Sequence[Any]) -> Call:
-    """Return the call that a row of `call` stands for, its columns in the order of the table."""
+    """Return the call that a row of `call` stands for, its columns in the order of the table; true may be 1, and false 0."""
     key, pair_key, judge, canonical, sample, text, reasoning, refusal, finish_reason, *rest = row
     status, preferred, strong, version, prompt, completion, thought, cached, usd, latency_s, attempts, model, request_id, created_at = rest
     reply = Reply(
@@ -224,12 +241,18 @@ def call_of(row: Sequence[Any]) -> Call:
         key=key,
         pair_key=pair_key,
         judge=judge,
-        canonical=canonical,
+        canonical=bool(canonical),
         reply=reply,
-        reading=Reading(status=ReadingStatus(status), preferred=preferred, strong=strong, parser_version=version),
+        reading=_reading(status, preferred, strong, version),
         created_at=created_at,
         sample=sample,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _reading(status: str, preferred: int | None, strong: bool, version: int) -> Reading:  # noqa: FBT001  # columns, in their order
+    """A reading says one of a dozen things, so all rows share a few of them."""
+    return Reading(status=ReadingStatus(status), preferred=preferred, strong=bool(strong), parser_version=version)
 
 
 def storable(text: str) -> str:
@@ -242,10 +265,11 @@ def storable(text: str) -> str:
 
 
 DECISION_FIELDS = tuple(item.name for item in fields(Decision))
+_decision_values = attrgetter(*DECISION_FIELDS)
 
 
-def _decision_rows(run_id: int, step: int, decisions: Iterable[Decision]) -> list[Row]:
-    return [{"run_id": run_id, "step": step} | {name: getattr(decision, name) for name in DECISION_FIELDS} for decision in decisions]
+def _decision_lines(run_id: int, step: int, decisions: Iterable[Decision]) -> list[Line]:
+    return [(run_id, step, *_decision_values(decision)) for decision in decisions]
 
 
 def _step_row(run_id: int, statistics: StepStatistics, now: float) -> Row:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, ForeignKey, Select, event, func, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from judgeflow.errors import StoreUnavailable
 from judgeflow.store import schema
-from judgeflow.store.database import ANSWER_SECONDS, READERS, Writer
+from judgeflow.store.database import ANSWER_SECONDS, READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
 
 CONNECT_SECONDS = 20.0
@@ -28,6 +28,7 @@ WRITE_LOCK = int.from_bytes(b"judgflow")
 _WAIT = {"lock_timeout": f"{BUSY_SECONDS}s", "idle_in_transaction_session_timeout": f"{BUSY_SECONDS}s"}
 _READ_ONLY = {"default_transaction_read_only": "on"}
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -56,6 +57,10 @@ class PostgresqlDatabase:
     def writer(self, *, patience_s: float | None = ANSWER_SECONDS) -> PostgresqlWriter:
         """See `Database.writer`."""
         return PostgresqlWriter(self._engine(_WAIT, patience_s, pool_size=1))
+
+    def reader(self) -> PostgresqlReader:
+        """See `Database.reader`."""
+        return PostgresqlReader(self.readers())
 
     def readers(self) -> AsyncEngine:
         """See `Database.readers`."""
@@ -111,6 +116,25 @@ class PostgresqlDatabase:
             advice = "create one with: createdb --template=template0 --encoding=UTF8 NAME"
             raise StoreUnavailable(f"{self.name}: texts of this database are {encoding}, but replies may hold any character; {advice}")
         return connection
+
+
+class PostgresqlReader(Reader):
+    """A few connections to a server, on the loop of whoever reads."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine.sync_engine
+        self._async_engine = engine
+
+    async def visit(
+        self, work: Callable[Concatenate[Connection, Arguments], Result], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        """See `Reader.visit`; every statement of `work` lets the loop go on."""
+        async with self._async_engine.connect() as connection:
+            return await connection.run_sync(work, *arguments, **options)
+
+    async def aclose(self) -> None:
+        """See `Reader.aclose`."""
+        await self._async_engine.dispose()
 
 
 class PostgresqlWriter(Writer):

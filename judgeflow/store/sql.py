@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Self, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from sqlalchemy import Connection, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection
 
 from judgeflow.errors import StoreClosed
-from judgeflow.store import migrate, schema
+from judgeflow.store import migrate
 from judgeflow.store.database import Database
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import Entry, ReservationState
-from judgeflow.store.operations import DECISION_FIELDS, Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows, weight
-from judgeflow.store.transaction import Entries, Overtaken, apply, dispatches, run_state, stored_calls, unknown_run
+from judgeflow.store.operations import Close, Finish, OpenRun, Operation, Plan, Reserve, Rows, Settle, build_rows, weight
+from judgeflow.store.transaction import Entries, Overtaken, apply, decided, dispatches, run_ids, run_state, stored_calls, unknown_run
 from judgeflow.store.writer import GroupWriter
 from judgeflow.types import (
     Call,
@@ -32,13 +30,11 @@ from judgeflow.types import (
     Stock,
 )
 
-# Building the calls of one chunk keeps the loop for about 5 ms.
-KEYS_PER_READ = 512
-
 DECISIONS_PER_WRITE = 4000
 """About 50 ms of writing.  Other writes, of this process and of others, come in between."""
 
-Item = TypeVar("Item")
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
 
 
 class SqlStore:
@@ -47,7 +43,7 @@ class SqlStore:
     def __init__(self, database: Database, wall: Callable[[], float]) -> None:
         self._where = database.name
         self._writer = database.writer()
-        self._reader = database.readers()
+        self._reader = database.reader()
         self._wall = wall
         # Ids of runs by name.  They never change, so what is here is true; written by _learn_runs alone.
         self._run_ids: dict[str, int] = {}
@@ -83,20 +79,11 @@ class SqlStore:
 
     async def read(self, call_keys: Sequence[bytes]) -> Mapping[bytes, Call]:
         """See `Store.read`."""
-        found: dict[bytes, Call] = {}
-        with store_errors(self._where):
-            async with self._readable().connect() as connection:
-                for keys in _chunks(dict.fromkeys(call_keys), KEYS_PER_READ):
-                    found |= await connection.run_sync(stored_calls, keys)
-        return found
+        return await self._read(stored_calls, list(dict.fromkeys(call_keys)))
 
     async def decisions(self, run: str, step: int) -> Mapping[bytes, Decision]:
         """See `Store.decisions`."""
-        statement = _DECISIONS.where(schema.run.c.name == run, schema.decision.c.step == step)
-        with store_errors(self._where):
-            async with self._readable().connect() as connection:
-                rows = (await connection.execute(statement)).mappings()
-                return {row["pair_key"]: Decision(**row) for row in rows}
+        return await self._read(decided, run, step)
 
     async def record_plan(self, run: str, step: int, decisions: Sequence[Decision], pacing: Mapping[str, Any] | None = None) -> None:
         """See `Store.record_plan`.  A very large plan is written in parts, the pacing with the last; others may write in between."""
@@ -134,27 +121,26 @@ class SqlStore:
 
     async def run_state(self, run: str) -> RunState:
         """See `Store.run_state`."""
-        with store_errors(self._where):
-            async with self._readable().connect() as connection:
-                return await connection.run_sync(run_state, run)
+        return await self._read(run_state, run)
 
     async def dispatches(self, judge: JudgeIdentity, since: float) -> Sequence[Dispatch]:
         """See `Store.dispatches`."""
-        with store_errors(self._where):
-            async with self._readable().connect() as connection:
-                return await connection.run_sync(dispatches, judge.id, since)
+        return await self._read(dispatches, judge.id, since)
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
         self._closed = True
         await self._queue.aclose()
-        await self._reader.dispose()
+        await self._reader.aclose()
         await self._writer.aclose()
 
-    def _readable(self) -> AsyncEngine:
+    async def _read(
+        self, work: Callable[Concatenate[Connection, Arguments], Found], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Found:
         if self._closed:
             raise StoreClosed(f"{self._where}: the store is closed; open it again to go on")
-        return self._reader
+        with store_errors(self._where):
+            return await self._reader.visit(work, *arguments, **options)
 
     async def _commit(self, operations: Sequence[Operation]) -> Sequence[object]:
         """Apply operations in one transaction and return their results; raising means that nothing was changed."""
@@ -183,9 +169,7 @@ class SqlStore:
         missing = names - self._run_ids.keys()
         if not missing:
             return
-        async with self._reader.connect() as connection:
-            found = await connection.execute(select(schema.run.c.name, schema.run.c.id).where(schema.run.c.name.in_(missing)))
-            self._run_ids.update((name, number) for name, number in found)
+        self._run_ids |= await self._reader.visit(run_ids, missing)
         if names - self._run_ids.keys():
             raise unknown_run(min(names - self._run_ids.keys()))
 
@@ -195,15 +179,6 @@ def _touch(connection: Connection) -> None:
         pass
 
 
-_DECISIONS = select(*(schema.decision.c[name] for name in DECISION_FIELDS)).join_from(schema.decision, schema.run)
-
-
 def _parts(decisions: Sequence[Decision]) -> list[Sequence[Decision]]:
     """Cut decisions so that no part holds the writer for long; one part at least."""
     return [decisions[start : start + DECISIONS_PER_WRITE] for start in range(0, max(1, len(decisions)), DECISIONS_PER_WRITE)]
-
-
-def _chunks(items: Mapping[Item, object], size: int) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

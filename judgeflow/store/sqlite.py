@@ -7,27 +7,40 @@ last moments, never the file.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from judgeflow.errors import StoreUnavailable
-from judgeflow.store.database import READERS, Writer
+from judgeflow.store.database import READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
 
 _WAL_RETRY_SECONDS = 0.02
 
 _WAIT = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}"
-_WRITER = (_WAIT, "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
-_READER = (_WAIT, "PRAGMA query_only=ON")
-_ANY_THREAD = {"check_same_thread": False}
+_CACHE = "PRAGMA cache_size=-16384"
+"""16 MB of pages, in place of 2: about what a step touches, with the way to it through the indexes."""
 
+_WRITER = (_WAIT, "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
+_READER = (_WAIT, _CACHE, "PRAGMA query_only=ON")
+_ANY_THREAD = {"check_same_thread": False}
+_READING: Mapping[str, Any] = {
+    "isolation_level": "AUTOCOMMIT",
+    "pool_size": READERS,
+    "max_overflow": 0,
+    "pool_reset_on_return": None,
+    "pool_timeout": BUSY_SECONDS,
+}
+
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -72,11 +85,13 @@ class SqliteDatabase:
         """See `Database.writer`."""
         return SqliteWriter(self.url)
 
+    def reader(self) -> SqliteReader:
+        """See `Database.reader`."""
+        return SqliteReader(self.url)
+
     def readers(self) -> AsyncEngine:
         """See `Database.readers`."""
-        engine = create_async_engine(
-            self.url, isolation_level="AUTOCOMMIT", pool_size=READERS, max_overflow=0, pool_reset_on_return=None, pool_timeout=BUSY_SECONDS
-        )
+        engine = create_async_engine(self.url, **_READING)
         _on_connect(engine.sync_engine, _READER)
         return engine
 
@@ -96,6 +111,32 @@ class SqliteDatabase:
         """See `Database.dangling`."""
         rows = await connection.execute(text("PRAGMA foreign_key_check"))
         return [f"row {number} of {table} refers to a missing row of {parent}" for table, number, parent, _ in rows]
+
+
+class SqliteReader(Reader):
+    """A few connections to a file, each on a thread: what is read becomes values there, not on the loop."""
+
+    def __init__(self, address: str) -> None:
+        self.engine = create_engine(make_url(address).set(drivername="sqlite"), connect_args=_ANY_THREAD, **_READING)
+        _on_connect(self.engine, _READER)
+        self._threads = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="judgeflow-read")
+
+    async def visit(
+        self, work: Callable[Concatenate[Connection, Arguments], Result], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        """See `Reader.visit`; cancelling the caller does not interrupt it."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: self._visit(lambda at: work(at, *arguments, **options))
+        )
+
+    async def aclose(self) -> None:
+        """See `Reader.aclose`."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self.engine.dispose()
+
+    def _visit(self, work: Callable[[Connection], Result]) -> Result:
+        with self.engine.connect() as connection:
+            return work(connection)
 
 
 class SqliteWriter(Writer):

@@ -7,7 +7,7 @@ text stands there as it is.  SQLite takes them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect, Table, Text
@@ -45,11 +45,14 @@ class AnyText(TypeDecorator[str]):
         return unescaped if _refuses_nul(dialect) else None
 
 
-def for_driver(dialect: Dialect, table: Table, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a row as a driver takes it that is used without SQLAlchemy's types."""
+def for_driver(
+    dialect: Dialect, table: Table, columns: tuple[str, ...], values: Sequence[tuple[Any, ...]]
+) -> tuple[tuple[str, ...], Sequence[tuple[Any, ...]]]:
+    """Return rows of these columns as a driver takes them that is used without SQLAlchemy's types."""
     if not _refuses_nul(dialect):
-        return row
-    return {name: escaped(value) if isinstance(table.c[name].type, AnyText) else value for name, value in row.items()}
+        return columns, values
+    are_texts = [isinstance(table.c[name].type, AnyText) for name in columns]
+    return columns, [tuple(escaped(value) if is_text else value for is_text, value in zip(are_texts, row, strict=True)) for row in values]
 
 
 def _refuses_nul(dialect: Dialect) -> bool:

@@ -42,10 +42,10 @@ class GroupWriter(Generic[Operation]):
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def submit(self, operation: Operation) -> object:
-        """Return the operation's result once it is committed.
+    def submit(self, operation: Operation) -> asyncio.Future[object]:
+        """Accept an operation, and return what has its result once it is committed.
 
-        Cancelling the caller does not take the operation back: it was accepted before the first await.  Raises `StoreUnavailable`, and
+        Cancelling who waits for it does not take the operation back.  Raises `StoreUnavailable`, and
         has not accepted it, if `MOST_WAITING` wait already.
         """
         if self._closed:
@@ -59,7 +59,7 @@ class GroupWriter(Generic[Operation]):
         self._wake.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="judgeflow store writer")
-        return await future
+        return future
 
     async def aclose(self) -> None:
         """Commit what was accepted, then stop.  Idempotent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -35,7 +35,8 @@ class Asked:
     """What one request asks.
 
     `question` names the directed question, `pair` is the same in both orders, `canonical` tells the orders apart,
-    `instructions` is the request without the texts to be judged, and `max_tokens` the longest reply it allows.
+    `instructions` is the request without the texts to be judged, `shown` are these texts (None if no template of judgeflow's put
+    the question), and `max_tokens` is the longest reply it allows.
     """
 
     question: str
@@ -44,6 +45,7 @@ class Asked:
     instructions: str
     prompt_tokens: int
     max_tokens: int | None = None
+    shown: Shown | None = field(default=None, repr=False)
 
 
 class Speaker(Protocol):
@@ -75,6 +77,7 @@ def understand(messages: Sequence[Mapping[str, Any]], max_tokens: int | None = N
         instructions=_without_texts(text, shown),
         prompt_tokens=prompt_tokens,
         max_tokens=max_tokens,
+        shown=shown,
     )
 
 
@@ -103,7 +106,7 @@ def count_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinions:
-    """A judge who knows the labels of some pairs, and is as good and as biased as it is told to be.
+    """A judge who knows the labels of some pairs, or a rule, and is as good and as biased as it is told to be.
 
     Every opinion follows from `seed` and the pair.  It is a tie with probability `tie_rate`; otherwise it is right with probability
     `accuracy` (a pair labelled "tie" is rightly called a tie).  With probability `position_bias`, drawn for each order by itself,
@@ -121,6 +124,7 @@ class Opinions:
     verdict_format: Mapping[str, Grade] | None = None
     words: int = 40
     seed: int = 0
+    rule: Callable[[Shown], int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("accuracy", "position_bias", "tie_rate"):
@@ -145,13 +149,17 @@ class Opinions:
             return 1
         if self._chance("tie", asked.pair) < self.tie_rate:
             return 0
-        truth = self.truth.get(asked.question)
+        truth = self._truth(asked)
         if truth is not None and self._chance("right", asked.pair) < self.accuracy:
             return truth
         if truth:
             return -truth
         coin = 1 if self._chance("side", asked.pair) < 0.5 else -1
         return coin if asked.canonical else -coin
+
+    def _truth(self, asked: Asked) -> int | None:
+        known = self.truth.get(asked.question)
+        return self.rule(asked.shown) if known is None and self.rule and asked.shown else known
 
     def reply(self, asked: Asked) -> str:
         """Return a short comparison that ends in the verdict's tag."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from judgeflow.types import Call, Choice, JudgeIdentity, Reading, Verdict
+from judgeflow.types import Call, Choice, JudgeIdentity, Verdict
 
 
 def combine(
@@ -20,30 +20,34 @@ def combine(
     0.  They contradict: "inconsistent", 0.  Only one order speaks: half of what it says, or all of it where only one was asked for
     (`single`).  With `graded` a slight preference counts half.  (Method: Xu et al. 2025, extended to both orders.)
     """
-    spoken = {
-        side: _value(call.reading, margin, graded=graded)
-        for side, call in ((1, forward), (-1, backward))
-        if call is not None and call.reading.preferred is not None
-    }
-    if not spoken:
+    first, second = _says(forward, margin, graded=graded), _says(backward, margin, graded=graded)
+    if first is None and second is None:
         return None
-    values = [side * value for side, value in spoken.items()]
-    contradict = len(values) == 2 and values[0] * values[1] < 0
-    orders = len(values) if single else 2
-    logit = 0.0 if contradict else sum(values) / orders
-    choice: Choice = "inconsistent" if contradict else _side(logit)
+    choice: Choice
+    if first is None or second is None:
+        said = -second if second is not None else first or 0.0
+        logit = said if single else said / 2
+        choice = _side(logit)
+    elif first * second > 0:  # each prefers what it showed first, or each what it showed second
+        logit, choice = 0.0, "inconsistent"
+    else:
+        logit = (first - second) / 2
+        choice = _side(logit)
     return Verdict(
         choice=choice,
         logit=logit,
         judge=judge,
-        forward=forward if 1 in spoken else None,
-        backward=backward if -1 in spoken else None,
+        forward=None if first is None else forward,
+        backward=None if second is None else backward,
     )
 
 
-def _value(reading: Reading, margin: float, *, graded: bool) -> float:
-    weight = 0.5 if graded and not reading.strong else 1.0
-    return margin * weight * (reading.preferred or 0)
+def _says(call: Call | None, margin: float, *, graded: bool) -> float | None:
+    """How far a call prefers the response that it showed first; None where it does not speak."""
+    if call is None or call.reading.preferred is None:
+        return None
+    weight = 0.5 if graded and not call.reading.strong else 1.0
+    return margin * weight * call.reading.preferred
 
 
 def _side(logit: float) -> Choice:

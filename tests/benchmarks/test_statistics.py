@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.statistics import overlap
-from judgeflow.replay.statistics import Estimate, accuracy, credit, estimate, gains, mean_estimate, prompt_counts, rate_by_decile
+from judgeflow.estimates import Estimate
+from judgeflow.replay.statistics import accuracy, credit, estimate, gains, mean_estimate, prompt_counts, rate_by_decile
 
 ONCE = np.ones((1, 4))
 
@@ -68,17 +69,19 @@ def test_an_interval_of_copies_of_one_prompt_has_no_width_and_one_of_many_prompt
     right = [1, 0] * 50
     alike = estimate(accuracy(right, prompt_counts(["p"] * 100, seed=0)))
     apart = estimate(accuracy(right, prompt_counts(range(100), seed=0)))
-    assert alike == Estimate(0.5, 0.5, 0.5)
+    assert alike == Estimate(value=0.5, low=0.5, high=0.5)
     # The textbook interval of 100 independent pairs is .5 +- 1.96 * .05.
     assert (apart.low, apart.high) == pytest.approx((0.402, 0.598), abs=0.02)
 
 
 def test_an_estimate_takes_the_figure_of_the_data_and_the_percentiles_of_the_resamples():
-    assert estimate(np.array([7.0, *np.arange(101.0)])) == Estimate(7.0, 2.5, 97.5)
+    assert estimate(np.array([7.0, *np.arange(101.0)])) == Estimate(value=7.0, low=2.5, high=97.5)
 
 
 def test_the_mean_over_seeds_is_that_of_figures_and_of_both_ends():
-    assert mean_estimate([Estimate(1.0, 0.0, 4.0), Estimate(2.0, 1.0, 8.0)]) == Estimate(1.5, 0.5, 6.0)
+    assert mean_estimate([Estimate(value=1.0, low=0.0, high=4.0), Estimate(value=2.0, low=1.0, high=8.0)]) == Estimate(
+        value=1.5, low=0.5, high=6.0
+    )
 
 
 def test_overlap_is_twice_the_common_words_over_all_words():

@@ -1,4 +1,4 @@
-"""docs/replay.md says what is true: its block makes the file, its command prints what it shows, every option stands in the table."""
+"""docs/replay.md says what is true: its blocks make the files, its commands print what it shows, every option stands in the table."""
 
 import os
 import re
@@ -15,20 +15,21 @@ PAGE = (ROOT / "docs" / "replay.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def block(language):
-    return re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def lines(text):
     return [line.rstrip() for line in text.strip().splitlines()]
 
 
-def test_the_page_shows_what_its_command_prints(tmp_path):
-    command, _, shown = block("console").removeprefix("$ ").partition("\n")
+def test_the_page_shows_what_its_commands_print(tmp_path):
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
-    subprocess.run([sys.executable, "-c", block("python")], cwd=tmp_path, env=environment, check=True, timeout=60)
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert lines(done.stdout) == lines(shown)
+    subprocess.run([sys.executable, "-c", "".join(blocks("python"))], cwd=tmp_path, env=environment, check=True, timeout=60)
+    for block in blocks("console"):
+        command, _, shown = block.removeprefix("$ ").partition("\n")
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=120, check=True)
+        assert lines(done.stdout.decode()) == lines(shown)
 
 
 def test_every_option_stands_in_the_table():
@@ -40,4 +41,4 @@ def test_every_option_stands_in_the_table():
 
 def test_the_readme_shows_the_end_of_what_the_page_shows():
     shown = re.search(r"^```text replay\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1]
-    assert lines(block("console"))[-len(lines(shown)) :] == lines(shown)
+    assert lines(blocks("console")[0])[-len(lines(shown)) :] == lines(shown)

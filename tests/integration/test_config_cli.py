@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,7 @@ def test_the_doctor_finds_nothing_wrong_and_pays_for_nothing(here, judge):
     assert f"ok    judge: {judge.base_url} is there and knows fake-judge" in result.stdout
     assert f"ok    judges.local: {judge.base_url} is there and knows small" in result.stdout
     assert "note  database: verdicts.db holds nothing yet" in result.stdout
+    assert re.search(r"note  tokens: small of \[judges.local\] is estimated: .* if TIKTOKEN_CACHE_DIR names a folder", result.stdout)
     assert judge.statistics.requests == 0
     assert not (here / "verdicts.db").exists()
 
@@ -137,6 +139,7 @@ def test_the_doctor_asks_every_judge_if_told_to_and_keeps_the_replies(here, judg
     assert "its headers say that a window admits 90 requests" in findings["question to judge"]["detail"]
     assert judge.statistics.requests == 4
     assert "4" in run("db", "info").stdout
+    assert "ok    database: verdicts.db can be read and written (schema 0006); `judgeflow db check`" in examine(here, judge).stdout
 
 
 @pytest.mark.parametrize(
@@ -221,6 +224,11 @@ def test_logs_finds_the_log_of_the_configuration(log, here):
 )
 def test_a_log_that_cannot_be_read_is_named(here, arguments, named):
     assert named in str(run("logs", *arguments).exception)
+
+
+def test_where_nothing_says_which_log_is_meant_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "there is no judgeflow.toml to say where the log is; name the log" in str(run("logs").exception)
 
 
 @pytest.mark.parametrize("arguments", [["--since", "soon"], ["--level", "loud"], ["--where", "outcome"]])

@@ -246,8 +246,7 @@ async def over_http(tmp_path, faults, rate, *, count, seed=0, budget=500) -> Ran
 async def contents(url: str) -> tuple[RunState, int]:
     store = await SqlStore.open(url)
     try:
-        async with store._reader.connect() as connection:
-            (calls,) = (await connection.exec_driver_sql("select count(*) from call")).one()
+        (calls,) = await store._reader.visit(lambda connection: connection.exec_driver_sql("select count(*) from call").one())
         return await store.run_state("matrix"), calls
     finally:
         await store.aclose()

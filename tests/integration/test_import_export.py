@@ -375,7 +375,6 @@ def test_a_judge_is_named_by_its_id_or_its_fingerprint(verdicts):
         (("--out", "-", "--split-by-prompt", "0.1"), "writes two files"),
         (("--out", "p.jsonl", "--source", "judge"), "name it with --run"),
         (("--out", "p.jsonl", "--what", "outcomes"), "name it with --run"),
-        (("--out", "p.jsonl", "--what", "pair"), "--what pair: accepted are pairs, calls, outcomes"),
         (("--out", "p.jsonl", "--split-by-prompt", "1"), "a share between 0 and 1"),
         (("--out", "judgeflow.db"), "ends in .jsonl"),
     ],

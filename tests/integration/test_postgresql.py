@@ -356,7 +356,7 @@ async def test_recorded_evidence_is_taken_in_once(postgresql_url):
 
 async def test_many_keys_are_read_as_one_parameter(store):
     seen = []
-    event.listen(store._reader.sync_engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[3]))
+    event.listen(store._reader.engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[3]))
     await store.read([make_question(number).call_key for number in range(500)])
     assert [len(parameters) for parameters in seen] == [1]
 

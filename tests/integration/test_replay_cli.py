@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import json
+import sqlite3
 
 import pytest
 from typer.testing import CliRunner
@@ -11,11 +12,17 @@ from judgeflow import Scheduler
 from judgeflow.cli.app import app
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeflowError
-from judgeflow.store import SqlStore
+from judgeflow.records import outcome_record
+from judgeflow.replay.read import read_file
+from judgeflow.replay.whatif import WhatIf
+from judgeflow.routing.policy import own_judge
+from judgeflow.store import SqlStore, history
+from judgeflow.store.queries import reading
 from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge
 from judgeflow.testing.pairs import arithmetic_pairs
 
 PAIRS = arithmetic_pairs(240)
+FEW = PAIRS[:60]
 FAST = ("--resamples", "100")
 TOPICS = {"policies", "what_ifs", "advice", "position_bias", "orders_worth", "deciles", "bound", "measure"}
 
@@ -70,16 +77,16 @@ def judged(write):
 def database(tmp_path):
     """A function that routes the pairs, and returns the database."""
 
-    async def routed(path, policy, routing):
+    async def routed(path, policy, pairs, routing):
         judge = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS), accuracy=0.95))
         settings = RoutingConfig(policy=policy, **routing)
         store = await SqlStore.open(str(path))
         async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=settings, run="live") as scheduler:
-            result = await scheduler.route(PAIRS)
+            result = await scheduler.route(pairs)
         await store.aclose()
         return path, result
 
-    return lambda policy, **routing: asyncio.run(routed(tmp_path / f"{policy}.db", policy, routing))
+    return lambda policy, pairs=PAIRS, **routing: asyncio.run(routed(tmp_path / f"{policy}.db", policy, pairs, routing))
 
 
 def labels_of(write):
@@ -155,8 +162,13 @@ def test_rows_and_a_figure_are_written(judged, tmp_path):
     assert result.exit_code == 0
     with (tmp_path / "rows.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["policy"] for row in rows} == {"error", "margin", "random", "oracle"}
-    assert all(float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"]) for row in rows)
+    curves, played = ([row for row in rows if row["row"] == kind] for kind in ("curve", "what_if"))
+    assert {row["policy"] for row in curves} == {"error", "margin", "random", "oracle"}
+    assert all(float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"]) for row in curves)
+    assert [row["policy"] for row in played] == ["never", "random", "error", "margin", "always"]
+    assert {row["judge"] for row in rows} == {"j"}
+    assert {name for name in WhatIf.__slots__ if name not in {"judges", "weights"}} <= rows[0].keys()
+    assert [row["calls"] for row in played] == ["0", "96", "96", "96", "480"]
     drawn = (tmp_path / "curves.svg").read_text()
     assert "judge calls" in drawn
     assert "oracle" in drawn
@@ -165,7 +177,12 @@ def test_rows_and_a_figure_are_written(judged, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--judge", "k"], "no verdicts of judge 'k'; there are j"),
+        (["--judge", "k"], "--judge k: no such judge; there are j"),
+        (["--judge", "j=2,k"], "each judge needs a weight where one has a weight"),
+        (["--judge", "j=0,j=1"], "0 is no weight"),
+        (["--judge", "j="], "nothing is no weight"),
+        (["--budget-usd", "1"], "prompt_usd_per_mtok"),
+        (["--pairs", "missing.jsonl"], "missing.jsonl: cannot be read"),
         (["--scorer", "other"], "no scores of 'other'; there are rm"),
         (["--run", "live"], "is a file of records, which has no runs"),
         (["--plot", "curves.pdf"], "a plot is written as .svg or .png"),
@@ -240,23 +257,211 @@ def test_bad_records_that_are_left_out_are_told(write):
     assert f"{path}:1: skipped:" in result.stderr
 
 
-def test_verdicts_of_a_judge_that_the_run_has_not_asked_are_no_sample(database, tmp_path):
-    path, _ = database("error", threshold=0.3)
-    other = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), model="other")
+async def judge_with(path, judge, run, pairs=PAIRS, **routing):
+    store = await SqlStore.open(str(path))
+    async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=RoutingConfig(**routing), run=run) as scheduler:
+        await scheduler.route(pairs)
+    await store.aclose()
 
-    async def ask_the_other():
+
+def another_judge(model="other"):
+    return ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), model=model)
+
+
+def test_each_judge_counts_by_the_runs_that_have_asked_it(database):
+    path, _ = database("error", max_share=0.3, audit_fraction=0.3)
+    asyncio.run(judge_with(path, another_judge(), "other", policy="always"))
+    mine, other = found(path, "--run", "other", "--judge", "scripted scripted-judge", "--judge", "scripted other")["judges"]
+    assert (mine["weighted"], mine["measured_pairs"]) == (True, 72)
+    assert (other["weighted"], other["measured_pairs"]) == (False, len(PAIRS))
+
+
+def test_a_judge_that_is_not_covered_is_left_out_of_the_comparison_with_the_reason(database):
+    path, _ = database("error", FEW, threshold=0.3)
+    asyncio.run(judge_with(path, another_judge(), "other", FEW, policy="always"))
+    judges = ("--judge", "scripted other", "--judge", "scripted scripted-judge")
+    result = run(path, "--run", "other", *judges)
+    shown = " ".join(result.stdout.split())
+    assert "judges compared" in shown
+    assert "Not compared:" in shown
+    assert "no weight makes up for them" in shown
+    assert "no weight makes up for them" in complaint(path, "--run", "other", "--judge", "scripted scripted-judge")
+
+
+def test_a_later_run_with_audits_makes_up_for_one_without(database, write):
+    path, _ = database("error", threshold=0.3)
+    same = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS), accuracy=0.95))
+    asyncio.run(judge_with(path, same, "audited", max_share=0.3, audit_fraction=0.3))
+    told = found(path, "--run", "live", "--labels", labels_of(write))
+    whole = found(database("always")[0], "--labels", labels_of(write))
+    assert told["weighted"]
+    assert told["judge_accuracy"]["low"] <= whole["judge_accuracy"]["value"] <= told["judge_accuracy"]["high"]
+    late = found(path, "--run", "audited")
+    assert 0 < late["unscored_pairs"] < len(PAIRS)  # they were known before, and the run has not scored them
+    assert "what its scorer thinks of them" in " ".join(run(path, "--run", "audited").stdout.split())
+
+
+def two_judges():
+    """Judge k is wrong about every fifth pair, and has not seen every fourth."""
+    for number, record in enumerate(records()):
+        wrong = {"a": "b", "b": "a"}[record["label"]] if number % 5 == 0 else record["label"]
+        theirs = {} if number % 4 == 0 else {"k": {order: {"winner": wrong} for order in ("order_ab", "order_ba")}}
+        yield record | {"judge": record["judge"] | theirs}
+
+
+def test_judges_are_compared_pair_by_pair(write):
+    path = write(two_judges())
+    told = found(path, "--judge", "j", "--judge", "k", "--judge", "k,j", "--judge", "j=1,k=3")
+    assert [each["judge"] for each in told["judges"]] == ["j", "k", "k, else j", "j (1) and k (3)"]
+    alone, panel, shared = told["leads"]
+    assert [alone["pairs"], panel["pairs"]] == [180, 240]
+    assert alone["accuracy"]["value"] == pytest.approx(-0.2)
+    assert panel["accuracy"]["value"] == pytest.approx(-36 / 240)
+    assert -0.2 < shared["accuracy"]["value"] < -0.05
+    assert {each["judge"] for judge in told["judges"] for each in judge["what_ifs"]} == {"j", "k", "k, else j", "j (1) and k (3)"}
+
+
+def test_pairs_are_shared_by_lot_as_the_engine_shares_them(write):
+    path = write(two_judges())
+    trace = read_file(path)
+    judges = [trace.testimonies[name].judge for name in ("j", "k")]
+    own = [own_judge(3, key, judges, (1.0, 3.0)) for key in trace.keys]
+    unasked = trace.testimonies["k"].replied.any(axis=1)
+    always = found(path, "--judge", "j=1,k=3", "--seed", 3, "--policy", "always")["what_ifs"][0]
+    assert always["judged"] == sum(place == 0 or bool(unasked[row]) for row, place in enumerate(own))
+
+
+def test_a_judge_is_found_by_its_fingerprint_and_an_ambiguous_name_lists_whom_it_may_mean(database):
+    path, _ = database("always", FEW)
+    longer = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)), max_completion_tokens=77)
+    asyncio.run(judge_with(path, longer, "longer", FEW, policy="always"))
+    key = longer.identity.fingerprint.hex()
+    name = f"scripted scripted-judge@{key[:8]}"
+    assert found(path, "--run", "longer", "--judge", key[:12].upper())["judge"] == name
+    assert found(path, "--run", "longer", "--judge", name)["judge"] == name
+    message = complaint(path, "--run", "longer", "--judge", "scripted scripted-judge")
+    assert "may be scripted scripted-judge@" in message
+    assert name in message
+
+
+def test_prices_of_the_configuration_count_where_no_dollars_were_recorded(judged, tmp_path):
+    prices = 'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\nprompt_usd_per_mtok = 2.0\ncompletion_usd_per_mtok = 10.0\n'
+    config = tmp_path / "priced.toml"
+    config.write_text(f'[judge]\n{prices}[routing]\npolicy = "random"\nmax_share = 0.2\n')
+    told = found(judged, "--config", config, "--tokens-per-call", "1000,100", "--policy", "always")
+    assert told["what_ifs"][0]["usd"] == pytest.approx(480 * 0.003)
+    cheap = found(judged, "--config", config, "--tokens-per-call", "1000,100", "--policy", "random", "--budget-usd", "0.1")
+    assert 0 < cheap["what_ifs"][0]["usd"] <= 0.1
+
+
+def test_the_judges_of_a_configuration_are_one_panel(write, tmp_path):
+    judge = 'base_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
+    config = tmp_path / "two.toml"
+    routing = '[routing]\npolicy = "random"\nmax_share = 0.2\n'
+    config.write_text(f'[judge]\nid = "k"\n{judge}[judges.second]\nid = "j"\n{judge}{routing}')
+    assert found(write(two_judges()), "--config", config)["judge"] == "k, else j"
+    config.write_text(config.read_text() + 'panel = "weights"\n')
+    assert found(write(two_judges()), "--config", config)["judge"] == "k (1) and j (1)"
+    config.write_text(f'[judge]\nid = "k"\n{judge}[judges.second]\nid = "never asked"\n{judge}{routing}')
+    assert found(write(two_judges()), "--config", config)["judge"] == "k"
+
+
+def test_which_response_came_first_is_told_by_a_file_and_by_no_database(database, write):
+    path, _ = database("always", FEW)
+    message = "nobody recorded which response was given first"
+    unknown = run(path, "--orders", "first")
+    assert message in " ".join(unknown.stdout.split())
+    known = run(path, "--orders", "first", "--pairs", write(map(texts, PAIRS), "pairs.jsonl"))
+    assert known.exit_code == 0
+    assert message not in " ".join(known.stdout.split())
+    assert message not in " ".join(run(path, "--orders", "both").stdout.split())
+
+
+def test_first_is_the_only_order_where_one_alone_was_asked(tmp_path):
+    path = tmp_path / "first.db"
+
+    async def ask_in_one_order():
         store = await SqlStore.open(str(path))
+        judge = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)))
         settings = RoutingConfig(policy="always")
-        async with Scheduler(judge=other, scorer=FakeScorer(), store=store, routing=settings, run="other") as scheduler:
-            await scheduler.route(PAIRS)
+        async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=settings, orders="first", run="live") as scheduler:
+            await scheduler.route(FEW)
         await store.aclose()
 
-    asyncio.run(ask_the_other())
-    first, second = sorted(run(path, "--run", "other").exception.args[0].partition("there are ")[2].split(", "))
-    answers = [run(path, "--run", "other", "--judge", name) for name in (first, second)]
-    refused = [answer.exception for answer in answers if answer.exit_code]
-    assert len(refused) == 1
-    assert "name the judge that the run has asked" in str(refused[0])
+    asyncio.run(ask_in_one_order())
+    always = found(path, "--policy", "always")["what_ifs"][0]
+    assert (always["orders"], always["judged"]) == ("first", len(FEW))
+
+
+def test_position_bias_counts_every_repetition(write):
+    def repeated(record, number):
+        first, then = ("a", "b") if number % 2 else ("a", "a")
+        again = {"order_ab": {"winner": "a"}, "order_ba": {"winner": "b"}}
+        return record | {"judge": {"j": {"r0": {"order_ab": {"winner": first}, "order_ba": {"winner": then}}, "r1": again}}}
+
+    path = write(repeated(record, number) for number, record in enumerate(records()))
+    (bias,) = found(path)["position_bias"]
+    assert (bias["pairs"], bias["twice"], bias["calls"]) == (240, 480, 960)
+    assert bias["agreement"]["value"] == pytest.approx(0.25)
+    assert bias["first"] == pytest.approx(0.75)
+    assert "240 pairs, asked 480 times" in " ".join(run(path).stdout.split())
+
+
+@pytest.mark.parametrize(("what", "named"), [("outcomes", "what a run has decided"), ("pairs", "holds preferences")])
+def test_what_was_exported_without_replies_is_told_from_what_can_be_replayed(database, tmp_path, what, named):
+    path, _ = database("always", FEW)
+    out = tmp_path / f"{what}.jsonl"
+    chosen = ["--run", "live"] if what == "outcomes" else []
+    done = CliRunner().invoke(app, ["export", "--url", str(path), "--what", what, "--out", str(out), *chosen])
+    assert done.exit_code == 0, done.exception
+    message = complaint(out)
+    assert named in message
+    assert "judgeflow replay DB --run NAME" in message
+
+
+def test_exported_replies_can_be_replayed(database, tmp_path):
+    path, _ = database("always", FEW)
+    out = tmp_path / "calls.jsonl"
+    assert CliRunner().invoke(app, ["export", "--url", str(path), "--what", "calls", "--out", str(out)]).exit_code == 0
+    assert found(out)["measured_pairs"] == len(FEW)
+
+
+def test_what_route_has_written_lacks_what_the_scorer_thought_of_judged_pairs(database, write):
+    _, result = database("error", max_share=0.3)
+    path = write(map(outcome_record, result.outcomes), "outcomes.jsonl")
+    assert "is what judgeflow route writes" in complaint(path)
+
+
+def compacted(path):
+    with sqlite3.connect(path) as connection:
+        for table in ("run", "reservation", "step"):
+            connection.execute(f"UPDATE {table} SET created_at = created_at - 30 * 86400")
+    assert CliRunner().invoke(app, ["db", "compact", "--url", str(path), "--keep-days", "1"]).exit_code == 0
+
+
+def with_scores(path):
+    async def score():
+        async with reading(str(path)) as connection:
+            return [key async for key, _ in history.pairs(connection)]
+
+    keys = asyncio.run(score())
+    with sqlite3.connect(path) as connection:
+        rows = [("rm", key, (key[0] - 128) / 50, None, 0.0) for key in keys]
+        connection.executemany("INSERT INTO score VALUES (?, ?, ?, ?, ?)", rows)
+    return path
+
+
+def test_after_a_compaction_nobody_knows_by_what_choice_unless_everything_is_judged(database):
+    path, _ = database("always", FEW)
+    compacted(path)
+    with_scores(path)
+    assert found(path, "--scorer", "rm")["measured_pairs"] == len(FEW)
+    assert "has removed what run live has decided" in complaint(path, "--run", "live")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM call WHERE pair_key < X'60'")
+    message = complaint(path, "--scorer", "rm")
+    assert "judgeflow db compact has removed the decisions of run live" in message
+    assert "policy always" in message
 
 
 def test_no_password_of_a_database_is_shown():

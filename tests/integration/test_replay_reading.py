@@ -55,7 +55,8 @@ async def test_a_run_is_replayed_from_its_database(tmp_path):
     (testimony,) = trace.testimonies.values()
     asked = [outcomes[key].verdict is not None for key in trace.keys]
     assert testimony.replied.all(axis=1).tolist() == asked
-    assert ((trace.propensities > 0) & (trace.propensities < 1)).any()
+    propensities = testimony.chances.propensities
+    assert ((propensities > 0) & (propensities < 1)).any()
     assert (testimony.usd[testimony.replied] > 0).all()
     again = play(trace, WhatIf(max_share=0.3, audit_fraction=0.3, run="routed"))
     assert [again.asked[trace.keys.index(key)] for key in outcomes] == [outcome.verdict is not None for outcome in outcomes.values()]
@@ -68,8 +69,10 @@ async def test_what_another_run_has_judged_counts_as_likely_as_it_was(tmp_path):
     await in_a_run(path, PAIRS[:20], "whole", policy="always")
     trace = await read_database(str(path), run="routed")
     first = {pair_keys(pair).pair for pair in PAIRS[:20]}
-    assert all(trace.propensities[place] == 1.0 for place, key in enumerate(trace.keys) if key in first)
-    assert 0.0 in trace.propensities
+    (testimony,) = trace.testimonies.values()
+    propensities = testimony.chances.propensities
+    assert all(propensities[place] == 1.0 for place, key in enumerate(trace.keys) if key in first)
+    assert 0.0 in propensities
     with pytest.raises(ReplayError, match="choose one with --run; there are routed, whole"):
         await read_database(str(path))
     with pytest.raises(ReplayError, match="no run 'other'"):
@@ -96,7 +99,7 @@ def test_a_file_is_replayed_without_a_database_whichever_way_round_its_pairs_sta
     assert trace.truth.tolist() == [(sign + 1) / 2 for sign in signs]
     assert (trace.testimonies["strict"].preferred == signs[:, None]).all()
     assert trace.prompts.tolist() == [number // 2 for number in range(40)]
-    assert (trace.propensities == 1.0).all()
+    assert (trace.testimonies["strict"].chances.propensities == 1.0).all()
     played = play(trace, WhatIf(policy="always"))
     assert (credit(played.logits, trace.truth) == 1.0).all()
 

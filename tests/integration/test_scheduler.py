@@ -55,6 +55,18 @@ async def test_every_pair_comes_back_in_order_with_the_verdict_of_both_orders(da
         assert server.statistics.answered == step.statistics.calls == 40
 
 
+async def test_every_outcome_is_told_once_as_soon_as_it_is_final(database):
+    pairs, told = arithmetic_pairs(12), []
+    routing = RoutingConfig(policy="error", max_share=0.5)
+    async with FakeJudge.from_pairs(pairs) as server, scheduling(server, database, scorer=FakeScorer(pairs), routing=routing) as scheduler:
+        step = await scheduler.route(pairs, on_outcome=lambda index, outcome: told.append((index, outcome, server.statistics.answered)))
+        assert (await scheduler.state()).spent.requests == server.statistics.answered == 12
+    assert sorted(index for index, _, _ in told) == list(range(12))
+    assert all(step.outcomes[index] == outcome for index, outcome, _ in told)
+    assert [outcome.source for _, outcome, _ in told] == ["scorer"] * 6 + ["judge"] * 6
+    assert told[0][2] < 12  # those left to the scorer need not wait for the judge
+
+
 async def test_what_is_stored_is_never_asked_again_not_even_the_other_way_round(database):
     pairs = arithmetic_pairs(10)
     async with FakeJudge.from_pairs(pairs) as server:
@@ -557,6 +569,20 @@ def test_synchronous_callers_get_a_loop_of_their_own(tmp_path):
         assert set(scheduler.route_groups_sync([group]).advantages()) == {"g"}
         assert scheduler.route_sync(pairs).logits == first.logits
     scheduler.close()
+
+
+def test_several_threads_may_be_the_first_to_use_a_scheduler_synchronously(tmp_path):
+    opened = []
+
+    async def open_store():
+        opened.append(await SqlStore.open(f"sqlite+aiosqlite:///{tmp_path}/verdicts.db"))
+        return opened[-1]
+
+    pairs = arithmetic_pairs(5)
+    with Scheduler(store=open_store, scorer=FakeScorer(pairs), routing=RoutingConfig(policy="never")) as scheduler:
+        with ThreadPoolExecutor(max_workers=4) as trainers:
+            steps = list(trainers.map(scheduler.route_sync, [pairs] * 4))
+    assert len({step.logits for step in steps}) == len(opened) == 1
 
 
 def test_a_scheduler_that_is_used_synchronously_may_be_stopped_from_any_thread(database):

@@ -366,14 +366,17 @@ async def test_texts_are_hashed_on_a_worker_thread(store, monkeypatch):
     assert threading.get_ident() not in threads
 
 
+async def rows_of(store, statement):
+    return await store._reader.visit(lambda connection: connection.execute(text(statement)).all())
+
+
 async def test_both_orders_share_one_pair_and_every_text_is_stored_once(store):
     prompt = (Message(role="user", content="Why?"),)
     pairs = [Pair(prompt=prompt, response_a="one", response_b=other) for other in ("two", "three")]
     for number, question in enumerate(question for pair in pairs for question in questions(pair, pair_keys(pair), JUDGE.fingerprint)):
         await settle(store, f"r{number}", question, make_call(question))
-    async with store._reader.connect() as connection:
-        rows = (await connection.execute(text("SELECT body, conversational FROM text ORDER BY body"))).all()
-        counts = (await connection.execute(text("SELECT (SELECT count(*) FROM pair), (SELECT count(*) FROM call)"))).one()
+    rows = await rows_of(store, "SELECT body, conversational FROM text ORDER BY body")
+    (counts,) = await rows_of(store, "SELECT (SELECT count(*) FROM pair), (SELECT count(*) FROM call)")
     assert [body for body, conversational in rows if not conversational] == ["one", "three", "two"]
     assert [prompt_from_body(body, conversational=True) for body, conversational in rows if conversational] == [prompt]
     assert tuple(counts) == (2, 4)

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import gc
-import sqlite3
+import sqlite3.dbapi2
 import sys
 import threading
 from collections import Counter
@@ -19,7 +19,7 @@ from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_p
 from judgeflow.verdicts.prompt import load_template
 
 SLOW = {
-    "keys.py": {"text_hash", "prompt_hash", "prompt_body", "pair_keys", "questions", "next_sample"},
+    "keys.py": {"text_hash", "prompt_hash", "prompt_body", "pair_keys", "call_key", "question"},
     "tokens.py": {"measure", "count"},
     "scorer.py": {"score"},
 }
@@ -46,7 +46,8 @@ def test_nothing_is_hashed_counted_scored_or_queried_on_the_loop(tmp_path, monke
         connection.set_trace_callback(lambda _: sql_threads.add(threading.get_ident()))
         return connection
 
-    monkeypatch.setattr(sqlite3, "connect", traced)
+    for module in (sqlite3, sqlite3.dbapi2):
+        monkeypatch.setattr(module, "connect", traced)
 
     async def main(server):
         scheduler = Scheduler(

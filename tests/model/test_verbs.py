@@ -113,11 +113,8 @@ def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_score
         (("train", "{unlabelled}", "--out", "{folder}/new"), "none of the 2 pairs has a label"),
         (("train", "{ties}", "--out", "{folder}/new"), "all 2 labels are ties"),
         (("train", "{pairs}", "--out", "{folder}/new", "--backbone", "{folder}"), "the folder has no config.json"),
-        (
-            ("train", "{pairs}", "--out", "{folder}/new", "--encoder", "odd"),
-            "--encoder: encoder is 'odd'; one of siamese, concat is expected",
-        ),
-        (("train", "{pairs}", "--out", "{folder}/new", "--schedule", "steep"), "--schedule: schedule is 'steep'"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--encoder", "odd"), "'odd' is not one of 'siamese', 'concat'"),
+        (("train", "{pairs}", "--out", "{folder}/new", "--schedule", "steep"), "'steep' is not one of 'cosine', 'linear', 'constant'"),
         (("train", "{pairs}", "--out", "{folder}/new", "--frozen", "--micro-batch", "4"), "--micro-batch: micro_batch is for a body"),
         (("train", "{pairs}", "--out", "{folder}/new", "--lora", "4"), "--lora: a backbone from scratch has nothing to adapt"),
         (

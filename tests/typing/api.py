@@ -1,6 +1,6 @@
 """Type-checked by mypy --strict, never run: what users may write, and what types they get."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, assert_type
 
 from judgeflow import (
@@ -21,8 +21,11 @@ from judgeflow import (
     load_config,
     read_pairs,
 )
-from judgeflow.ports import Gate, Judge, Store
-from judgeflow.types import Choice, Cost, Label, Prompt, Source
+from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
+from judgeflow.observe.metrics import MetricsObserver, exposition
+from judgeflow.observe.tracing import TracingObserver
+from judgeflow.ports import BeginningObserver, FollowingObserver, Gate, Judge, Store
+from judgeflow.types import CallEvent, Choice, Cost, JudgeState, Label, Prompt, Source
 
 # Pairs and groups: prompts as text or as messages.
 
@@ -84,6 +87,28 @@ def judged_by(one: Judge, other: Judge, gate: Gate, store: Store) -> None:
     Scheduler(store=store, judges=[Seat(one)])  # type: ignore[call-arg]
 
 
+# Who watches.
+
+
+class Own:
+    def call(self, event: CallEvent) -> None: ...
+
+    def step(self, statistics: StepStatistics) -> None: ...
+
+    def notice(self, event: str, **fields: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def watched(judge: Judge, store: Store) -> None:
+    metrics = MetricsObserver()
+    following: FollowingObserver = metrics
+    beginning: BeginningObserver = TracingObserver()
+    scheduler = Scheduler(store=store, judge=judge, observers=[Own(), following, beginning])
+    assert_type(scheduler.judge_states, tuple[JudgeState, ...])
+    assert_type(exposition(metrics.registry), tuple[bytes, str])
+
+
 # What a step gives back.
 
 
@@ -129,3 +154,10 @@ def account(statistics: StepStatistics) -> None:
     assert_type(statistics.latency_s, Mapping[str, float])
     assert_type(statistics.remaining, Mapping[str, float | None])
     assert_type(statistics.judges, Mapping[str, Cost])
+
+
+def reward(scheduler: Scheduler) -> None:
+    assert_type(judge_reward("judgeflow.toml", scale=0.5, num_generations=4), Callable[..., Awaitable[list[float | None]]])
+    assert_type(judge_reward_sync(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
+    assert_type(online_dpo_reward(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
+    assert_type(PairwiseJudge(scheduler).judge(["p"], [("a", "b")]), list[int])

@@ -1,5 +1,6 @@
 """Parts for tests of replays: a run of the real scheduler in virtual time, and the trace of everything that its judge would say."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from judgeflow import Scheduler
@@ -29,7 +30,7 @@ class Live:
         return [outcome for step in self.steps for outcome in step.outcomes]
 
 
-def judge(clock, seed=0, latency=LATENCY):
+def judge(clock, seed=0, latency=LATENCY, model="judge"):
     return ScriptedJudge(
         Opinions(words=20, seed=seed),
         clock=clock,
@@ -39,6 +40,7 @@ def judge(clock, seed=0, latency=LATENCY):
         completion_usd_per_mtok=8.0,
         timeout_s=120.0,
         seed=seed,
+        model=model,
     )
 
 
@@ -80,12 +82,12 @@ def live(what_if, pairs, latency=LATENCY):
     return clock.run(main())
 
 
-def everything_judged(pairs, latency=LATENCY):
-    """Return the trace of `pairs`, with the same judge's replies to all of them in both orders."""
+def everything_judged(pairs, latency=LATENCY, seed=0, model="judge"):
+    """Return the trace of `pairs`, with the same judge's replies to all of them in both orders; it is called as its model."""
     clock = VirtualClock()
 
     async def main():
-        asked = judge(clock, latency=latency)
+        asked = judge(clock, seed, latency, model)
         async with Scheduler(
             judge=asked, store=MemoryStore(), routing=RoutingConfig(policy="always"), max_in_flight=9999, clock=clock
         ) as all_:
@@ -102,8 +104,7 @@ def everything_judged(pairs, latency=LATENCY):
         for call in outcome.verdict.calls:
             reply = call.reply
             gathered.hear(
-                "judge",
-                identity,
+                dataclasses.replace(identity, id=model),
                 keys.pair,
                 canonical=call.canonical,
                 reading=call.reading,

@@ -206,7 +206,7 @@ def test_scoring_hashing_pricing_and_row_building_never_run_on_the_loop(monkeypa
         score = watched("scoring", FakeScorer.score)
 
     monkeypatch.setattr(step_module, "pair_keys", watched("hashing pairs", step_module.pair_keys))
-    monkeypatch.setattr(step_module, "questions", watched("hashing questions", step_module.questions))
+    monkeypatch.setattr(step_module, "question", watched("hashing questions", step_module.question))
     monkeypatch.setattr(sql_module, "build_rows", watched("hashing texts", sql_module.build_rows))
 
     async def main():

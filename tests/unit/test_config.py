@@ -596,7 +596,7 @@ def test_a_long_value_is_cut_short_in_the_message(complaint):
 
 
 def test_sections_and_their_keys_can_be_listed():
-    assert sections() == ["run", "scorer", "judge", "judges", "limits", "budget", "routing", "store", "log"]
+    assert sections() == ["run", "scorer", "judge", "judges", "limits", "budget", "routing", "store", "log", "metrics", "tracing"]
     assert keys_of("store") == list(StoreConfig.model_fields) == ["url"]
     assert keys_of("nonsense") == []
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-import judgeflow.engine.recall as recall_module
+import judgeflow.engine.step as step_module
 from judgeflow import Scheduler, StoreUnavailable
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
@@ -14,7 +14,6 @@ from judgeflow.engine.retry import RetryPolicy
 from judgeflow.engine.seat import Seat
 from judgeflow.errors import JudgeOverloaded, JudgeRefusesService, StoreError
 from judgeflow.judges.gate import WindowGate
-from judgeflow.keys import next_sample
 from judgeflow.store import MemoryStore
 from judgeflow.testing import FakeScorer, Opinions, ScriptedJudge, Watcher, arithmetic_pairs
 
@@ -740,9 +739,10 @@ def test_samples_of_failed_questions_are_hashed_on_a_worker_thread(monkeypatch):
 
     def recording(*arguments):
         threads.append(threading.get_ident())
-        return next_sample(*arguments)
+        return hashed(*arguments)
 
-    monkeypatch.setattr(recall_module, "next_sample", recording)
+    hashed = step_module.next_sample
+    monkeypatch.setattr(step_module, "next_sample", recording)
     store = MemoryStore()
 
     async def main():
@@ -783,6 +783,41 @@ def test_pairs_whose_verdict_is_stored_are_not_scored():
     assert scored == [pair.id for pair in pairs[6:]]
     assert [outcome.preference is None for outcome in step.outcomes] == [True] * 6 + [False] * 4 + [True]
     assert all(outcome.source == "store" for outcome in step.outcomes[:6])
+
+
+class _CountingPlans(MemoryStore):
+    """Keeps how many decisions each plan had."""
+
+    plans = ()
+
+    async def record_plan(self, run, step, decisions, pacing=None):
+        self.plans += (len(decisions),)
+        await super().record_plan(run, step, decisions, pacing)
+
+
+@pytest.mark.parametrize(
+    ("routing", "known", "plans"),
+    [
+        (ALWAYS, 6, ()),  # nothing is to be decided: the end of the step says it all
+        (ALWAYS, 5, (6,)),
+        (RoutingConfig(policy="always", max_share=0.5), 6, (6,)),  # what the share has learnt is kept with the plan
+    ],
+)
+def test_a_step_of_stored_verdicts_is_recorded_once_unless_there_is_something_to_learn(routing, known, plans):
+    pairs, store = arithmetic_pairs(6), _CountingPlans()
+
+    async def main(clock):
+        async with scheduling(clock, ScriptedJudge(clock=clock), store=store) as scheduler:
+            await scheduler.route(pairs[:known])
+        store.plans = ()
+        async with scheduling(clock, ScriptedJudge(clock=clock), store=store, routing=routing, run="2") as scheduler:
+            await scheduler.route(pairs, step=3)
+        return await store.decisions("2", 3)
+
+    decided = run(main)
+    assert store.plans == plans
+    assert sorted(decision.source for decision in decided.values()) == ["judge"] * (6 - known) + ["store"] * known
+    assert {decision.asked for decision in decided.values() if decision.source == "store"} == {False}
 
 
 @pytest.mark.parametrize(("setting", "scored"), [("scorer", 4), ("zero", 0)])

@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from judgeflow.keys import (
     KEY_BYTES,
     NONCE_DIGITS,
-    _digest_of_keys,
+    Hashes,
+    call_key,
     canonical_json,
     digest,
+    pair_key,
     pair_keys,
     prompt_body,
     prompt_from_body,
     prompt_hash,
+    question_nonce,
     questions,
     text_hash,
 )
@@ -193,6 +196,21 @@ def test_what_describes_a_pair_is_no_part_of_its_key():
     assert pair_keys(plain) == pair_keys(described)
 
 
-@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4), st.integers(min_value=0, max_value=8))
-def test_keys_of_keys_are_digests_of_their_hexadecimal_digits(keys, sample):
-    assert _digest_of_keys("call/1", *keys, sample) == digest("call/1", [*(key.hex() for key in keys), sample])
+keys_ = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
+
+
+@given(keys_, keys_, keys_, keys_, st.integers(min_value=0, max_value=8))
+def test_keys_of_keys_are_digests_of_their_hexadecimal_digits(judge, prompt, first, second, sample):
+    shown = [key.hex() for key in (prompt, first, second)]
+    assert pair_key(prompt, first, second) == digest("pair/1", shown)
+    assert question_nonce(prompt, first, second) == digest("question/1", shown).hex()[:NONCE_DIGITS]
+    assert call_key(judge, prompt, first, second, sample) == digest("call/1", [judge.hex(), *shown, sample])
+
+
+@unhurried
+@given(st.lists(pairs, max_size=4))
+def test_hashes_that_are_remembered_are_the_same(several):
+    hashes = Hashes()
+    for pair in several + [pair.swapped() for pair in several]:
+        assert pair_keys(pair, hashes) == pair_keys(pair)
+    assert hashes == {text: prompt_hash(text) for pair in several for text in (pair.prompt, pair.response_a, pair.response_b)}

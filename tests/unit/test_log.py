@@ -1,6 +1,9 @@
 """Structured logs: what they hold, and what they never hold."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,16 @@ def test_each_event_is_one_json_line_with_time_level_and_every_figure(tmp_path):
     assert all(event["timestamp"].endswith("Z") for event in (call, step, notice))
 
 
+def test_what_foreign_code_says_does_not_end_the_log(tmp_path):
+    log = file_log(LogConfig(), tmp_path / "run.log")
+    log.notice("scorer_failed", error="half an emoji: \ud83d", count=2**80, odd={1, 2})
+    log.step(STEP)
+    log.close()
+    odd, step = written(tmp_path / "run.log")
+    assert (odd["error"], odd["count"], odd["odd"]) == ("half an emoji: \ud83d", 2**80, "{1, 2}")
+    assert step["event"] == "step"
+
+
 def test_a_second_run_appends_to_the_file(tmp_path):
     for _ in range(2):
         log = file_log(LogConfig(), tmp_path / "run.log")
@@ -111,3 +124,54 @@ def test_a_notice_about_one_of_several_judges_has_its_id_as_calls_do_and_its_sea
         ("judge_opened", {"judge": "gpt@api", "seat": "judges.reserve", "error": "down"}),
         ("judge_closed", {"judge": "gpt@api"}),
     ]
+
+
+# Rotation: what docs/logs.md says
+
+
+def test_a_log_that_is_truncated_in_place_goes_on_at_its_beginning(tmp_path):
+    path = tmp_path / "run.log"
+    log = file_log(LogConfig(), path)
+    log.step(STEP)
+    copy = path.read_bytes()
+    os.truncate(path, 0)
+    log.call(CALL)
+    log.close()
+    assert json.loads(copy)["event"] == "step"
+    assert [event["event"] for event in written(path)] == ["call"]
+
+
+def test_a_log_that_is_renamed_takes_the_running_process_along_and_the_next_one_begins_anew(tmp_path):
+    path, old = tmp_path / "run.log", tmp_path / "run.log.1"
+    log = file_log(LogConfig(), path)
+    log.step(STEP)
+    path.rename(old)
+    log.call(CALL)
+    assert not path.exists()
+    log.close()
+    after = file_log(LogConfig(), path)
+    after.notice("budget_spent")
+    after.close()
+    assert [event["event"] for event in written(old)] == ["step", "call"]
+    assert [event["event"] for event in written(path)] == ["budget_spent"]
+
+
+@pytest.mark.slow
+def test_lines_of_several_processes_stay_whole(tmp_path):
+    program = """
+from pathlib import Path
+from judgeflow.config import LogConfig
+from judgeflow.observe.log import file_log
+log = file_log(LogConfig(), Path("run.log"))
+for number in range(500):
+    log.notice("other", number=number, padding="x" * 7 * number)
+log.close()
+"""
+    log, count = file_log(LogConfig(), tmp_path / "run.log"), 0
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
+        while process.poll() is None:
+            log.notice("one", number=count, padding="x" * (count % 3000))
+            count += 1
+    log.close()
+    numbers = {who: [event["number"] for event in written(tmp_path / "run.log") if event["event"] == who] for who in ("one", "other")}
+    assert numbers == {"one": list(range(count)), "other": list(range(500))}

@@ -1,14 +1,20 @@
 """A replay decides as the real scheduler does, and takes as long."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from replays import everything_judged, live, some_pairs
+from replays import chunks, everything_judged, judge, live, some_pairs
 
+from judgeflow import Scheduler, Seat
+from judgeflow.clock import VirtualClock
 from judgeflow.engine import batcher
 from judgeflow.keys import pair_keys
 from judgeflow.replay.played import SOURCES, STATUSES
-from judgeflow.replay.simulate import Replay
+from judgeflow.replay.simulate import Replay, play
 from judgeflow.replay.whatif import WhatIf
+from judgeflow.store import MemoryStore
+from judgeflow.testing import FakeScorer
 
 PAIRS = some_pairs(240)
 STEP = 60
@@ -87,3 +93,24 @@ def test_tokens_and_dollars_are_those_that_were_paid(replay):
     real, played = live(what_if, PAIRS), replay.play(what_if)
     assert [step.statistics.spent.tokens for step in real.steps] == [step.tokens for step in played.steps]
     assert [step.statistics.spent.usd for step in real.steps] == pytest.approx([step.usd for step in played.steps])
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_judges_share_the_pairs_as_the_scheduler_has_them(seed):
+    traces = {name: everything_judged(PAIRS, seed=number, model=name) for number, name in enumerate(("one", "two"))}
+    both = dataclasses.replace(traces["one"], testimonies={name: trace.testimonies[name] for name, trace in traces.items()})
+    what_if = WhatIf(max_share=0.5, step_size=STEP, seed=seed, judges=("one", "two"), weights=(1.0, 2.0))
+    clock = VirtualClock()
+
+    async def main():
+        seats = [Seat(judge=judge(clock, number, model=name), weight=number + 1.0) for number, name in enumerate(traces)]
+        routing = what_if.routing.model_copy(update={"panel": "weights"})
+        async with Scheduler(judges=seats, store=MemoryStore(), scorer=FakeScorer(PAIRS), routing=routing, clock=clock) as scheduler:
+            return [await scheduler.route(part, step=number) for number, part in enumerate(chunks(PAIRS, STEP))]
+
+    outcomes = [outcome for step in clock.run(main()) for outcome in step.outcomes]
+    played = play(both, what_if)
+    sign = np.array([1 if pair_keys(pair).canonical else -1 for pair in PAIRS])
+    assert [outcome.status for outcome in outcomes] == [STATUSES[code] for code in played.statuses]
+    assert [outcome.logit for outcome in outcomes] == (sign * played.logits + 0.0).tolist()
+    assert {outcome.verdict.judge.model for outcome in outcomes if outcome.verdict} == {"one", "two"}

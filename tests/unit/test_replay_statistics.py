@@ -10,6 +10,7 @@ from judgeflow.replay import trace as replay_trace
 from judgeflow.replay.advice import advise
 from judgeflow.replay.evidence import evidence
 from judgeflow.replay.measure import measure, position_bias, second_order
+from judgeflow.replay.selection import Chances
 from judgeflow.replay.simulate import play
 from judgeflow.replay.statistics import agreement, estimate, prompt_counts, threshold_at, walk
 from judgeflow.replay.trace import Trace
@@ -32,6 +33,7 @@ def trace(*, logits, preferred, truth=None, propensities=None, statuses=None):
         completion_tokens=counts,
         usd=np.zeros((n, 2)),
         latency_s=np.ones((n, 2)),
+        chances=Chances.certain(n) if propensities is None else Chances(propensities=np.array(propensities), drawn=np.ones(n, dtype=bool)),
     )
     return Trace(
         source="pairs.jsonl",
@@ -41,8 +43,8 @@ def trace(*, logits, preferred, truth=None, propensities=None, statuses=None):
         logits=np.array(logits, dtype=np.float64),
         uncertainties=np.full(n, np.nan),
         truth=np.full(n, np.nan) if truth is None else np.array(truth, dtype=np.float64),
-        propensities=np.ones(n) if propensities is None else np.array(propensities, dtype=np.float64),
         swapped=np.zeros(n, dtype=bool),
+        placed=np.ones(n, dtype=bool),
         steps=np.full(n, -1),
         testimonies={JUDGE: testimony},
     )

@@ -41,6 +41,15 @@ async def choices(judge, pairs):
 
 
 class TestOpinions:
+    async def test_a_rule_judges_pairs_without_a_label_by_their_texts_and_labels_come_before_it(self):
+        def rule(shown):
+            return (len(shown.response_a) > len(shown.response_b)) - (len(shown.response_a) < len(shown.response_b))
+
+        listed = Pair(prompt="p", response_a="a", response_b="longer", label="a")
+        pairs = [Pair(prompt="p", response_a="a", response_b="bb"), Pair(prompt="p", response_a="b", response_b="a"), listed]
+        seen = await choices(ScriptedJudge(Opinions(truth=Opinions.truths([listed]), accuracy=1.0, rule=rule)), pairs)
+        assert [(forward, backward) for _, forward, backward in seen] == [(-1, -1), (0, 0), (1, 1)]
+
     async def test_a_judge_is_right_as_often_as_told_and_the_same_in_both_orders(self):
         seen = await choices(ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS), accuracy=0.8)), PAIRS)
         assert all(forward == backward for _, forward, backward in seen)

@@ -10,9 +10,13 @@ from judgeflow.cli.db.info import info
 from judgeflow.cli.db.merge import merge
 from judgeflow.cli.db.reparse import reparse
 from judgeflow.cli.db.upgrade import upgrade
+from judgeflow.cli.help import GroupedVerbs, Verb
 
 app = typer.Typer(
-    help="Create, upgrade, check, describe, re-read, merge and compact verdict databases.", no_args_is_help=True, rich_markup_mode=None
+    cls=GroupedVerbs,
+    help="Create, upgrade, check, describe, re-read, merge and compact verdict databases.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 for verb in (upgrade, check, info, reparse, merge, compact):
-    app.command()(verb)
+    app.command(cls=Verb)(verb)

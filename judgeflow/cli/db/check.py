@@ -7,10 +7,14 @@ import dataclasses
 import typer
 
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url, address_of, print_json
+from judgeflow.cli.options import ShowProgress
 
 
-def check(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Prove that the database is sound: schema, pages, references, every key, readings, budgets.  Exit code 1 if it is not."""
+def check(url: Url = None, config: ConfigFile = None, progress: ShowProgress = True, as_json: AsJson = False) -> None:
+    """Prove that the database is sound: schema, pages, references, every key, readings, budgets.  Exit code 1 if it is not.
+
+    Example: judgeflow db check --url verdicts.db
+    """
     import asyncio
 
     from judgeflow.cli.progress import activity
@@ -18,7 +22,7 @@ def check(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -
     from judgeflow.store.engines import database_at
 
     address = address_of(url, config)
-    with activity() as tell:
+    with activity(wanted=progress) as tell:
         findings = asyncio.run(run_checks(address, tell))
     sound = all(finding.ok for finding in findings)
     if as_json:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def info(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Describe the database: rows and sizes, judges and how well their two orders agree, scores, labels, and what every run has spent."""
+    """Describe the database: rows and sizes, judges and how well their two orders agree, scores, labels, and what every run has spent.
+
+    Example: judgeflow db info --url verdicts.db
+    """
     import asyncio
 
     from judgeflow.store.queries import summary

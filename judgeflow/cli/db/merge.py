@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judgeflow.cli.db.common import AsJson, DryRun, print_json, print_line, print_table
+from judgeflow.cli.options import ShowProgress
 
 if TYPE_CHECKING:
     from judgeflow.store.merge import Merged
@@ -21,6 +22,7 @@ def merge(
         str, typer.Option(metavar="SUFFIX", help="Append this to the name of a run whose name another run has there.")
     ] = "",
     dry_run: DryRun = False,
+    progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
     """Bring verdicts, scores, labels and runs of other databases into one.  Sources stay as they are.
@@ -38,7 +40,7 @@ def merge(
     from judgeflow.store.engines import database_at
     from judgeflow.store.merge import merge as bring_in
 
-    with activity() as tell:
+    with activity(wanted=progress) as tell:
         brought = []
         for source in sources:
             telling = functools.partial(tell, database_at(source).name)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, DryRun, Url, address_of, print_json, print_line, print_table, share
+from judgeflow.cli.options import ShowProgress
 
 if TYPE_CHECKING:
     from judgeflow.store.reparse import Agreement, Reparsed
@@ -17,10 +19,16 @@ def reparse(
     url: Url = None,
     config: ConfigFile = None,
     template: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE.toml", help="Read by the [verdicts] of this template; default: each judge's own.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            autocompletion=template_names,
+            help="Read by the [verdicts] of this template; default: each judge's own.",
+        ),
     ] = None,
     judge: Annotated[str | None, typer.Option(metavar="ID", help="Only replies of judges with this id.")] = None,
     dry_run: DryRun = False,
+    progress: ShowProgress = True,
     as_json: AsJson = False,
 ) -> None:
     """Read stored replies again, with this version's parser or with other rules.  Nothing is asked; what they said before is kept.
@@ -36,7 +44,7 @@ def reparse(
     from judgeflow.verdicts.prompt import load_template
 
     rules = None if template is None else load_template(template)
-    with activity() as tell:
+    with activity(wanted=progress) as tell:
         found = asyncio.run(read_again(address_of(url, config), template=rules, judge=judge, dry_run=dry_run, tell=tell))
     if as_json:
         print_json(_record(found, dry_run=dry_run))

@@ -6,7 +6,10 @@ from judgeflow.cli.db.common import AsJson, ConfigFile, Url, address_of, print_j
 
 
 def upgrade(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Create the database, or bring an older one to this version's schema.  Copy it first: there is no way back."""
+    """Create the database, or bring an older one to this version's schema.  Copy it first: there is no way back.
+
+    Example: judgeflow db upgrade --url verdicts.db
+    """
     import asyncio
 
     from judgeflow.store import migrate

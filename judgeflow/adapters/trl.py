@@ -1,0 +1,244 @@
+"""Rewards for TRL's trainers: GRPO, RLOO and Online DPO ask judgeflow instead of a reward model.
+
+>>> from judgeflow.adapters.trl import judge_reward
+>>> trainer = GRPOTrainer(model=..., reward_funcs=judge_reward("judgeflow.toml"), args=..., train_dataset=...)
+
+    judge_reward         an `async def` for GRPO and RLOO
+    judge_reward_sync    the same, not async
+    online_dpo_reward    for OnlineDPOTrainer, whose batches are laid out in another way
+    PairwiseJudge        what TRL before 1.1 called a judge, for its trainers and callbacks
+
+Each takes a configuration file, a `Scheduler`, or anything that routes groups (`judgeflow.adapters.routers`).  TRL itself is not imported.
+
+A response's reward is its advantage over its siblings: A_i = scale / (K-1) * sum over j != i of the logit that i is better than j.  Rewards
+of a group sum to zero.  What TRL makes of them: GRPO divides by the group's standard deviation, which erases how sure the judge was (set
+`scale_rewards="none"`); RLOO subtracts the mean of the others, which multiplies by K / (K-1).  docs/trl.md has the whole story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from judgeflow.adapters.groups import Places, as_groups, figures_of, groups_of, halves_of, rewards_of, sources_of
+from judgeflow.adapters.routers import Gateway, RouterSource
+from judgeflow.adapters.texts import is_conversational, prompt_of, response_of
+from judgeflow.chance import chance
+from judgeflow.errors import UsageError
+from judgeflow.keys import pair_keys
+from judgeflow.types import IDENTICAL, Group, Outcome, Prompt, StepResult
+
+Rewards = list[float | None]
+
+FIRST, SECOND, FAILED = 0, 1, -1
+"""What a pairwise judge of TRL says."""
+
+
+def judge_reward(
+    router: RouterSource,
+    *,
+    scale: float = 1.0,
+    num_generations: int | None = None,
+    eos_token_ids: Collection[int] = (),
+    name: str = "judgeflow",
+) -> Callable[..., Awaitable[Rewards]]:
+    """Return an async reward function for `GRPOTrainer` and `RLOOTrainer`.
+
+    `scale` multiplies the rewards, which are logits: a response that the judge prefers to all others gets the verdict margin, 2.0 unless
+    configured otherwise.  `num_generations` is how many responses a prompt has; without it the trainer is looked up, and where that is not
+    possible all responses of one prompt are one group.  With `eos_token_ids` a completion that ends in none of these was cut off: it is not
+    judged, and its reward is None, which TRL leaves out of the group.  `name` is what TRL logs the reward by.
+
+    The function raises `UsageError` for a batch that it cannot score as a whole, and whatever the router raises.
+    """
+    scorer = _RewardScorer(router, scale=scale, num_generations=num_generations, eos_token_ids=eos_token_ids, name=name)
+
+    async def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Rewards:
+        with _named("judge_reward"):
+            batch = scorer.batch(prompts, completions, completion_ids, columns)
+            return scorer.rewards(batch, await scorer.gateway.aroute(batch.groups, batch.step), columns)
+
+    reward.__name__ = reward.__qualname__ = scorer.name
+    return reward
+
+
+def judge_reward_sync(
+    router: RouterSource,
+    *,
+    scale: float = 1.0,
+    num_generations: int | None = None,
+    eos_token_ids: Collection[int] = (),
+    name: str = "judgeflow",
+) -> Callable[..., Rewards]:
+    """Return a reward function like `judge_reward`'s that is not async, for trainers that await none."""
+    scorer = _RewardScorer(router, scale=scale, num_generations=num_generations, eos_token_ids=eos_token_ids, name=name)
+    return _sync_function(scorer, "judge_reward_sync")
+
+
+def online_dpo_reward(router: RouterSource, *, scale: float = 1.0, name: str = "judgeflow") -> Callable[..., Rewards]:
+    """Return a reward function for TRL's (experimental) `OnlineDPOTrainer`.
+
+    Its batches hold the first response to every prompt and then the second.  Of two responses the better has `scale` times the logit, the
+    other the negative; the trainer looks at the order only, and takes the first where they are equal.
+    """
+    scorer = _RewardScorer(router, scale=scale, name=name, find=lambda prompts, _: halves_of(prompts))
+    return _sync_function(scorer, "online_dpo_reward")
+
+
+def _sync_function(scorer: _RewardScorer, adapter: str) -> Callable[..., Rewards]:
+    def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Rewards:
+        with _named(adapter):
+            batch = scorer.batch(prompts, completions, completion_ids, columns)
+            return scorer.rewards(batch, scorer.gateway.route(batch.groups, batch.step), columns)
+
+    reward.__name__ = reward.__qualname__ = scorer.name
+    return reward
+
+
+class PairwiseJudge:
+    """A judge as TRL before 1.1 expected it (`OnlineDPOTrainer(judge=...)`, `WinRateCallback(judge=...)`).
+
+    Where judge and scorer see no difference between two responses, one of them wins by the toss of a coin, always the same one for the same
+    two responses, so that a win rate is not biased.
+    """
+
+    def __init__(self, router: RouterSource) -> None:
+        self._gateway = Gateway(router)
+
+    def judge(self, prompts: Sequence[Any], completions: Sequence[Any], shuffle_order: bool = True) -> list[int]:  # noqa: ARG002, FBT001, FBT002  # TRL's signature
+        """Return for each prompt which of its two completions is better: 0 the first, 1 the second, -1 if nobody could tell.
+
+        `shuffle_order` is ignored: judgeflow asks in both orders.  Raises `UsageError` for what is not pairs, and what the router raises.
+        """
+        with _named("PairwiseJudge"):
+            _check_lengths(prompts, completions=completions)
+            for place, pair in enumerate(completions):
+                if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                    raise UsageError(f"completions[{place}]: expected two completions of one prompt")
+            firsts, seconds = [pair[0] for pair in completions], [pair[1] for pair in completions]
+            texts = _texts([*prompts, *prompts], [*firsts, *seconds])
+            groups = as_groups(*texts, halves_of(texts[0]), usable=[True] * len(texts[0]), name="judge")
+            return [_winner(outcome) for outcome in self._gateway.route(groups, None).outcomes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """One call of a reward function: its groups, where their responses stand in it, and the number of its step."""
+
+    groups: tuple[Group, ...]
+    places: list[Places]
+    step: int | None
+
+
+class _RewardScorer:
+    """What the reward functions have in common: from TRL's arguments to groups, and from a result to rewards."""
+
+    def __init__(
+        self,
+        router: RouterSource,
+        *,
+        scale: float,
+        name: str,
+        num_generations: int | None = None,
+        eos_token_ids: Collection[int] = (),
+        find: Callable[[Sequence[Prompt], int | None], list[Places]] = groups_of,
+    ) -> None:
+        self.gateway = Gateway(router)
+        self.name, self._scale = name, scale
+        self._num_generations = num_generations
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._find = find
+        self._next_step = 0  # the least number that no call has had; changed by batch() only
+
+    def batch(self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any, columns: Mapping[str, Any]) -> _Batch:
+        """Return what is to be routed.  Raises `UsageError` for a batch that does not consist of whole groups of texts."""
+        _check_lengths(prompts, completions=completions, completion_ids=completion_ids)
+        texts = _texts(prompts, completions)
+        places = self._find(texts[0], self._num_generations or _generations(columns))
+        step = self._step(columns.get("trainer_state"))
+        groups = as_groups(*texts, places, usable=self._usable(completion_ids, len(prompts)), name=f"{self.name}-{step}")
+        return _Batch(groups=groups, places=places, step=step)
+
+    def rewards(self, batch: _Batch, result: StepResult, columns: Mapping[str, Any]) -> Rewards:
+        """Return the rewards in the order of the batch, once what is known about them is logged."""
+        rewards = rewards_of(result, batch.groups, batch.places, self._scale)
+        if (log_metric := columns.get("log_metric")) is not None:
+            for name, value in figures_of(result.statistics).items():
+                log_metric(f"{self.name}/{name}", value)
+        if (log_extra := columns.get("log_extra")) is not None:
+            log_extra(f"{self.name}/sources", sources_of(result, batch.groups, batch.places))
+        return rewards
+
+    def _usable(self, completion_ids: Any, count: int) -> list[bool]:
+        if not self._eos_token_ids:
+            return [True] * count
+        if completion_ids is None:
+            raise UsageError("eos_token_ids are compared with completion_ids, which the trainer did not pass")
+        return [len(ids) > 0 and int(ids[-1]) in self._eos_token_ids for ids in completion_ids]
+
+    def _step(self, trainer_state: Any) -> int | None:
+        """Return the trainer's global step; where that has been given to an earlier call, the next number that has not."""
+        if trainer_state is None:
+            return None
+        step = max(int(trainer_state.global_step), self._next_step)
+        self._next_step = step + 1
+        return step
+
+
+def _generations(columns: Mapping[str, Any]) -> int | None:
+    """Return how many responses the trainer samples for a prompt, in training or in evaluation; None if it cannot be asked.
+
+    It passes its own method to log by, so whose method that is tells who calls.
+    """
+    trainer = getattr(columns.get("log_metric"), "__self__", None)
+    training = getattr(getattr(trainer, "model", None), "training", True)
+    found = getattr(trainer, "num_generations" if training else "num_generations_eval", None)
+    return found if isinstance(found, int) else None
+
+
+def _check_lengths(prompts: Sequence[Any], **others: Any) -> None:
+    for name, values in others.items():
+        if values is not None and len(values) != len(prompts):
+            raise UsageError(f"{name} has {len(values)} entries for {len(prompts)} prompts; expected is one for each")
+
+
+def _texts(prompts: Sequence[Any], completions: Sequence[Any]) -> tuple[list[Prompt], list[str]]:
+    """Return what the judge is to read.  Raises `UsageError` naming what cannot be read, or is in another format than the rest."""
+    for name, values in (("prompts", prompts), ("completions", completions)):
+        kinds = [is_conversational(value) for value in values]
+        if any(kinds) and not all(kinds):
+            raise UsageError(
+                f"{name}[{kinds.index(not kinds[0])}] is in another format than {name}[0]; expected are texts or messages, not both"
+            )
+    return _read("prompts", prompts, prompt_of), _read("completions", completions, response_of)
+
+
+def _read(name: str, values: Sequence[Any], read: Callable[[object], Any]) -> list[Any]:
+    texts = []
+    for place, value in enumerate(values):
+        try:
+            texts.append(read(value))
+        except ValueError as error:
+            raise UsageError(f"{name}[{place}]: {error}") from None
+    return texts
+
+
+def _winner(outcome: Outcome) -> int:
+    if outcome.logit != 0:
+        return FIRST if outcome.logit > 0 else SECOND
+    if outcome.verdict is None and outcome.preference is None and outcome.status != IDENTICAL:
+        return FAILED
+    keys = pair_keys(outcome.pair)
+    return FIRST if (chance(0, "coin", keys.pair.hex()) < 0.5) == keys.canonical else SECOND
+
+
+@contextmanager
+def _named(adapter: str) -> Iterator[None]:
+    """Say in every error which adapter it comes from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"(while judgeflow.adapters.trl.{adapter} scored a batch for TRL)")
+        raise

@@ -1,0 +1,47 @@
+"""Judges as a verdict database knows them, and how people name them: by id, or by the beginning of a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from judgeflow.errors import UsageError
+from judgeflow.store import schema
+from judgeflow.types import JudgeIdentity
+
+
+async def judges(connection: AsyncConnection) -> dict[bytes, JudgeIdentity]:
+    """Return every judge by its fingerprint, in the order in which they came."""
+    judge = schema.judge.c
+    rows = await connection.execute(select(schema.judge).order_by(judge.created_at, judge.id, judge.fingerprint))
+    return {
+        row["fingerprint"]: JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
+        for row in rows.mappings()
+    }
+
+
+def names(there: Mapping[bytes, JudgeIdentity]) -> dict[bytes, str]:
+    """Return what judges are called: by their id, and by the beginning of their fingerprint too where two have the same."""
+    ids = [judge.id for judge in there.values()]
+    return {key: judge.id if ids.count(judge.id) == 1 else f"{judge.id}@{key.hex()[:8]}" for key, judge in there.items()}
+
+
+def named(wanted: str, there: Mapping[bytes, JudgeIdentity]) -> bytes:
+    """Return the fingerprint of the judge with this name or id, else of the one whose fingerprint begins so.
+
+    Raises `UsageError` naming the judges there are where it is none of them, and those it may be where it is several.
+    """
+    called = names(there)
+    ways = (
+        [key for key, name in called.items() if name == wanted],
+        [key for key, judge in there.items() if judge.id == wanted],
+        [key for key in there if wanted and key.hex().startswith(wanted.lower())],
+    )
+    found = next(filter(None, ways), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"--judge {wanted}: may be {', '.join(called[key] for key in found)}; name one of these")
+    raise UsageError(f"--judge {wanted}: no such judge; there are {', '.join(called.values()) or 'none'}")
