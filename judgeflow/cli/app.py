@@ -15,6 +15,7 @@ from judgeflow.cli.fake_judge import fake_judge
 from judgeflow.cli.import_ import import_
 from judgeflow.cli.logs import logs
 from judgeflow.cli.replay import replay
+from judgeflow.cli.report import report
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
 from judgeflow.cli.train import train
@@ -32,6 +33,7 @@ app.command("train")(train)
 app.command("score")(score)
 app.command("route")(route)
 app.command("replay")(replay)
+app.command("report")(report)
 app.command("import")(import_)
 app.command("export")(export)
 app.add_typer(db.app, name="db")

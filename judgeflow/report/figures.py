@@ -46,18 +46,19 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFigures:
-    """One step, all its endings together.
+    """One step, all its endings together: what was spent adds up over them, what became of the pairs is how it ended last.
 
-    `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; `waited_s` maps "p50", "p90"
-    and "max" to how long replies took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit.
+    `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; both are None, like the
+    spreads, where decisions were not read or are gone.  `seconds` adds up.  `waited_s` maps "p50", "p90" and "max" to how long replies
+    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit.
     """
 
     step: int
     ended_at: float
     seconds: float
     pairs: int
-    asked: int
-    audits: int
+    asked: int | None
+    audits: int | None
     threshold: float | None
     sources: Mapping[str, int]
     statuses: Mapping[str, int]
@@ -73,7 +74,10 @@ class StepFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteFigures:
-    """One minute of a run: what was sent to a judge in it, and how many questions were under way or waiting at its end."""
+    """One minute of a run: what was sent to a judge in it, and how many questions were under way or waiting at its end.
+
+    Minutes in which nothing was sent, asked or answered are left out: nothing was sent in them, and the backlog stayed what it was.
+    """
 
     start: float
     requests: int
@@ -83,21 +87,24 @@ class MinuteFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeFigures:
-    """What one judge did in this run.
+    """What one judge did in this run; `calls`, `spent` and everything after them are None or empty until replies have been read.
 
-    `first` is the share of its decided replies that prefer what was shown first (a half is unbiased); `agree` that of pairs whose two
-    orders agree; the limits are those of the configuration.
+    `statuses` counts replies by how they were read, `unanswered` questions that were charged without a reply.  `first` is the share of its
+    decided replies that prefer what was shown first (a half is unbiased); `agree` that of pairs whose two orders agree; both take what one
+    prompt has brought for one observation.  `latency_s` maps "p50", "p90", "p99" and "max" to seconds; the limits are those of the
+    configuration, per minute.
     """
 
     id: str
     model: str
     fingerprint: str
-    calls: int
+    calls: int | None
     statuses: Mapping[str, int]
     agree: Share | None
     first: Share | None
     latency_s: Mapping[str, float]
-    spent: Cost
+    spent: Cost | None
+    unanswered: int = 0
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     minutes: tuple[MinuteFigures, ...] = ()
@@ -106,28 +113,34 @@ class JudgeFigures:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """Where the budget goes at the pace of the last steps: `steps_left` and `seconds_left` until `kind` ("requests", "tokens" or "usd")
-    is spent, the first of those that are limited.
+    is spent, the first of those that are limited.  `steps_wanted` are those that the configuration still wants, where it says so.
     """
 
     kind: str
     steps_left: float
     seconds_left: float | None
+    steps_wanted: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lift:
     """Whether asking where the router asks finds more of the scorer's mistakes than asking at random.
 
-    `routed` and `audited` are shares of pairs on which the judge contradicts the scorer; `per_hundred` counts the decisions that a
-    hundred judged pairs have changed, and `per_hundred_at_random` those that they would have changed, had the pairs been drawn at
-    random; both None where the run has no audit.
+    `routed` and `audited` are shares of pairs on which the judge contradicts the scorer, weighted by 1 / propensity, of pairs asked about
+    for their rank and of those drawn at random below the threshold; an undecided scorer counts half.  `difference` is routed less audited,
+    and `ratio` how many times as many mistakes asking where the router asks finds as asking at random would, each as (value, low, high).
+    `per_hundred` is how many of a hundred routed pairs on which both have a word the judge decides otherwise than the scorer, and
+    `per_hundred_at_random` how many it would be, had the pairs been drawn at random; None where the run has no audit.  `verdict`
+    says it in one sentence.
     """
 
-    routed: Share | None
-    audited: Share | None
-    difference: tuple[float, float, float] | None
-    per_hundred: float | None
-    per_hundred_at_random: float | None
+    routed: Share | None = None
+    audited: Share | None = None
+    difference: tuple[float, float, float] | None = None
+    per_hundred: float | None = None
+    per_hundred_at_random: float | None = None
+    ratio: tuple[float, float, float] | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,32 +162,44 @@ class SideReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFigures:
-    """One judged pair to read: texts and replies.  A conversation stands in `prompt` as a tuple of its messages (role, content)."""
+    """One judged pair to read: its texts and replies, and what was decided about it where somebody asked for that.
+
+    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).
+    """
 
     key: str
-    step: int | None
     prompt: str | tuple[Mapping[str, str], ...]
     response_a: str
     response_b: str
     replies: tuple[SideReply, ...]
-    logit: float | None
-    uncertainty: float | None
-    source: str | None
-    status: str | None
-    asked: bool | None
-    audit: bool | None
+    step: int | None = None
+    logit: float | None = None
+    uncertainty: float | None = None
+    source: str | None = None
+    status: str | None = None
+    asked: bool | None = None
+    audit: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFigures:
-    """Everything that is told about one run."""
+    """Everything that is told about one run, as it was at `at`.
+
+    `complete` tells that decisions and replies were read up to the last step; before, `asked`, `changed`, `compared` and whatever else
+    needs them is None or empty.  `running` tells that questions are open which a process may be asking.  `changed` counts decisions
+    where the judge's word contradicts the scorer's, `compared` those where both have one; `prompt_tokens` and `completion_tokens` are
+    those that steps have recorded, `spent` is what the run's budget counts.
+    """
 
     name: str
+    at: float
+    running: bool
+    complete: bool
     created_at: float
     config: Mapping[str, Any]
     answers: tuple[Answer, ...]
     pairs: int
-    asked: int
+    asked: int | None
     sources: Mapping[str, int]
     statuses: Mapping[str, int]
     spent: Cost
@@ -182,8 +207,8 @@ class RunFigures:
     stock: Stock
     prompt_tokens: int
     completion_tokens: int
-    changed: int
-    compared: int
+    changed: int | None
+    compared: int | None
     steps: tuple[StepFigures, ...]
     judges: tuple[JudgeFigures, ...]
     forecast: Forecast | None

@@ -1,0 +1,45 @@
+"""Where the budget goes at the pace of the last steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from judgeflow.report.figures import Forecast, StepFigures
+from judgeflow.types import Cost, Stock
+
+LAST = 10
+"""How many steps make the pace."""
+
+KINDS = ("requests", "tokens", "usd")
+
+
+def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_wanted: int | None) -> Forecast | None:
+    """Return what is spent first, and when; `taken` is paid or put aside.  None where nothing is limited, or nothing is being spent.
+
+    A step takes what the last `LAST` steps took on average, and as long as from one end to the next.  What is left is what the last step
+    has recorded, since a run may go on with another budget than it began with; else what `stock` leaves.
+    """
+    recent = steps[-LAST:]
+    if not recent:
+        return None
+    left = {kind: limit - getattr(taken, kind) for kind in KINDS if (limit := getattr(stock, kind)) is not None} | dict(
+        recent[-1].remaining
+    )
+    pace = {kind: sum(getattr(step.spent, kind) for step in recent) / len(recent) for kind in left}
+    lasting = {kind: max(0.0, left[kind]) / pace[kind] if left[kind] > 0 else 0.0 for kind in left if pace[kind] > 0 or left[kind] <= 0}
+    if not lasting:
+        return None
+    kind = min(lasting, key=lambda each: lasting[each])
+    seconds = seconds_a_step(recent)
+    wanted = None if steps_wanted is None else max(0, steps_wanted - 1 - max(step.step for step in steps))
+    return Forecast(
+        kind=kind, steps_left=lasting[kind], seconds_left=None if seconds is None else lasting[kind] * seconds, steps_wanted=wanted
+    )
+
+
+def seconds_a_step(steps: Sequence[StepFigures]) -> float | None:
+    """Return how long a step takes from one end to the next, on average; None of fewer than two."""
+    if len(steps) < 2:
+        return None
+    ends = [step.ended_at for step in steps]
+    return (max(ends) - min(ends)) / (len(ends) - 1)

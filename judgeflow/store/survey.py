@@ -1,0 +1,328 @@
+"""What a report reads of one run: a few rows at once, decisions and replies page by page, as columns.
+
+A page is read in milliseconds, so that nobody waits for a report.  Keys are cut to their first eight bytes, as whole numbers that sort as
+the keys do: among a million pairs two share such a beginning with a chance of 3e-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from judgeflow.store import migrate, schema
+from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, flags, floats, numbers
+from judgeflow.store.engines import database_at
+from judgeflow.store.failures import store_errors
+from judgeflow.store.ledger import ReservationState
+from judgeflow.types import Cost, JudgeIdentity
+
+PAGE = 16_384
+"""Rows of a page: about 30 ms."""
+
+JUDGED = ("judge", "store")
+"""Sources of decisions that stand on a verdict."""
+
+OPEN, SETTLED, CHARGED = (state.value for state in (ReservationState.OPEN, ReservationState.SETTLED, ReservationState.CHARGED))
+
+
+class Readable:
+    """An up-to-date database that is read and never changed; made by `readable`."""
+
+    def __init__(self, engine: AsyncEngine, where: str) -> None:
+        self._engine = engine
+        self.where = where
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Connect for a few statements.  Raises `StoreUnavailable` where the database cannot be read."""
+        with store_errors(self.where):
+            async with self._engine.connect() as connection:
+                yield connection
+
+
+@asynccontextmanager
+async def readable(url: str) -> AsyncIterator[Readable]:
+    """Open a database for reading; several may connect at once.
+
+    Raises `StoreUnavailable` if it cannot be read, `SchemaMismatch` if it is missing or has another schema.
+    """
+    database = database_at(url)
+    state = await migrate.inspect(url)
+    if state.kind != "current":
+        raise migrate.mismatch(url, state)
+    engine = database.readers()
+    try:
+        yield Readable(engine, database.name)
+    finally:
+        await engine.dispose()
+
+
+class RunRow(NamedTuple):
+    """One run."""
+
+    id: int
+    name: str
+    config: Mapping[str, Any]
+    spent: Cost
+    reserved: Cost
+    created_at: float
+
+
+class StepRow(NamedTuple):
+    """One end of one step: a row of `step`."""
+
+    id: int
+    step: int
+    pairs: int
+    threshold: float | None
+    sources: Mapping[str, int]
+    statuses: Mapping[str, int]
+    calls: int
+    spent_requests: int
+    spent_tokens: int
+    spent_usd: float
+    prompt_tokens: int
+    completion_tokens: int
+    agreement: float | None
+    latency_s: Mapping[str, float]
+    remaining: Mapping[str, float | None]
+    seconds: float
+    created_at: float
+
+
+class RunBrief(NamedTuple):
+    """One run and how far it is: its distinct steps, the pairs of all their ends, and when the last one came."""
+
+    run: RunRow
+    steps: int
+    pairs: int
+    ended_at: float | None
+
+
+async def run_named(connection: AsyncConnection, name: str) -> RunRow | None:
+    """Return a run; None if there is none of this name."""
+    row = (await connection.execute(select(schema.run).where(schema.run.c.name == name))).mappings().first()
+    return None if row is None else as_run(row)
+
+
+async def runs(connection: AsyncConnection) -> list[RunBrief]:
+    """Return every run; the one in which something happened last comes last."""
+    step = schema.step.c
+    sums = select(
+        step.run_id,
+        func.count(step.step.distinct()).label("steps"),
+        func.sum(step.pairs).label("pairs"),
+        func.max(step.created_at).label("ended_at"),
+    )
+    told = sums.group_by(step.run_id).subquery()
+    statement = select(schema.run, told.c.steps, told.c.pairs, told.c.ended_at).outerjoin(told, told.c.run_id == schema.run.c.id)
+    rows = (await connection.execute(statement)).mappings().all()
+    found = [RunBrief(as_run(row), row["steps"] or 0, int(row["pairs"] or 0), row["ended_at"]) for row in rows]
+    return sorted(found, key=lambda brief: (brief.ended_at or brief.run.created_at, brief.run.id))
+
+
+def as_run(row: Mapping[Any, Any]) -> RunRow:
+    """Return a run of a row that has all columns of `run`."""
+    spent, reserved = (
+        Cost(requests=row[f"{kind}_requests"], tokens=row[f"{kind}_tokens"], usd=row[f"{kind}_usd"]) for kind in ("spent", "reserved")
+    )
+    return RunRow(row["id"], row["name"], row["config"] or {}, spent, reserved, row["created_at"])
+
+
+async def steps(connection: AsyncConnection, run_id: int, after: int) -> list[StepRow]:
+    """Return the ends of steps with a larger id than `after`, in the order in which they came."""
+    wanted = [schema.step.c[name] for name in StepRow._fields]
+    statement = select(*wanted).where(schema.step.c.run_id == run_id, schema.step.c.id > after).order_by(schema.step.c.id)
+    return [StepRow(*row) for row in await connection.execute(statement)]
+
+
+async def judges(connection: AsyncConnection) -> dict[bytes, JudgeIdentity]:
+    """Return every judge of the database by its fingerprint, oldest first."""
+    rows = await connection.execute(select(schema.judge).order_by(schema.judge.c.created_at, schema.judge.c.id))
+    return {
+        row["fingerprint"]: JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
+        for row in rows.mappings()
+    }
+
+
+# Decisions
+
+
+class Span(NamedTuple):
+    """The decisions of the steps from `first` to `last`: one page.
+
+    A step too large for a page has several spans; of these each has the pairs from the key `low` to `high` (None: to the last).
+    """
+
+    first: int
+    last: int
+    low: bytes = b""
+    high: bytes | None = None
+
+
+def spans(steps: Mapping[int, int], page: int = PAGE) -> list[Span]:
+    """Return what to read for these steps, by number of pairs each, in order; steps that are not among them are left out."""
+    found: list[Span] = []
+    room = 0
+    for step in sorted(steps):
+        pairs = steps[step]
+        if pairs > page:
+            found += _parts(step, -(-pairs // page))
+            room = 0
+        elif found and found[-1].last == step - 1 and pairs <= room:
+            found[-1] = found[-1]._replace(last=step)
+            room -= pairs
+        else:
+            found.append(Span(step, step))
+            room = page - pairs
+    return found
+
+
+def _parts(step: int, number: int) -> list[Span]:
+    """One step in parts of about the same size: keys are spread evenly."""
+    borders = [(part * 2**64 // number).to_bytes(8, "big") for part in range(1, number)]
+    return [Span(step, step, low, high) for low, high in zip([b"", *borders], [*borders, None], strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the decisions of a span say, NaN where something is not known.
+
+    The first three columns are of all decisions, the others of those that were asked about or have a verdict; both in the order of steps.
+    """
+
+    steps: Numbers
+    uncertainties: Floats
+    acquisitions: Floats
+    of_steps: Numbers
+    keys: Keys
+    asked: Flags
+    audit: Flags
+    judged: Flags
+    logits: Floats
+    believed: Flags
+    propensities: Floats
+
+
+async def decisions(connection: AsyncConnection, run_id: int, span: Span) -> Decisions:
+    """Return the decisions of a span.  Two statements: most decisions are only counted, and need few columns."""
+    at = schema.decision.c
+    within = [at.run_id == run_id, at.step >= span.first, at.step <= span.last]
+    if span.high is not None or span.low:
+        within += [at.pair_key >= span.low, *([at.pair_key < span.high] if span.high is not None else [])]
+    every = await columns(connection, select(at.step, at.uncertainty, at.acquisition).where(*within).order_by(at.step))
+    judged = func.coalesce(at.source, "").in_(JUDGED)
+    chosen = select(at.step, at.pair_key, at.asked, at.audit, judged, at.logit, at.uncertainty, at.propensity).where(*within)
+    kept = await columns(connection, chosen.where(at.asked | judged).order_by(at.step, at.pair_key))
+    logits, uncertainties = floats(kept[5]), floats(kept[6])
+    return Decisions(
+        steps=numbers(every[0]),
+        uncertainties=floats(every[1]),
+        acquisitions=floats(every[2]),
+        of_steps=numbers(kept[0]),
+        keys=cut(kept[1]),
+        asked=flags(kept[2]),
+        audit=flags(kept[3]),
+        judged=flags(kept[4]),
+        logits=logits,
+        # What was known already is not scored: a logit of 0 without an uncertainty says nothing.
+        believed=(logits != 0) | ~np.isnan(uncertainties),
+        propensities=floats(kept[7]),
+    )
+
+
+# Reservations, and the replies that settled them
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """Reservations with the replies that settled them; all columns have a value for each, NaN where a moment is not known.
+
+    `replied` tells that there is a reply: `keys` and `prompts` are of its pair, `statuses`, `canonical`, `samples`, `preferred`, `strong`
+    and `latencies` its own, and `ended` when it came.  Without one, `ended` is when the question was last sent, as far as that is known.
+    `judges` has fingerprints, empty where nobody knows.
+    """
+
+    ids: Sequence[str]
+    states: Sequence[str]
+    judges: Sequence[bytes]
+    requests: Numbers
+    tokens: Numbers
+    usd: Floats
+    created: Floats
+    sends: Numbers
+    sent: Floats
+    replied: Flags
+    keys: Keys
+    prompts: Keys
+    canonical: Flags
+    samples: Numbers
+    statuses: Sequence[str]
+    preferred: Numbers
+    strong: Flags
+    latencies: Floats
+    ended: Floats
+
+
+async def newest_reservation(connection: AsyncConnection) -> float | None:
+    """Return when the newest reservation of any run was made; None without any."""
+    newest: float | None = (await connection.execute(select(func.max(schema.reservation.c.created_at)))).scalar()
+    return newest
+
+
+async def all_replies(connection: AsyncConnection, run_id: int, after: str, page: int = PAGE) -> Replies:
+    """Return a page of a run's reservations, in the order of their ids, from behind `after` ("": from the first)."""
+    at = schema.reservation.c
+    return await _replies(connection, lambda statement: statement.where(at.run_id == run_id, at.id > after).order_by(at.id).limit(page))
+
+
+async def new_replies(connection: AsyncConnection, run_id: int, since: float) -> Replies:
+    """Return a run's reservations that were made since `since` (Unix time in seconds)."""
+    at = schema.reservation.c
+    # With the run's id as it stands, SQLite would go through all reservations of the run instead of the newest of all runs.
+    return await _replies(connection, lambda statement: statement.where(at.created_at >= since, at.run_id + 0 == run_id))
+
+
+async def these_replies(connection: AsyncConnection, run_id: int, ids: Sequence[str]) -> Replies:
+    """Return some hundred of a run's reservations by their ids."""
+    at = schema.reservation.c
+    return await _replies(connection, lambda statement: statement.where(at.run_id == run_id, at.id.in_(ids)))
+
+
+async def _replies(connection: AsyncConnection, chosen: Callable[[Select[Any]], Select[Any]]) -> Replies:
+    at, call, pair = schema.reservation, schema.call, schema.pair
+    joined = at.outerjoin(call, (call.c.key == at.c.call_key) & (at.c.state == SETTLED)).outerjoin(pair, pair.c.key == call.c.pair_key)
+    of_reservation = ("id", "state", "requests", "tokens", "usd", "created_at", "sends", "sent_at")
+    of_call = ("pair_key", "canonical", "sample", "status", "preferred", "strong", "latency_s", "created_at")
+    wanted = (*(at.c[name] for name in of_reservation), *(call.c[name] for name in of_call))
+    statement = select(*wanted, func.coalesce(call.c.judge, at.c.judge), pair.c.prompt).select_from(joined)
+    ids, states, requests, tokens, usd, created, sends, sent, *others = await columns(connection, chosen(statement))
+    keys, canonical, samples, statuses, preferred, strong, latencies, replied, judges_, prompts = others
+    asked_at, last_sent, replied_at = floats(created), floats(sent), floats(replied)
+    return Replies(
+        ids=ids,
+        states=states,
+        judges=[judge or b"" for judge in judges_],
+        requests=numbers(requests),
+        tokens=numbers(tokens),
+        usd=floats(usd),
+        created=asked_at,
+        sends=numbers(sends),
+        sent=last_sent,
+        replied=~np.isnan(replied_at),
+        keys=cut(keys),
+        prompts=cut(prompts),
+        canonical=flags(canonical),
+        samples=numbers(samples),
+        statuses=statuses,
+        preferred=numbers(preferred),
+        strong=flags(strong),
+        latencies=floats(latencies),
+        ended=np.fmax(np.where(np.isnan(replied_at), last_sent, replied_at), asked_at),
+    )

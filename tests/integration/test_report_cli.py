@@ -1,0 +1,129 @@
+"""`judgeflow report`, as somebody types it, over databases that schedulers have written."""
+
+import asyncio
+import csv
+import json
+
+import pytest
+from surveyed import PAIRS, look, route_steps, routing
+from typer.testing import CliRunner
+
+from judgeflow.cli.app import app
+from judgeflow.clock import VirtualClock
+from judgeflow.config import RoutingConfig
+from judgeflow.errors import JudgeflowError, UsageError
+from judgeflow.store import migrate
+
+
+def report(*arguments):
+    return CliRunner().invoke(app, ["report", *map(str, arguments)], env={"COLUMNS": "120"})
+
+
+def shown(*arguments):
+    result = report(*arguments)
+    assert result.exit_code == 0, result.exception
+    return result.stdout
+
+
+def complaint(*arguments):
+    result = report(*arguments)
+    assert isinstance(result.exception, JudgeflowError)
+    return str(result.exception)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """Two runs with different policies."""
+    path = str(tmp_path_factory.mktemp("report") / "verdicts.db")
+    clock = VirtualClock()
+
+    async def main():
+        for run, policy in (("error", "error"), ("margin", "margin")):
+            settings = RoutingConfig(policy=policy, max_share=0.3, audit_fraction=0.3)
+            async with routing(path, clock, run=run, routing=settings) as scheduler:
+                await route_steps(scheduler, 3, first=0 if run == "error" else 3)
+
+    clock.run(main())
+    return path
+
+
+def test_the_screen_answers_three_questions_first(database):
+    lines = shown("error", "--url", database).splitlines()
+    assert lines[0].startswith("run error, since 2023-11-14 22:13 UTC: 3 steps, 150 pairs, 45 asked about (30.0%)")
+    assert [line.split()[0] for line in lines if line.split() and line.split()[0] in {"healthy", "cost", "helps"}] == [
+        "healthy",
+        "cost",
+        "helps",
+    ]
+    text = " ".join(lines)
+    for part in ("over the steps", "▄▄▄", "budget", "p50, p90, p99 s", "slowest pairs", "Decided by scorer 105, judge 45."):
+        assert part in text
+
+
+def test_json_is_one_object_with_all_figures(database):
+    found = json.loads(shown("error", "--url", database, "--json"))
+    figures = asyncio.run(look(database, "error"))
+    assert (found["name"], found["pairs"], found["asked"], found["changed"]) == ("error", 150, 45, figures.changed)
+    assert found["calls_per_change"] == figures.calls_per_change
+    assert found["steps"][0]["acquisition"]["quantiles"] == list(figures.steps[0].acquisition.quantiles)
+    assert found["judges"][0]["minutes"][0]["requests"] == figures.judges[0].minutes[0].requests
+    assert [answer["mood"] for answer in found["answers"]] == [answer.mood for answer in figures.answers]
+    assert found["slowest"][0]["replies"][0]["text"] == figures.slowest[0].replies[0].text
+
+
+def test_csv_has_a_row_for_each_step(database, tmp_path):
+    path = tmp_path / "steps.csv"
+    shown("error", "--url", database, "--csv", path)
+    with path.open() as stream:
+        rows = list(csv.DictReader(stream))
+    figures = asyncio.run(look(database, "error"))
+    assert [int(row["step"]) for row in rows] == [0, 1, 2]
+    assert [int(row["calls"]) for row in rows] == [step.spent.requests for step in figures.steps]
+    assert [float(row["acquisition_p50"]) for row in rows] == [step.acquisition.quantiles[2] for step in figures.steps]
+    assert {row["source_judge"] for row in rows} == {"15"}
+
+
+def test_two_runs_stand_side_by_side(database):
+    text = shown("--compare", "error", "margin", "--url", database)
+    assert "beyond noise" in text
+    assert "mistakes among routed" in text
+    found = json.loads(shown("--compare", "error", "margin", "--url", database, "--json"))
+    told = {each["name"]: each for each in found["differences"]}
+    assert found["runs"] == ["error", "margin"]
+    assert told["pairs"] == {
+        "name": "pairs", "unit": "", "first": 150, "second": 150, "change": 0, "interval": None, "beyond_noise": None
+    }  # fmt: skip
+    assert told["mistakes among routed"]["interval"][0] < told["mistakes among routed"]["change"]
+
+
+def test_without_a_name_the_latest_run_is_told(database):
+    assert shown("--url", database).startswith("run margin,")
+
+
+def test_what_cannot_be_told_names_the_next_step(database, tmp_path):
+    assert complaint("nobody", "--url", database).endswith("no run 'nobody'; there are error, margin")
+    assert "judgeflow db upgrade" in complaint("--url", tmp_path / "missing.db")
+    asyncio.run(migrate.upgrade(str(tmp_path / "empty.db")))
+    assert "route some pairs: judgeflow route PAIRS.jsonl" in complaint("--url", tmp_path / "empty.db")
+    assert "would overwrite the database" in complaint("--url", database, "--csv", database)
+    assert "cannot be written" in complaint("--url", database, "--csv", tmp_path / "no" / "steps.csv")
+    assert report("--compare", "error", "margin", "--csv", "x.csv", "--url", database).exit_code == 2
+    assert issubclass(UsageError, JudgeflowError)
+
+
+def test_prompts_of_others_are_no_markup(tmp_path):
+    path = str(tmp_path / "odd.db")
+    clock = VirtualClock()
+
+    async def main():
+        from dataclasses import replace
+
+        odd = replace(PAIRS[0], prompt="[bold]what[/bold] \x1b[31mis\x1b[0m [/]")
+        async with routing(path, clock, run="[red]odd[/red]", routing=RoutingConfig(policy="always")) as scheduler:
+            await scheduler.route([odd])
+
+    clock.run(main())
+    text = shown("--url", path)
+    assert "run [red]odd[/red]," in text
+    assert "[bold]what[/bold]  [31mis" in text
+    assert "\x1b[31m" not in text
