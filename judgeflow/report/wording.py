@@ -1,0 +1,65 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from judgeflow.report.figures import Share
+
+UNKNOWN = "–"  # noqa: RUF001 - a dash as wide as a digit
+
+
+def count(value: float | None) -> str:
+    """Thousands apart: 12,345."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A share between 0 and 1 as a percentage, with a digit behind the point where it is small."""
+    if value is None:
+        return UNKNOWN
+    return f"{100 * value:.1f} %" if 0 < abs(value) < 0.0995 else f"{100 * value:.0f} %"
+
+
+def interval(share: Share | None) -> str:
+    """A share with its interval and of how many it is: 88 % (81 to 93 %, of 320)."""
+    if share is None:
+        return UNKNOWN
+    return f"{percent(share.value)} ({100 * share.low:.0f} to {percent(share.high)}, of {count(share.of)})"
+
+
+def money(value: float | None) -> str:
+    """US dollars, with as many digits as small sums need."""
+    if value is None:
+        return UNKNOWN
+    if value == 0 or abs(value) >= 100:
+        return f"${value:,.0f}"
+    return f"${value:,.2f}" if abs(value) >= 0.1 else f"${value:.2g}" if abs(value) >= 1e-4 else f"${value:.1e}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, as the two largest units that say it."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.9995 else f"{seconds:.1f} s"
+    for size, unit, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            whole, rest = divmod(round(seconds / smaller), size // smaller)
+            return f"{whole} {unit} {rest} {below}" if rest else f"{whole} {unit}"
+    raise AssertionError(seconds)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits."""
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def moment(unix_s: float | None) -> str:
+    """A Unix time as date and time, UTC."""
+    return UNKNOWN if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def plural(value: float, one: str, many: str | None = None) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{count(value)} {one if value == 1 else many or one + 's'}"
