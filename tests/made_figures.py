@@ -44,7 +44,7 @@ def a_step(number, of=40):
         pairs=128,
         asked=asked,
         audits=4 + number % 3,
-        threshold=uncertainty * (1.25 - 0.2 * math.exp(-number / 4)),
+        threshold=0.16 - 0.05 * math.exp(-number / 4),
         sources={"judge": asked - away, "store": store, "scorer": 128 - asked - store, "fallback": away},
         statuses={"ok": 128 - away - 3, "one_order": 3, **({"judge_unreachable": away - 2, "deadline": 2} if away else {})},
         spent=Cost(requests=2 * asked, tokens=2 * asked * 640, usd=2 * asked * 0.0011),
@@ -54,7 +54,7 @@ def a_step(number, of=40):
         waited_s={"p50": 1.9 + 0.3 * math.sin(number / 2), "p90": 4.4 + math.sin(number), "max": 9.5 + 5 * abs(math.sin(number * 1.7))},
         remaining={"requests": 10_000 * (1 - 0.62 * (number + 1) / of), "usd": 25 * (1 - 0.47 * (number + 1) / of)},
         uncertainty=Spread(quantiles=tuple(uncertainty * f for f in (0.55, 0.8, 1.0, 1.3, 2.1)), of=128),
-        acquisition=Spread(quantiles=(0.01, 0.05, 0.1, 0.2, 0.4), of=128),
+        acquisition=Spread(quantiles=tuple(uncertainty * f for f in (0.004, 0.02, 0.04, 0.066, 0.15)), of=128),
     )
 
 

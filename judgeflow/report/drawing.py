@@ -1,7 +1,7 @@
 """Lines, bands and points for plotly: figures as JSON, with colours that the page's style sheet knows.
 
-A colour is the name of a CSS variable (`--chart-1`); `charts.js` puts in what it stands for, in light, in dark and on paper.  Series differ
-by dashes and symbols too, since colours do not reach everybody.
+A colour is the name of a CSS variable (`--chart-1`, or `--chart-1/0.3` where it shines through); `charts.js` puts in what it stands for,
+in light, in dark and on paper.  Series differ by dashes and symbols too, since colours do not reach everybody.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ INK, SOFT, FAINT = "--ink", "--ink-soft", "--chart-grid"
 COLOURS = ("--chart-1", "--chart-2", "--chart-3", "--chart-4", "--chart-5", "--chart-6")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
-PATTERNS = ("", "/", ".", "x", "\\", "-")
+PATTERNS = ("", "", "", "/", "x", ".")
+
+FEW = 40
+"""So many points are marked one by one."""
+
+HEIGHT = 350
+FONT_SIZE = 13
 
 Values = Sequence[float | str | None]
 
@@ -30,122 +36,110 @@ def moments(unix_s: Sequence[float]) -> list[str]:
 
 
 def line(name: str, x: Values, y: Values, *, style: int = 0, axis: int = 1, steps: bool = False, **more: Any) -> dict[str, Any]:
-    """One series; the few points of a short run are marked.  `more` goes to plotly."""
-    mark = {"symbol": SYMBOLS[style % len(SYMBOLS)], "size": 6}
+    """One series; `axis` is the number of its panel, `steps` keeps a value until the next one, `more` goes to plotly."""
+    colour = _nth(COLOURS, style)
     return {
         "type": "scatter",
-        "mode": "lines+markers" if len(x) <= 40 else "lines",
+        "mode": "lines+markers" if len(x) <= FEW and not steps else "lines",
         "name": name,
         "x": rounded(x),
         "y": rounded(y),
         "yaxis": _axis("y", axis),
-        "marker": mark | {"color": COLOURS[style % len(COLOURS)]},
-        "line": {
-            "color": COLOURS[style % len(COLOURS)],
-            "dash": DASHES[style % len(DASHES)],
-            "width": 2,
-            "shape": "hv" if steps else "linear",
-        },
+        "marker": {"symbol": _nth(SYMBOLS, style), "size": 5, "color": colour},
+        "line": {"color": colour, "dash": _nth(DASHES, style), "width": 2, "shape": "hv" if steps else "linear"},
         **more,
     }
 
 
-def limit(name: str, x: Values, value: float, *, style: int = 0, axis: int = 1) -> dict[str, Any]:
-    """A level that is not to be passed, from one end of `x` to the other."""
-    ends = [x[0], x[-1]] if x else []
-    drawn = line(name, ends, [value] * len(ends), style=style, axis=axis, hoverinfo="name+y")
-    return drawn | {"mode": "lines", "line": drawn["line"] | {"dash": "dot", "width": 1.5}}
+def thin(drawn: dict[str, Any]) -> dict[str, Any]:
+    """The same series without marks, finely dotted: a limit, a forecast."""
+    return drawn | {"mode": "lines", "line": drawn["line"] | {"dash": "2px,3px", "width": 1.5}}
 
 
-def band(name: str, x: Values, low: Values, high: Values, *, strength: float) -> list[dict[str, Any]]:
+def band(name: str, x: Values, low: Values, high: Values, *, strength: float, axis: int = 1) -> list[dict[str, Any]]:
     """What lies between two curves, filled; two series of which the legend names one."""
-    edge = {"type": "scatter", "mode": "lines", "x": rounded(x), "line": {"width": 0}, "hoverinfo": "skip"}
+    edge = {"type": "scatter", "mode": "lines", "x": rounded(x), "yaxis": _axis("y", axis), "line": {"width": 0}, "hoverinfo": "skip"}
     return [
         edge | {"y": rounded(low), "showlegend": False, "name": name, "legendgroup": name},
         edge | {"y": rounded(high), "name": name, "legendgroup": name, "fill": "tonexty", "fillcolor": f"{COLOURS[0]}/{strength}"},
     ]
 
 
-def layers(name: str, x: Values, y: Values, *, style: int) -> dict[str, Any]:
-    """One layer of bars that stand on each other without gaps."""
-    fill = {"color": COLOURS[style % len(COLOURS)], "line": {"width": 0}}
-    pattern = {"shape": PATTERNS[style % len(PATTERNS)], "fgcolor": "--paper", "fillmode": "overlay", "size": 6, "solidity": 0.2}
-    return {"type": "bar", "name": name, "x": rounded(x), "y": rounded(y), "marker": fill | {"pattern": pattern}}
+def layer(name: str, x: Values, y: Values, *, style: int) -> dict[str, Any]:
+    """One layer of bars that stand on each other."""
+    pattern = {"shape": _nth(PATTERNS, style), "fgcolor": "--paper", "fillmode": "overlay", "size": 5, "solidity": 0.3}
+    marker = {"color": _nth(COLOURS, style), "line": {"width": 0}, "pattern": pattern}
+    return {"type": "bar", "name": name, "x": rounded(x), "y": rounded(y), "marker": marker}
 
 
 def points(name: str, x: Sequence[float], y: Values, low: Sequence[float], high: Sequence[float], *, style: int) -> dict[str, Any]:
     """Points with their intervals, lying down: names on the left."""
-    colour = COLOURS[style % len(COLOURS)]
+    colour = _nth(COLOURS, style)
+    above = [top - value for top, value in zip(high, x, strict=True)]
+    below = [value - bottom for bottom, value in zip(low, x, strict=True)]
+    interval = {"type": "data", "symmetric": False, "array": rounded(above), "arrayminus": rounded(below)}
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
         "x": rounded(x),
         "y": list(y),
-        "marker": {"symbol": SYMBOLS[style % len(SYMBOLS)], "size": 11, "color": colour},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": rounded([top - value for top, value in zip(high, x, strict=True)]),
-            "arrayminus": rounded([value - bottom for bottom, value in zip(low, x, strict=True)]),
-            "color": colour,
-            "thickness": 2,
-            "width": 5,
-        },
+        "marker": {"symbol": _nth(SYMBOLS, style), "size": 11, "color": colour},
+        "error_x": interval | {"color": colour, "thickness": 2, "width": 5},
     }
 
 
-def panels(*titles: str, x: str, height: int | None = None, **axes: Any) -> dict[str, Any]:
-    """The layout of one panel or of several above each other that share the x-axis.
+def panels(*titles: str, x: str, height: int = HEIGHT, **more: Any) -> dict[str, Any]:
+    """The layout of one panel, or of several above each other that share the x-axis.
 
-    A panel's title stands above it in place of a name along its y-axis: read without turning one's head, also on a phone.  `axes` are
-    plotly's settings for "xaxis", "yaxis", "yaxis2", ... and whatever else a layout knows.
+    A panel's title stands above it in place of a name along its y-axis: read without turning one's head, also on a phone.  `more` are
+    plotly's own settings; those of axes ("xaxis", "yaxis2", ...) are added to ours.
     """
-    share = 1 / len(titles)
-    gap = 0.11 if len(titles) > 1 else 0.0
+    tops = [1 - number / len(titles) for number in range(len(titles))]
     layout: dict[str, Any] = {
-        "height": height or (300 if len(titles) == 1 else 230 * len(titles)),
-        "margin": {"l": 8, "r": 12, "t": 30, "b": 8},
-        "font": {"size": 13, "color": SOFT},
+        "height": height,
+        "margin": {"l": 8, "r": 12, "t": 28, "b": 8},
+        "font": {"size": FONT_SIZE, "color": SOFT},
         "paper_bgcolor": "transparent",
         "plot_bgcolor": "transparent",
         "hovermode": "x unified",
-        "hoverlabel": {"bgcolor": "--raised", "bordercolor": FAINT, "font": {"color": INK, "size": 13}},
-        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"color": INK, "size": 13}},
-        "xaxis": _settings({"title": {"text": x, "standoff": 8}, "anchor": _axis("y", len(titles)), "showgrid": False}),
-        "annotations": [],
+        "dragmode": False,
+        "hoverlabel": {"bgcolor": "--raised", "bordercolor": FAINT, "font": {"color": INK, "size": FONT_SIZE}},
+        "legend": _legend(),
+        "annotations": [_heading(title, top) for title, top in zip(titles, tops, strict=True)],
+        "xaxis": _settings(title={"text": x, "standoff": 6, "font": {"size": FONT_SIZE}}, anchor=_axis("y", len(titles)), showgrid=False),
     }
-    for number, title in enumerate(titles, start=1):
-        top = 1 - (number - 1) * share
-        name = "yaxis" if number == 1 else f"yaxis{number}"
-        layout[name] = _settings({"domain": [max(0.0, top - share + (gap if number < len(titles) else 0)), top], "rangemode": "tozero"})
-        layout["annotations"].append(_heading(title, top))
-    return _with(layout, axes)
+    for number, top in enumerate(tops, start=1):
+        layout[_axis("yaxis", number)] = _settings(domain=_domain(number, top, len(titles)), rangemode="tozero", nticks=5)
+    for name, value in more.items():
+        layout[name] = layout[name] | value if name in layout and isinstance(value, dict) else value
+    return layout
+
+
+def _domain(number: int, top: float, panels: int) -> list[float]:
+    """The share of the height that a panel takes, with room for the title of the next one."""
+    return [round(top - 1 / panels + (0.15 if number < panels else 0.0), 4), round(top, 4)]
+
+
+def _legend() -> dict[str, Any]:
+    """Below everything, where no point can lie."""
+    place = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
+    return {**place, "font": {"color": INK, "size": FONT_SIZE}, "bgcolor": "transparent", "itemwidth": 34}
 
 
 def _heading(text: str, top: float) -> dict[str, Any]:
-    place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": top, "yanchor": "bottom", "yshift": 6}
-    return {"text": text, "showarrow": False, "font": {"color": SOFT, "size": 13}, **place}
+    place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": round(top, 4), "yanchor": "bottom", "yshift": 5}
+    return {"text": text, "showarrow": False, "font": {"color": SOFT, "size": FONT_SIZE}, **place}
 
 
-def _settings(more: dict[str, Any]) -> dict[str, Any]:
-    common = {
-        "automargin": True,
-        "gridcolor": FAINT,
-        "linecolor": FAINT,
-        "zeroline": False,
-        "fixedrange": True,
-        "tickfont": {"color": SOFT},
-    }
-    return common | more
+def _settings(**more: Any) -> dict[str, Any]:
+    lines = {"gridcolor": FAINT, "linecolor": FAINT, "zeroline": False}
+    return {"automargin": True, "fixedrange": True, "tickfont": {"color": SOFT}, **lines, **more}
 
 
 def _axis(letter: str, number: int) -> str:
     return letter if number == 1 else f"{letter}{number}"
 
 
-def _with(layout: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """Settings over settings, one level deep."""
-    for name, value in more.items():
-        layout[name] = {**layout.get(name, {}), **value} if isinstance(value, dict) else value
-    return layout
+def _nth(values: Sequence[str], number: int) -> str:
+    return values[number % len(values)]

@@ -4,8 +4,8 @@ How a page is made of them: `environment().get_template(...)` with templates of 
 and import the macros of "parts.html" (answers, numbers, charts, judges, pairs, pair_inside, settings, notes).  They want `run`, a
 `RunFigures`, and `charts`, what `charts_of(run)` gives.  Serve or inline `asset("style.css")`, `library()` (plotly.js) and
 `asset("charts.js")`; then `judgeflow.draw({chart id: figure})` draws `chart_figures(charts)` into the elements that "parts.html" made,
-and draws them anew when it is called again.  Nothing needs eval, inline event handlers or style attributes in the markup; a policy has to
-allow plotly's empty style elements (see `judgeflow.report.html.policy`).
+and draws them anew when it is called again.  Nothing needs eval, inline event handlers or style attributes of ours; plotly writes
+styles of its own, so a policy says "style-src 'self' 'unsafe-inline'".
 """
 
 from __future__ import annotations
@@ -84,11 +84,9 @@ def environment(more: tuple[Path, ...] = ()) -> Environment:
 
 def cell(value: str | float | None) -> str:
     """A table's value as text."""
-    if isinstance(value, str):
-        return safe.shortened(value)
-    if isinstance(value, int):
-        return wording.count(value)
-    return wording.number(value)
+    if value is None or isinstance(value, str):
+        return wording.UNKNOWN if value is None else safe.shortened(value)
+    return wording.count(value) if value % 1 == 0 else wording.number(value)
 
 
 def opening(pair: PairFigures) -> str:

@@ -50,9 +50,11 @@ def duration(seconds: float | None) -> str:
     raise AssertionError(seconds)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits."""
-    return UNKNOWN if value is None else f"{value:.4g}"
+def number(value: float | None, digits: int = 3) -> str:
+    """So many significant digits, and more only where they stand before the point."""
+    if value is None:
+        return UNKNOWN
+    return count(value) if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def moment(unix_s: float | None) -> str:

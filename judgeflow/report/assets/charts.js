@@ -23,8 +23,6 @@ window.judgeflow = (() => {
     const style = getComputedStyle(document.documentElement);
     const layout = coloured(figure.layout, style);
     layout.font.family = getComputedStyle(document.body).fontFamily;
-    layout.dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false; // a finger scrolls the page
-    layout.autosize = true;
     return window.Plotly.react(element, coloured(figure.data, style), layout, { displayModeBar: false, responsive: true });
   }
 
