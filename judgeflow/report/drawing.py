@@ -19,7 +19,10 @@ PATTERNS = ("", "", "", "/", "x", ".")
 FEW = 40
 """So many points are marked one by one."""
 
-HEIGHT = 350
+HEIGHT = 380
+GAP = 0.16
+"""Between panels, as a share of the height: room for the title of the lower one."""
+
 FONT_SIZE = 13
 
 Values = Sequence[float | str | None]
@@ -56,6 +59,11 @@ def thin(drawn: dict[str, Any]) -> dict[str, Any]:
     return drawn | {"mode": "lines", "line": drawn["line"] | {"dash": "2px,3px", "width": 1.5}}
 
 
+def solid(drawn: dict[str, Any]) -> dict[str, Any]:
+    """The same series as an unbroken line: it is alone in its panel."""
+    return drawn | {"line": drawn["line"] | {"dash": "solid"}}
+
+
 def band(name: str, x: Values, low: Values, high: Values, *, strength: float, axis: int = 1) -> list[dict[str, Any]]:
     """What lies between two curves, filled; two series of which the legend names one."""
     edge = {"type": "scatter", "mode": "lines", "x": rounded(x), "yaxis": _axis("y", axis), "line": {"width": 0}, "hoverinfo": "skip"}
@@ -69,7 +77,7 @@ def layer(name: str, x: Values, y: Values, *, style: int) -> dict[str, Any]:
     """One layer of bars that stand on each other."""
     pattern = {"shape": _nth(PATTERNS, style), "fgcolor": "--paper", "fillmode": "overlay", "size": 5, "solidity": 0.3}
     marker = {"color": _nth(COLOURS, style), "line": {"width": 0}, "pattern": pattern}
-    return {"type": "bar", "name": name, "x": rounded(x), "y": rounded(y), "marker": marker}
+    return {"type": "bar", "name": name, "x": rounded(x), "y": rounded(y), "marker": marker, "opacity": 0.85}
 
 
 def points(name: str, x: Sequence[float], y: Values, low: Sequence[float], high: Sequence[float], *, style: int) -> dict[str, Any]:
@@ -95,7 +103,8 @@ def panels(*titles: str, x: str, height: int = HEIGHT, **more: Any) -> dict[str,
     A panel's title stands above it in place of a name along its y-axis: read without turning one's head, also on a phone.  `more` are
     plotly's own settings; those of axes ("xaxis", "yaxis2", ...) are added to ours.
     """
-    tops = [1 - number / len(titles) for number in range(len(titles))]
+    tall = (1 - GAP * (len(titles) - 1)) / len(titles)
+    tops = [1 - number * (tall + GAP) for number in range(len(titles))]
     layout: dict[str, Any] = {
         "height": height,
         "margin": {"l": 8, "r": 12, "t": 28, "b": 8},
@@ -110,15 +119,10 @@ def panels(*titles: str, x: str, height: int = HEIGHT, **more: Any) -> dict[str,
         "xaxis": _settings(title={"text": x, "standoff": 6, "font": {"size": FONT_SIZE}}, anchor=_axis("y", len(titles)), showgrid=False),
     }
     for number, top in enumerate(tops, start=1):
-        layout[_axis("yaxis", number)] = _settings(domain=_domain(number, top, len(titles)), rangemode="tozero", nticks=5)
+        layout[_axis("yaxis", number)] = _settings(domain=[round(top - tall, 4), round(top, 4)], rangemode="tozero", nticks=5)
     for name, value in more.items():
         layout[name] = layout[name] | value if name in layout and isinstance(value, dict) else value
     return layout
-
-
-def _domain(number: int, top: float, panels: int) -> list[float]:
-    """The share of the height that a panel takes, with room for the title of the next one."""
-    return [round(top - 1 / panels + (0.15 if number < panels else 0.0), 4), round(top, 4)]
 
 
 def _legend() -> dict[str, Any]:

@@ -76,7 +76,7 @@ def consistency(figures: RunFigures) -> Chart | None:
         f"{j.id}: both orders agree on {interval(j.agree)}; what is shown first is preferred in {interval(j.first)}."
         for j in figures.judges
     )
-    title = "share, with its 95 % interval; ½: position does not matter"
+    title = "share, with its 95 % interval"
     cells = tuple((judge.id, *_cells(judge.agree), *_cells(judge.first)) for judge in figures.judges)
     return Chart(
         id="consistency",
@@ -102,7 +102,7 @@ def lift(figures: RunFigures) -> Chart | None:
     if not known:
         return None
     said = ", ".join(f"{interval(share)} of pairs asked about {name}" for name, share in known)
-    layout = _lying("share of judged pairs on which the judge contradicts the scorer", len(known), showlegend=False)
+    layout = _lying("share contradicted, 95 % interval", len(known), showlegend=False)
     return Chart(
         id="lift",
         title="Does routing find the mistakes of the scorer?",
@@ -129,7 +129,7 @@ def _lying(title: str, names: int, **more: Any) -> dict[str, Any]:
     """The layout of names on the left with shares beside them."""
     across = {"tickformat": ".0%", "range": [0, 1], "showgrid": True, "title": {"text": ""}}
     down = {"type": "category", "autorange": "reversed", "gridcolor": "transparent", "tickfont": {"color": INK}}
-    return panels(title, x="", height=130 + 50 * names, hovermode="closest", xaxis=across, yaxis=down, **more)
+    return panels(title, x="", height=130 + 36 * names, hovermode="closest", xaxis=across, yaxis=down, **more)
 
 
 def _share_columns(name: str) -> tuple[str, ...]:

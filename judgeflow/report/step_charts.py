@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from judgeflow.report.chart import Chart, Table, part, rows, sentences
-from judgeflow.report.drawing import FEW, band, layer, line, moments, panels, thin
+from judgeflow.report.drawing import FEW, band, layer, line, moments, panels, solid, thin
 from judgeflow.report.figures import Forecast, MinuteFigures, RunFigures, StepFigures
-from judgeflow.report.safe import label
+from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
 from judgeflow.report.wording import count, duration, money, number, percent, plural
 from judgeflow.types import IDENTICAL, OK, ONE_ORDER
@@ -36,7 +36,7 @@ def budget(figures: RunFigures, steps: Steps) -> Chart:
     left = {kind: [part(step.remaining.get(kind), limits[kind]) for step in steps] for kind in kinds}
     lines = [line(_dollars(kind), x, left[kind], style=KINDS.index(kind)) for kind in kinds]
     now = " and ".join(f"{percent(left[kind][-1])} of {_amount(kind, limits[kind])}" for kind in kinds)
-    layout = panels("share of the budget that is left", x="step", yaxis=PERCENT | {"range": [0, 1.03]})
+    layout = panels("share of the budget that is left", x="step", xaxis=_by_step(steps), yaxis=PERCENT | {"range": [0, 1.03]})
     return Chart(
         id="budget",
         title="Budget left",
@@ -70,7 +70,7 @@ def _paid(figures: RunFigures, steps: Steps) -> Chart:
         id="budget",
         title="Paid replies",
         text=sentences(f"No budget is set. {total} paid for in {plural(len(figures.steps), 'step')}.", _thinned(figures, steps)),
-        figure={"data": [line("paid replies", x, paid)], "layout": panels("paid replies", x="step")},
+        figure={"data": [line("paid replies", x, paid)], "layout": panels("paid replies", x="step", xaxis=_by_step(steps))},
         table=Table(columns=("step", "paid replies"), rows=rows(x, paid)),
     )
 
@@ -82,7 +82,14 @@ def sources(figures: RunFigures, steps: Steps) -> Chart:
     shares = {name: [part(value, total) for value, total in zip(values, totals, strict=True)] for name, values in series.items()}
     bars = [layer(label(name), x, y, style=style) for style, (name, y) in enumerate(shares.items())]
     said = ", ".join(f"{percent(part(sum(values), sum(totals)))} {name}" for name, values in series.items())
-    layout = panels("share of decisions", x="step", yaxis=PERCENT | {"range": [0, 1]}, barmode="stack", bargap=0.08 if len(x) <= FEW else 0)
+    layout = panels(
+        "share of decisions",
+        x="step",
+        xaxis=_by_step(steps),
+        yaxis=PERCENT | {"range": [0, 1]},
+        barmode="stack",
+        bargap=0.08 if len(x) <= FEW else 0,
+    )
     return Chart(
         id="sources",
         title="Where decisions come from",
@@ -104,8 +111,12 @@ def _by_source(steps: Steps) -> dict[str, list[int]]:
 
 def _sources_of(step: StepFigures) -> dict[str, int]:
     """Counts by source; of the fallbacks, those that a status explains stand under its name."""
-    found = {name: n for name, n in step.sources.items() if name != "fallback"}
-    reasons = {f"fallback, {name}": n for name, n in step.statuses.items() if name not in SETTLED} if step.sources.get("fallback") else {}
+    found = {shortened(name): n for name, n in step.sources.items() if name != "fallback"}
+    reasons = (
+        {f"fallback ({shortened(name)})": n for name, n in step.statuses.items() if name not in SETTLED}
+        if step.sources.get("fallback")
+        else {}
+    )
     return {**found, **reasons, "fallback": max(0, step.sources.get("fallback", 0) - sum(reasons.values()))}
 
 
@@ -115,7 +126,7 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
     thresholds = [step.threshold for step in steps]
     known = [value for value in thresholds if value is not None]
     lines = [line("asked about", x, asked), line("of these, audit", x, audits, style=1)]
-    titles = ("share of pairs asked about", "threshold") if known else ("share of pairs asked about",)
+    titles = ("share of pairs asked about", "threshold, and what it cuts") if known else ("share of pairs asked about",)
     moved = f"The threshold went from {number(known[0])} to {number(known[-1])}." if known else "No threshold decided."
     said = f"{percent(part(figures.asked, figures.pairs))} of {plural(figures.pairs, 'pair')} were to be asked about."
     columns = ("step", "pairs", "share asked about", "share audited", "threshold")
@@ -123,7 +134,10 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
         id="share",
         title="How much is judged",
         text=sentences(said, moved, _thinned(figures, steps)),
-        figure={"data": lines + (_threshold(steps, x, thresholds) if known else []), "layout": panels(*titles, x="step", yaxis=PERCENT)},
+        figure={
+            "data": lines + (_threshold(steps, x, thresholds) if known else []),
+            "layout": panels(*titles, x="step", xaxis=_by_step(steps), yaxis=PERCENT),
+        },
         table=Table(columns=columns, rows=rows(x, [step.pairs for step in steps], asked, audits, thresholds)),
     )
 
@@ -133,7 +147,7 @@ def _threshold(steps: Steps, x: Sequence[int], thresholds: Sequence[float | None
     behind = band(
         "acquisition, 25 to 95 %", [at for at, _ in known], [q[1] for _, q in known], [q[4] for _, q in known], strength=0.22, axis=2
     )
-    return (behind if known else []) + [line("threshold", x, thresholds, style=2, axis=2, steps=True)]
+    return (behind if known else []) + [solid(line("threshold", x, thresholds, style=2, axis=2, steps=True))]
 
 
 def _shares(name: str, steps: Steps) -> list[float | None]:
@@ -156,7 +170,7 @@ def uncertainty(figures: RunFigures, steps: Steps) -> Chart | None:
         text=sentences(said, ends, _thinned(figures, steps)),
         figure={
             "data": [*bands, line("median", x, middle)],
-            "layout": panels("uncertainty of pairs", x="step", yaxis={"rangemode": "normal"}),
+            "layout": panels("uncertainty of pairs", x="step", xaxis=_by_step(steps), yaxis={"rangemode": "normal"}),
         },
         table=Table(columns=("step", "5 %", "25 %", "median", "75 %", "95 %"), rows=rows(x, low, lower, middle, upper, high)),
     )
@@ -184,8 +198,10 @@ def waiting(figures: RunFigures, steps: Steps) -> Chart | None:
 
 
 def _backlog(minutes: Sequence[MinuteFigures]) -> list[dict[str, Any]]:
+    if not minutes:
+        return []
     x = moments([minute.start for minute in minutes])
-    return [line("open questions", x, [minute.backlog for minute in minutes], style=3, axis=2, steps=True)] if minutes else []
+    return [solid(line("open questions", x, [minute.backlog for minute in minutes], style=3, axis=2, steps=True))]
 
 
 def _all_judges(figures: RunFigures) -> tuple[MinuteFigures, ...]:
@@ -194,6 +210,11 @@ def _all_judges(figures: RunFigures) -> tuple[MinuteFigures, ...]:
     for judge in figures.judges:
         total.update({minute.start: minute.backlog for minute in judge.minutes})
     return thinned_minutes([MinuteFigures(start=at, requests=0, tokens=0, backlog=open_) for at, open_ in total.items()])
+
+
+def _by_step(steps: Steps) -> dict[str, Any]:
+    """Ticks at whole steps, also of a few."""
+    return {"dtick": 1} if steps[-1].step - steps[0].step < 8 else {}
 
 
 def _numbers(steps: Steps) -> list[int]:
