@@ -8,7 +8,7 @@ from typing import Any
 from judgeflow.report.chart import Cell, Chart, Table, sentences
 from judgeflow.report.drawing import INK, SOFT, line, moments, panels, points, thin
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, RunFigures, Share
-from judgeflow.report.safe import label
+from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
 from judgeflow.report.wording import count, interval, percent
 
@@ -73,7 +73,7 @@ def consistency(figures: RunFigures) -> Chart | None:
         return None
     series = (("both orders agree", agree), ("prefers what is shown first", first))
     said = (
-        f"{j.id}: both orders agree on {interval(j.agree)}; what is shown first is preferred in {interval(j.first)}."
+        f"{shortened(j.id)}: both orders agree on {interval(j.agree)}; what is shown first is preferred in {interval(j.first)}."
         for j in figures.judges
     )
     title = "share, with its 95 % interval"

@@ -13,7 +13,7 @@ import orjson
 LONGEST_TEXT = 20_000
 """Characters of one text on a page: several screens, while the longest replies of a whole page stay below a megabyte."""
 
-LONGEST_LABEL = 48
+LONGEST_NAME, LONGEST_LABEL = 60, 24
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -40,13 +40,14 @@ def excerpt(text: str, longest: int = LONGEST_TEXT) -> Excerpt:
 
 
 def label(text: str) -> str:
-    """A name for plotly, which reads some HTML in texts: escaped, on one line, cut where it is long."""
-    return html.escape(shortened(text), quote=False)
+    """A name for plotly, which reads some HTML in texts: escaped, and short enough for the side of a chart on a phone."""
+    return html.escape(shortened(text, LONGEST_LABEL), quote=False)
 
 
-def shortened(text: str) -> str:
-    """A name on one line, made visible, cut where it is long."""
-    short = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
+def shortened(text: str, longest: int = LONGEST_NAME) -> str:
+    """A name on one line, made visible, without its middle where it is long: its end often says more."""
+    tail = longest // 3
+    short = text if len(text) <= longest else f"{text[: longest - tail - 1]}…{text[-tail:]}"
     return " ".join(visible(short).split())
 
 

@@ -36,7 +36,7 @@ def budget(figures: RunFigures, steps: Steps) -> Chart:
     left = {kind: [part(step.remaining.get(kind), limits[kind]) for step in steps] for kind in kinds}
     lines = [line(_dollars(kind), x, left[kind], style=KINDS.index(kind)) for kind in kinds]
     now = " and ".join(f"{percent(left[kind][-1])} of {_amount(kind, limits[kind])}" for kind in kinds)
-    layout = panels("share of the budget that is left", x="step", xaxis=_by_step(steps), yaxis=PERCENT | {"range": [0, 1.03]})
+    layout = panels("share of the budget that is left", x="step", yaxis=PERCENT | {"range": [0, 1.03]})
     return Chart(
         id="budget",
         title="Budget left",
@@ -70,7 +70,7 @@ def _paid(figures: RunFigures, steps: Steps) -> Chart:
         id="budget",
         title="Paid replies",
         text=sentences(f"No budget is set. {total} paid for in {plural(len(figures.steps), 'step')}.", _thinned(figures, steps)),
-        figure={"data": [line("paid replies", x, paid)], "layout": panels("paid replies", x="step", xaxis=_by_step(steps))},
+        figure={"data": [line("paid replies", x, paid)], "layout": panels("paid replies", x="step", xaxis=_whole_steps(steps))},
         table=Table(columns=("step", "paid replies"), rows=rows(x, paid)),
     )
 
@@ -85,7 +85,7 @@ def sources(figures: RunFigures, steps: Steps) -> Chart:
     layout = panels(
         "share of decisions",
         x="step",
-        xaxis=_by_step(steps),
+        xaxis=_whole_steps(steps),
         yaxis=PERCENT | {"range": [0, 1]},
         barmode="stack",
         bargap=0.08 if len(x) <= FEW else 0,
@@ -136,7 +136,7 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
         text=sentences(said, moved, _thinned(figures, steps)),
         figure={
             "data": lines + (_threshold(steps, x, thresholds) if known else []),
-            "layout": panels(*titles, x="step", xaxis=_by_step(steps), yaxis=PERCENT),
+            "layout": panels(*titles, x="step", xaxis=_whole_steps(steps), yaxis=PERCENT),
         },
         table=Table(columns=columns, rows=rows(x, [step.pairs for step in steps], asked, audits, thresholds)),
     )
@@ -170,7 +170,7 @@ def uncertainty(figures: RunFigures, steps: Steps) -> Chart | None:
         text=sentences(said, ends, _thinned(figures, steps)),
         figure={
             "data": [*bands, line("median", x, middle)],
-            "layout": panels("uncertainty of pairs", x="step", xaxis=_by_step(steps), yaxis={"rangemode": "normal"}),
+            "layout": panels("uncertainty of pairs", x="step", xaxis=_whole_steps(steps), yaxis={"rangemode": "normal"}),
         },
         table=Table(columns=("step", "5 %", "25 %", "median", "75 %", "95 %"), rows=rows(x, low, lower, middle, upper, high)),
     )
@@ -212,7 +212,7 @@ def _all_judges(figures: RunFigures) -> tuple[MinuteFigures, ...]:
     return thinned_minutes([MinuteFigures(start=at, requests=0, tokens=0, backlog=open_) for at, open_ in total.items()])
 
 
-def _by_step(steps: Steps) -> dict[str, Any]:
+def _whole_steps(steps: Steps) -> dict[str, Any]:
     """Ticks at whole steps, also of a few."""
     return {"dtick": 1} if steps[-1].step - steps[0].step < 8 else {}
 
