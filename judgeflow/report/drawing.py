@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 INK, SOFT, FAINT = "--ink", "--ink-soft", "--chart-grid"
@@ -29,8 +30,12 @@ Values = Sequence[float | str | None]
 
 
 def rounded(values: Values) -> list[float | str | None]:
-    """Five significant digits: more than a chart can show, and a third of the bytes."""
-    return [float(f"{value:.5g}") if isinstance(value, float) else value for value in values]
+    """Five significant digits: more than a chart can show, and a third of the bytes.  What is no number is a gap."""
+    return [_rounded(value) if isinstance(value, float) else value for value in values]
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if isfinite(value) else None
 
 
 def moments(unix_s: Sequence[float]) -> list[str]:

@@ -54,7 +54,7 @@ def _load_text(judge: JudgeFigures) -> str:
         f"{count(max(values))} {unit} ({f'{percent(max(values) / most)} of the limit' if most else 'no limit set'})"
         for unit, values, most in _per_minute(judge, judge.minutes)
     ]
-    return f"{judge.id}: at most {' and '.join(said)} in a minute."
+    return f"{shortened(judge.id)}: at most {' and '.join(said)} in a minute."
 
 
 def _load_rows(judges: Sequence[tuple[JudgeFigures, Sequence[MinuteFigures]]]) -> tuple[tuple[Cell, ...], ...]:

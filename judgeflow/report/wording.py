@@ -8,6 +8,9 @@ from judgeflow.report.figures import Share
 
 UNKNOWN = "–"  # noqa: RUF001 - a dash as wide as a digit
 
+_UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Seconds of a unit and of the one below it, with their names, the largest first."""
+
 
 def count(value: float | None) -> str:
     """Thousands apart: 12,345."""
@@ -41,13 +44,11 @@ def duration(seconds: float | None) -> str:
     """Seconds, as the two largest units that say it."""
     if seconds is None:
         return UNKNOWN
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds * 1000:.0f} ms" if 0 < seconds < 0.9995 else f"{seconds:.1f} s"
-    for size, unit, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= size:
-            whole, rest = divmod(round(seconds / smaller), size // smaller)
-            return f"{whole} {unit} {rest} {below}" if rest else f"{whole} {unit}"
-    raise AssertionError(seconds)
+    size, unit, smaller, below = next(each for each in _UNITS if seconds >= each[0] - each[2] / 2)
+    whole, rest = divmod(round(seconds / smaller), size // smaller)
+    return f"{whole} {unit} {rest} {below}" if rest else f"{whole} {unit}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
