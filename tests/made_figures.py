@@ -131,6 +131,9 @@ def a_run(length=40, **changes):
     judge = a_judge(minutes=max(1, round(length * 95 / 60)))
     run = RunFigures(
         name="helpful-ppo-7b",
+        at=START + 95.0 * (length + 1),
+        running=False,
+        complete=True,
         created_at=START,
         config={
             "run": {"name": "helpful-ppo-7b", "directory": "runs"},
@@ -141,15 +144,13 @@ def a_run(length=40, **changes):
         },
         answers=(
             Answer(
-                title="Is judging healthy?",
+                title="healthy",
                 mood="good",
                 text="Yes: 99 % of replies could be read, and 87 % of pairs keep their verdict when turned around.",
             ),
+            Answer(title="cost", mood="unsure", text="$11.75 so far; at this pace the requests end 6 steps before the run does."),
             Answer(
-                title="What does it cost?", mood="unsure", text="$11.75 so far; at this pace the requests end 6 steps before the run does."
-            ),
-            Answer(
-                title="Does it help?",
+                title="helps",
                 mood="good",
                 text="Yes: routed pairs contradict the scorer in 31 % of cases, pairs drawn at random in 17 %.",
             ),
@@ -167,7 +168,7 @@ def a_run(length=40, **changes):
         compared=38 * length,
         steps=tuple(a_step(number, length) for number in range(length)),
         judges=(judge,),
-        forecast=Forecast(kind="requests", steps_left=24.5, seconds_left=24.5 * 95),
+        forecast=Forecast(kind="requests", steps_left=24.5, seconds_left=24.5 * 95, steps_wanted=30),
         lift=Lift(
             routed=share(0.31, 1300), audited=share(0.17, 190), difference=(0.14, 0.08, 0.2), per_hundred=31.0, per_hundred_at_random=17.0
         ),
@@ -176,7 +177,7 @@ def a_run(length=40, **changes):
             a_pair("a2" * 32, prompt=CONVERSATION, replies=(a_reply(latency_s=11.0), a_reply("ba", None, "I cannot decide."))),
         ),
         inconsistent=(a_pair("b1" * 32), a_pair("b2" * 32, step=3, audit=True), a_pair("b3" * 32, step=31, prompt=CONVERSATION)),
-        notes=("Decisions of steps 0 to 9 were compacted: their pairs cannot be read any more.",),
+        notes=("the decisions of 10 of 50 steps are not in the database: `judgeflow db compact` lets them go",),
     )
     return replace(run, **changes)
 

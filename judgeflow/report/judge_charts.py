@@ -10,7 +10,7 @@ from judgeflow.report.drawing import INK, SOFT, line, moments, panels, points, t
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, RunFigures, Share
 from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
-from judgeflow.report.wording import count, interval, percent
+from judgeflow.report.wording import count, interval, percent, sentence
 
 
 def load(figures: RunFigures) -> Chart | None:
@@ -106,7 +106,7 @@ def lift(figures: RunFigures) -> Chart | None:
     return Chart(
         id="lift",
         title="Does routing find the mistakes of the scorer?",
-        text=sentences(f"The judge contradicts the scorer on {said}.", _difference(figures.lift)),
+        text=sentences(f"The judge contradicts the scorer on {said}.", _difference(figures.lift), _verdict(figures.lift)),
         figure={"data": [_share_points(name, [(name, share)], style) for style, (name, share) in enumerate(known)], "layout": layout},
         table=Table(columns=("asked about", *_share_columns("contradicted")), rows=tuple((name, *_cells(share)) for name, share in named)),
     )
@@ -117,6 +117,10 @@ def _difference(lift: Lift) -> str:
         return ""
     middle, low, high = (f"{100 * value:+.1f}" for value in lift.difference)
     return f"The difference is {middle} points ({low} to {high})."
+
+
+def _verdict(lift: Lift) -> str:
+    return sentence(lift.verdict) if lift.verdict and lift.difference is not None else ""
 
 
 def _share_points(name: str, known: Sequence[tuple[str, Share]], style: int) -> dict[str, Any]:

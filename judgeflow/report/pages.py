@@ -73,6 +73,7 @@ def environment(more: tuple[Path, ...] = ()) -> Environment:
         "percent": wording.percent,
         "plural": wording.plural,
         "preferences": preferences,
+        "sentence": wording.sentence,
         "settings": safe.plain_config,
         "share": wording.interval,
         "short": safe.shortened,

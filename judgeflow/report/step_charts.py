@@ -60,7 +60,8 @@ def _ahead_text(forecast: Forecast | None) -> str:
     if forecast is None:
         return ""
     time = f" ({duration(forecast.seconds_left)})" if forecast.seconds_left is not None else ""
-    return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(forecast.steps_left, 'more step')}{time}."
+    wanted = f", {plural(forecast.steps_wanted, 'step is', 'steps are')} still wanted" if forecast.steps_wanted is not None else ""
+    return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(forecast.steps_left, 'more step')}{time}{wanted}."
 
 
 def _paid(figures: RunFigures, steps: Steps) -> Chart:
@@ -128,7 +129,8 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
     lines = [line("asked about", x, asked), line("of these, audit", x, audits, style=1)]
     titles = ("share of pairs asked about", "threshold, and what it cuts") if known else ("share of pairs asked about",)
     moved = f"The threshold went from {number(known[0])} to {number(known[-1])}." if known else "No threshold decided."
-    said = f"{percent(part(figures.asked, figures.pairs))} of {plural(figures.pairs, 'pair')} were to be asked about."
+    all_asked = part(figures.asked, figures.pairs)
+    said = "" if all_asked is None else f"{percent(all_asked)} of {plural(figures.pairs, 'pair')} were to be asked about."
     columns = ("step", "pairs", "share asked about", "share audited", "threshold")
     return Chart(
         id="share",
@@ -205,11 +207,14 @@ def _backlog(minutes: Sequence[MinuteFigures]) -> list[dict[str, Any]]:
 
 
 def _all_judges(figures: RunFigures) -> tuple[MinuteFigures, ...]:
-    """The backlog of all judges together, minute by minute."""
-    total: Counter[float] = Counter()
-    for judge in figures.judges:
-        total.update({minute.start: minute.backlog for minute in judge.minutes})
-    return thinned_minutes([MinuteFigures(start=at, requests=0, tokens=0, backlog=open_) for at, open_ in total.items()])
+    """The backlog of all judges together: each keeps its own until its next minute."""
+    changes = sorted((minute.start, number, minute.backlog) for number, judge in enumerate(figures.judges) for minute in judge.minutes)
+    now: dict[int, int] = {}
+    total: dict[float, int] = {}
+    for start, number, backlog in changes:
+        now[number] = backlog
+        total[start] = sum(now.values())
+    return thinned_minutes([MinuteFigures(start=start, requests=0, tokens=0, backlog=open_) for start, open_ in total.items()])
 
 
 def _whole_steps(steps: Steps) -> dict[str, Any]:

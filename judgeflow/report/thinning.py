@@ -43,15 +43,15 @@ def merged(steps: Sequence[StepFigures]) -> StepFigures:
         ended_at=last.ended_at,
         seconds=sum(step.seconds for step in steps),
         pairs=sum(step.pairs for step in steps),
-        asked=sum(step.asked for step in steps),
-        audits=sum(step.audits for step in steps),
+        asked=_sum(step.asked for step in steps),
+        audits=_sum(step.audits for step in steps),
         threshold=_mean((step.threshold, step.pairs) for step in steps),
         sources=_total(step.sources for step in steps),
         statuses=_total(step.statuses for step in steps),
         spent=sum((step.spent for step in steps), Cost()),
         prompt_tokens=sum(step.prompt_tokens for step in steps),
         completion_tokens=sum(step.completion_tokens for step in steps),
-        agreement=_mean((step.agreement, step.asked) for step in steps),
+        agreement=_mean((step.agreement, step.spent.requests) for step in steps),
         waited_s=_waited(steps),
         remaining=last.remaining,
         uncertainty=_spread([step.uncertainty for step in steps]),
@@ -60,16 +60,17 @@ def merged(steps: Sequence[StepFigures]) -> StepFigures:
 
 
 def thinned_minutes(minutes: Sequence[MinuteFigures], most: int = MOST_POINTS) -> tuple[MinuteFigures, ...]:
-    """Return at most about `most` minutes in order, each the fullest of its neighbours, with empty minutes at the edges of pauses."""
+    """Return at most `most` minutes in order, each the fullest of its neighbours; what is left out between them is there as a pause."""
     return tuple(_fullest(bundle) for bundle in bundled(_with_pauses(minutes), most))
 
 
 def _with_pauses(minutes: Sequence[MinuteFigures]) -> tuple[MinuteFigures, ...]:
+    """Nothing is sent in a pause, and the backlog stays what it was: its first and its last minute say so."""
     found: list[MinuteFigures] = []
     for minute in sorted(minutes, key=lambda each: each.start):
         if found and minute.start - found[-1].start > 1.5 * _MINUTE_S:
-            edges = (found[-1].start + _MINUTE_S, minute.start - _MINUTE_S)
-            found += [MinuteFigures(start=start, requests=0, tokens=0, backlog=0) for start in sorted(set(edges))]
+            ends = {found[-1].start + _MINUTE_S, minute.start - _MINUTE_S}
+            found += [MinuteFigures(start=start, requests=0, tokens=0, backlog=found[-1].backlog) for start in sorted(ends)]
         found.append(minute)
     return tuple(found)
 
@@ -88,6 +89,12 @@ def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for each in counts:
         total.update(each)
     return dict(total)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """The sum; None where a part of it is not known."""
+    known = tuple(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 def _mean(weighted: Iterable[tuple[float | None, float]]) -> float | None:

@@ -66,3 +66,8 @@ def moment(unix_s: float | None) -> str:
 def plural(value: float, one: str, many: str | None = None) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{count(value)} {one if value == 1 else many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text as a sentence of its own."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")

@@ -1,10 +1,20 @@
 """The HTML file about a run, as a reader opens it: from disk, in a real browser."""
 
+import functools
+
 import pytest
+import pytest_asyncio
 from conftest import DESK, PHONE
 from made_figures import a_hostile_run, a_judge, a_run
 
+from judgeflow import Scheduler
+from judgeflow.config import JudgeConfig, RoutingConfig
+from judgeflow.judges.client import HttpJudge
 from judgeflow.report.html import write_report
+from judgeflow.report.survey import open_survey
+from judgeflow.store import SqlStore
+from judgeflow.testing import FakeJudge, FakeScorer, arithmetic_pairs
+from judgeflow.verdicts.prompt import load_template
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -15,6 +25,22 @@ RUNS = {
     "two-judges": lambda: a_run(judges=(a_judge(), a_judge("another-judge", scale=0.5))),
     "hostile": a_hostile_run,
 }
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def routed(tmp_path):
+    """The address of the report of a run that was routed just now, with a judge over HTTP."""
+    url, pairs = f"sqlite+aiosqlite:///{tmp_path}/verdicts.db", arithmetic_pairs(60)
+    async with FakeJudge.from_pairs(pairs, accuracy=0.9, position_bias=0.2) as server:
+        judge = HttpJudge(JudgeConfig(base_url=server.base_url, model="fake-judge", id="fake"), load_template("default"))
+        routing = RoutingConfig(policy="uncertainty", max_share=0.5, audit_fraction=0.2)
+        store = functools.partial(SqlStore.open, url)
+        async with Scheduler(scorer=FakeScorer(), judge=judge, store=store, routing=routing, run="routed") as scheduler:
+            for start in range(0, len(pairs), 20):
+                await scheduler.route(pairs[start : start + 20])
+    async with open_survey(url, "routed") as survey:
+        write_report(await survey.refresh(), tmp_path / "report.html")
+    return (tmp_path / "report.html").as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +76,20 @@ async def test_axe_finds_nothing_in_light_in_dark_and_on_a_phone(visit, pages, n
             found[scheme, width] = await seen.violations()
 
         assert {look: lines for look, lines in found.items() if lines} == {}
+
+
+async def test_a_run_that_was_routed_can_be_read_from_its_answers_down_to_a_reply(visit, routed):
+    async with visit(routed) as seen:
+        drawn = await seen.charts_drawn()
+        assert {"sources", "share", "uncertainty", "load", "waiting", "consistency"} <= {name for name, curves in drawn.items() if curves}
+        assert await seen.page.get_by_role("heading", level=1).inner_text() == "routed"
+        assert await seen.page.locator(".answer").count() == 3
+
+        await seen.unfold()
+        assert await seen.page.locator(".reply .text").first.is_visible()
+        assert "[[" in await seen.page.locator(".reply .text").first.inner_text()
+        assert await seen.violations() == []
+        seen.assert_nothing_leaves(routed)
 
 
 async def test_texts_of_others_stay_texts(visit, pages):

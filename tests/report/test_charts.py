@@ -44,14 +44,14 @@ def test_a_run_that_has_not_begun_has_nothing_to_show():
 
 
 def test_the_budget_burns_down_and_goes_on_as_forecast():
-    budget = charts(a_run(40, forecast=Forecast(kind="requests", steps_left=10.0, seconds_left=7200.0)))["budget"]
+    budget = charts(a_run(40, forecast=Forecast(kind="requests", steps_left=10.0, seconds_left=7200.0, steps_wanted=30)))["budget"]
 
     left = curve(budget, "requests")["y"]
     assert left[0] > left[-1] == pytest.approx(0.38)
     ahead = curve(budget, "requests, forecast")
     assert (ahead["x"], ahead["y"]) == ([39, 49], [pytest.approx(0.38), pytest.approx(0.0)])
     assert "38 % of 10,000 requests and 53 % of $25.00 are left" in budget.text
-    assert "requests last for 10 more steps (2 h)" in budget.text
+    assert "requests last for 10 more steps (2 h), 30 steps are still wanted." in budget.text
 
 
 def test_a_far_forecast_leaves_the_past_its_room():
@@ -101,6 +101,16 @@ def test_steps_without_a_threshold_or_an_uncertainty_are_drawn_without():
     assert "No threshold decided." in found["share"].text
 
 
+def test_steps_whose_decisions_are_gone_are_gaps():
+    steps = (a_step(0), replace(a_step(1), asked=None, audits=None, uncertainty=None, acquisition=None), a_step(2))
+    found = charts(a_run(steps=steps, asked=None))
+
+    assert curve(found["share"], "asked about")["y"][1] is None
+    assert column(found["share"], "share asked about")[1] is None
+    assert column(found["uncertainty"], "step") == [0, 2]
+    assert "were to be asked about" not in found["share"].text
+
+
 def test_load_is_told_against_the_limits_of_every_judge():
     other = replace(a_judge("other", scale=0.5), tokens_per_minute=None)
     load = charts(a_run(judges=(a_judge(), other)))["load"]
@@ -116,12 +126,13 @@ def test_load_is_told_against_the_limits_of_every_judge():
 
 
 def test_the_backlog_is_that_of_all_judges_together():
-    minute = MinuteFigures(start=0.0, requests=1, tokens=1, backlog=4)
-    judges = tuple(replace(a_judge(name), minutes=(minute,)) for name in ("one", "two"))
+    first = MinuteFigures(start=0.0, requests=1, tokens=1, backlog=4)
+    other = MinuteFigures(start=60.0, requests=1, tokens=1, backlog=5)
+    judges = (replace(a_judge("one"), minutes=(first,)), replace(a_judge("two"), minutes=(first, other)))
     waiting = charts(a_run(judges=judges))["waiting"]
 
-    assert curve(waiting, "open questions")["y"] == [8]
-    assert "At most 8 questions were open at once." in waiting.text
+    assert curve(waiting, "open questions")["y"] == [8, 9]
+    assert "At most 9 questions were open at once." in waiting.text
 
 
 def test_a_judge_nobody_can_judge_yet_is_not_drawn_but_stands_in_the_table():

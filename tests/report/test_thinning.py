@@ -29,6 +29,10 @@ def test_few_steps_stay_as_they_are():
     assert thinned_steps(steps, 7) == steps
 
 
+def test_what_is_not_known_of_one_step_is_not_known_of_its_bundle():
+    assert merged([a_step(0), replace(a_step(1), asked=None)]).asked is None
+
+
 def test_counts_add_up_and_the_last_step_says_what_remains():
     steps = [a_step(number) for number in range(30)]
     thin = thinned_steps(steps, 4)
@@ -63,3 +67,4 @@ def test_a_pause_is_empty_instead_of_a_slope_from_one_end_to_the_other():
     found = thinned_minutes([*minutes(5, 6), *minutes(7, start=6000.0)])
 
     assert [(minute.start, minute.requests) for minute in found] == [(0.0, 5), (60.0, 6), (120.0, 0), (5940.0, 0), (6000.0, 7)]
+    assert {minute.backlog for minute in found} == {1}

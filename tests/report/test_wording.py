@@ -16,8 +16,9 @@ from judgeflow.report import wording
         (61, "1 min 1 s"),
         (3600, "1 h"),
         (9000, "2 h 30 min"),
-    ]
-    + [(3599.9, "1 h"), (86400 * 3 + 7200, "3 d 2 h")],
+        (3599.9, "1 h"),
+        (86400 * 3 + 7200, "3 d 2 h"),
+    ],
 )
 def test_a_duration_is_said_in_its_two_largest_units(seconds, said):
     assert wording.duration(seconds) == said
