@@ -146,13 +146,13 @@ def a_run(length=40, **changes):
             Answer(
                 title="healthy",
                 mood="good",
-                text="Yes: 99 % of replies could be read, and 87 % of pairs keep their verdict when turned around.",
+                text="Yes: 99% of replies could be read, and 87% of pairs keep their verdict when turned around.",
             ),
             Answer(title="cost", mood="unsure", text="$11.75 so far; at this pace the requests end 6 steps before the run does."),
             Answer(
                 title="helps",
                 mood="good",
-                text="Yes: routed pairs contradict the scorer in 31 % of cases, pairs drawn at random in 17 %.",
+                text="Yes: routed pairs contradict the scorer in 31% of cases, pairs drawn at random in 17%.",
             ),
         ),
         pairs=128 * length,

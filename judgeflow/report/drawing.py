@@ -59,6 +59,11 @@ def line(name: str, x: Values, y: Values, *, style: int = 0, axis: int = 1, step
     }
 
 
+def by_minute(name: str, starts: Sequence[float], values: Sequence[float], **more: Any) -> dict[str, Any]:
+    """What happened minute by minute: every minute is a level, the last one too."""
+    return line(name, moments([*starts, starts[-1] + 60.0]), [*values, values[-1]], steps=True, **more)
+
+
 def thin(drawn: dict[str, Any]) -> dict[str, Any]:
     """The same series without marks, finely dotted: a limit, a forecast."""
     return drawn | {"mode": "lines", "line": drawn["line"] | {"dash": "2px,3px", "width": 1.5}}

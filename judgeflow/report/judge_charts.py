@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from judgeflow.report.chart import Cell, Chart, Table, sentences
-from judgeflow.report.drawing import INK, SOFT, line, moments, panels, points, thin
+from judgeflow.report.drawing import INK, SOFT, by_minute, line, moments, panels, points, thin
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, RunFigures, Share
 from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
@@ -30,13 +30,13 @@ def load(figures: RunFigures) -> Chart | None:
 
 
 def _load_lines(judge: JudgeFigures, minutes: Sequence[MinuteFigures], style: int) -> list[dict[str, Any]]:
-    x, name = moments([minute.start for minute in minutes]), label(judge.id)
+    starts, name = [minute.start for minute in minutes], label(judge.id)
     data: list[dict[str, Any]] = []
     for axis, (_, values, most) in enumerate(_per_minute(judge, minutes), start=1):
         first: dict[str, Any] = {"legendgroup": name, "showlegend": axis == 1}
-        data.append(line(name, x, values, style=style, axis=axis, steps=True, **first))
+        data.append(by_minute(name, starts, values, style=style, axis=axis, **first))
         if most:
-            ends = [x[0], x[-1]]
+            ends = moments([starts[0], starts[-1] + 60.0])
             data.append(thin(line(f"{name}, limit", ends, [most, most], style=style, axis=axis, hoverinfo="skip", **first)))
     return data
 
@@ -76,7 +76,7 @@ def consistency(figures: RunFigures) -> Chart | None:
         f"{shortened(j.id)}: both orders agree on {interval(j.agree)}; what is shown first is preferred in {interval(j.first)}."
         for j in figures.judges
     )
-    title = "share, with its 95 % interval"
+    title = "share, with its 95% interval"
     cells = tuple((judge.id, *_cells(judge.agree), *_cells(judge.first)) for judge in figures.judges)
     return Chart(
         id="consistency",
@@ -102,7 +102,7 @@ def lift(figures: RunFigures) -> Chart | None:
     if not known:
         return None
     said = ", ".join(f"{interval(share)} of pairs asked about {name}" for name, share in known)
-    layout = _lying("share contradicted, 95 % interval", len(known), showlegend=False)
+    layout = _lying("share contradicted, 95% interval", len(known), showlegend=False)
     return Chart(
         id="lift",
         title="Does routing find the mistakes of the scorer?",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from judgeflow.report.chart import Chart, Table, part, rows, sentences
-from judgeflow.report.drawing import FEW, band, layer, line, moments, panels, solid, thin
+from judgeflow.report.drawing import FEW, band, by_minute, layer, line, moments, panels, solid, thin
 from judgeflow.report.figures import Forecast, MinuteFigures, RunFigures, StepFigures
 from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
@@ -59,6 +59,8 @@ def _ahead(forecast: Forecast | None, x: Sequence[int], left: dict[str, list[flo
 def _ahead_text(forecast: Forecast | None) -> str:
     if forecast is None:
         return ""
+    if forecast.steps_left < 0.5:
+        return f"No {_dollars(forecast.kind)} are left for another step."
     time = f" ({duration(forecast.seconds_left)})" if forecast.seconds_left is not None else ""
     wanted = f", {plural(forecast.steps_wanted, 'step is', 'steps are')} still wanted" if forecast.steps_wanted is not None else ""
     return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(forecast.steps_left, 'more step')}{time}{wanted}."
@@ -126,7 +128,7 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
     x, asked, audits = _numbers(steps), _shares("asked", steps), _shares("audits", steps)
     thresholds = [step.threshold for step in steps]
     known = [value for value in thresholds if value is not None]
-    lines = [line("asked about", x, asked), line("of these, audit", x, audits, style=1)]
+    lines = [line("asked about", x, asked)] + ([line("of these, audit", x, audits, style=1)] if any(audits) else [])
     titles = ("share of pairs asked about", "threshold, and what it cuts") if known else ("share of pairs asked about",)
     moved = f"The threshold went from {number(known[0])} to {number(known[-1])}." if known else "No threshold decided."
     all_asked = part(figures.asked, figures.pairs)
@@ -147,7 +149,7 @@ def share(figures: RunFigures, steps: Steps) -> Chart:
 def _threshold(steps: Steps, x: Sequence[int], thresholds: Sequence[float | None]) -> list[dict[str, Any]]:
     known = [(step.step, step.acquisition.quantiles) for step in steps if step.acquisition is not None]
     behind = band(
-        "acquisition, 25 to 95 %", [at for at, _ in known], [q[1] for _, q in known], [q[4] for _, q in known], strength=0.22, axis=2
+        "acquisition, 25 to 95%", [at for at, _ in known], [q[1] for _, q in known], [q[4] for _, q in known], strength=0.22, axis=2
     )
     return (behind if known else []) + [solid(line("threshold", x, thresholds, style=2, axis=2, steps=True))]
 
@@ -163,7 +165,7 @@ def uncertainty(figures: RunFigures, steps: Steps) -> Chart | None:
         return None
     x = [at for at, _ in known]
     low, lower, middle, upper, high = zip(*(spread.quantiles for _, spread in known), strict=True)
-    bands = band("5 to 95 %", x, low, high, strength=0.16) + band("25 to 75 %", x, lower, upper, strength=0.3)
+    bands = band("5 to 95%", x, low, high, strength=0.16) + band("25 to 75%", x, lower, upper, strength=0.3)
     said = f"The median went from {number(middle[0])} to {number(middle[-1])}."
     ends = f"In step {x[-1]}, nine in ten pairs lie between {number(low[-1])} and {number(high[-1])}."
     return Chart(
@@ -174,7 +176,7 @@ def uncertainty(figures: RunFigures, steps: Steps) -> Chart | None:
             "data": [*bands, line("median", x, middle)],
             "layout": panels("uncertainty of pairs", x="step", xaxis=_whole_steps(steps), yaxis={"rangemode": "normal"}),
         },
-        table=Table(columns=("step", "5 %", "25 %", "median", "75 %", "95 %"), rows=rows(x, low, lower, middle, upper, high)),
+        table=Table(columns=("step", "5%", "25%", "median", "75%", "95%"), rows=rows(x, low, lower, middle, upper, high)),
     )
 
 
@@ -184,7 +186,7 @@ def waiting(figures: RunFigures, steps: Steps) -> Chart | None:
     if not known:
         return None
     x, minutes = moments([step.ended_at for step in known]), _all_judges(figures)
-    waits = {name: [step.waited_s.get(key) for step in known] for name, key in (("median", "p50"), ("90 %", "p90"), ("slowest", "max"))}
+    waits = {name: [step.waited_s.get(key) for step in known] for name, key in (("median", "p50"), ("90%", "p90"), ("slowest", "max"))}
     lines = [line(name, x, y, style=style) for style, (name, y) in enumerate(waits.items())]
     titles = ("wait for a reply, seconds", "questions under way or waiting")[: 2 if minutes else 1]
     middle, slowest = duration(known[-1].waited_s.get("p50")), duration(max(step.waited_s.get("max", 0.0) for step in known))
@@ -202,19 +204,19 @@ def waiting(figures: RunFigures, steps: Steps) -> Chart | None:
 def _backlog(minutes: Sequence[MinuteFigures]) -> list[dict[str, Any]]:
     if not minutes:
         return []
-    x = moments([minute.start for minute in minutes])
-    return [solid(line("open questions", x, [minute.backlog for minute in minutes], style=3, axis=2, steps=True))]
+    return [solid(by_minute("open questions", [m.start for m in minutes], [m.backlog for m in minutes], style=3, axis=2))]
 
 
 def _all_judges(figures: RunFigures) -> tuple[MinuteFigures, ...]:
-    """The backlog of all judges together: each keeps its own until its next minute."""
+    """The backlog of all judges together, each of which keeps its own until its next minute; nothing where there never was one."""
     changes = sorted((minute.start, number, minute.backlog) for number, judge in enumerate(figures.judges) for minute in judge.minutes)
     now: dict[int, int] = {}
     total: dict[float, int] = {}
-    for start, number, backlog in changes:
-        now[number] = backlog
+    for start, judge, backlog in changes:
+        now[judge] = backlog
         total[start] = sum(now.values())
-    return thinned_minutes([MinuteFigures(start=start, requests=0, tokens=0, backlog=open_) for start, open_ in total.items()])
+    minutes = [MinuteFigures(start=start, requests=0, tokens=0, backlog=open_) for start, open_ in total.items()]
+    return thinned_minutes(minutes) if any(total.values()) else ()
 
 
 def _whole_steps(steps: Steps) -> dict[str, Any]:

@@ -21,11 +21,11 @@ def percent(value: float | None) -> str:
     """A share between 0 and 1 as a percentage, with a digit behind the point where it is small."""
     if value is None:
         return UNKNOWN
-    return f"{100 * value:.1f} %" if 0 < abs(value) < 0.0995 else f"{100 * value:.0f} %"
+    return f"{100 * value:.1f}%" if 0 < abs(value) < 0.0995 else f"{100 * value:.0f}%"
 
 
 def interval(share: Share | None) -> str:
-    """A share with its interval and of how many it is: 88 % (81 to 93 %, of 320)."""
+    """A share with its interval and of how many it is: 88% (81 to 93%, of 320)."""
     if share is None:
         return UNKNOWN
     return f"{percent(share.value)} ({100 * share.low:.0f} to {percent(share.high)}, of {count(share.of)})"

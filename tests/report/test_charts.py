@@ -50,7 +50,7 @@ def test_the_budget_burns_down_and_goes_on_as_forecast():
     assert left[0] > left[-1] == pytest.approx(0.38)
     ahead = curve(budget, "requests, forecast")
     assert (ahead["x"], ahead["y"]) == ([39, 49], [pytest.approx(0.38), pytest.approx(0.0)])
-    assert "38 % of 10,000 requests and 53 % of $25.00 are left" in budget.text
+    assert "38% of 10,000 requests and 53% of $25.00 are left" in budget.text
     assert "requests last for 10 more steps (2 h), 30 steps are still wanted." in budget.text
 
 
@@ -115,7 +115,7 @@ def test_load_is_told_against_the_limits_of_every_judge():
     other = replace(a_judge("other", scale=0.5), tokens_per_minute=None)
     load = charts(a_run(judges=(a_judge(), other)))["load"]
 
-    assert "gpt-4.1-judge: at most 88 requests (98 % of the limit)" in load.text
+    assert "gpt-4.1-judge: at most 88 requests (98% of the limit)" in load.text
     assert "tokens (no limit set) in a minute" in load.text
     limits = [each for each in load.figure["data"] if each["name"].endswith("limit")]
     assert [(each["name"], each["yaxis"], each["y"]) for each in limits] == [
@@ -131,8 +131,24 @@ def test_the_backlog_is_that_of_all_judges_together():
     judges = (replace(a_judge("one"), minutes=(first,)), replace(a_judge("two"), minutes=(first, other)))
     waiting = charts(a_run(judges=judges))["waiting"]
 
-    assert curve(waiting, "open questions")["y"] == [8, 9]
+    assert curve(waiting, "open questions")["y"] == [8, 9, 9]
     assert "At most 9 questions were open at once." in waiting.text
+
+
+def test_a_run_within_one_minute_has_a_level_to_see_and_no_backlog_is_no_panel():
+    minute = MinuteFigures(start=60.0, requests=7, tokens=70, backlog=0)
+    found = charts(a_run(2, judges=(replace(a_judge("one"), minutes=(minute,)),)))
+
+    level = curve(found["load"], "one")
+    assert (level["x"], level["y"]) == (["1970-01-01 00:01:00", "1970-01-01 00:02:00"], [7, 7])
+    assert "yaxis2" not in found["waiting"].figure["layout"]
+
+
+def test_a_budget_that_is_spent_is_said_to_be():
+    budget = charts(a_run(3, forecast=Forecast(kind="requests", steps_left=0.0, seconds_left=0.0, steps_wanted=0)))["budget"]
+
+    assert "No requests are left for another step." in budget.text
+    assert not any("forecast" in each["name"] for each in budget.figure["data"])
 
 
 def test_a_judge_nobody_can_judge_yet_is_not_drawn_but_stands_in_the_table():
@@ -176,4 +192,4 @@ def test_a_number_that_is_none_draws_a_gap_instead_of_breaking_the_page():
     waiting = charts(a_run(steps=steps))["waiting"]
 
     assert curve(waiting, "median")["y"][1] is None
-    assert curve(waiting, "90 %")["y"][1] is None
+    assert curve(waiting, "90%")["y"][1] is None

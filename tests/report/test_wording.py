@@ -33,7 +33,7 @@ def test_small_sums_keep_their_digits(usd, said):
 
 
 @pytest.mark.parametrize(
-    ("share", "said"), [(None, wording.UNKNOWN), (0.0, "0 %"), (0.004, "0.4 %"), (0.0996, "10 %"), (0.5, "50 %"), (1.0, "100 %")]
+    ("share", "said"), [(None, wording.UNKNOWN), (0.0, "0%"), (0.004, "0.4%"), (0.0996, "10%"), (0.5, "50%"), (1.0, "100%")]
 )
 def test_small_shares_keep_a_digit(share, said):
     assert wording.percent(share) == said
