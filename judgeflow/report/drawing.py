@@ -39,8 +39,8 @@ def _rounded(value: float) -> float | None:
 
 
 def moments(unix_s: Sequence[float]) -> list[str]:
-    """Unix times as plotly reads them; UTC."""
-    return [datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%d %H:%M:%S") for each in unix_s]
+    """Unix times as plotly reads them, UTC, to a tenth of a second."""
+    return [datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-5].removesuffix(".0") for each in unix_s]
 
 
 def line(name: str, x: Values, y: Values, *, style: int = 0, axis: int = 1, steps: bool = False, **more: Any) -> dict[str, Any]:
@@ -126,13 +126,17 @@ def panels(*titles: str, x: str, height: int = HEIGHT, **more: Any) -> dict[str,
         "hoverlabel": {"bgcolor": "--raised", "bordercolor": FAINT, "font": {"color": INK, "size": FONT_SIZE}},
         "legend": _legend(),
         "annotations": [_heading(title, top) for title, top in zip(titles, tops, strict=True)],
-        "xaxis": _settings(title={"text": x, "standoff": 6, "font": {"size": FONT_SIZE}}, anchor=_axis("y", len(titles)), showgrid=False),
+        "xaxis": _settings(title=_title(x), anchor=_axis("y", len(titles)), showgrid=False, tickangle=0, nticks=6),
     }
     for number, top in enumerate(tops, start=1):
         layout[_axis("yaxis", number)] = _settings(domain=[round(top - tall, 4), round(top, 4)], rangemode="tozero", nticks=5)
     for name, value in more.items():
         layout[name] = layout[name] | value if name in layout and isinstance(value, dict) else value
     return layout
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"text": text, "standoff": 6, "font": {"size": FONT_SIZE}}
 
 
 def _legend() -> dict[str, Any]:

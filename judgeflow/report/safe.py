@@ -13,7 +13,7 @@ import orjson
 LONGEST_TEXT = 20_000
 """Characters of one text on a page: several screens, while the longest replies of a whole page stay below a megabyte."""
 
-LONGEST_NAME, LONGEST_LABEL = 60, 24
+LONGEST_NAME, LONGEST_LABEL = 60, 30
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")

@@ -3,7 +3,9 @@
 (async () => {
   const figures = JSON.parse(document.getElementById("chart-figures").textContent);
   window.judgeflow.reserve(figures);
-  const packed = Uint8Array.from(atob(document.getElementById("chart-library").textContent), (each) => each.charCodeAt(0));
+  const letters = atob(document.getElementById("chart-library").textContent);
+  const packed = new Uint8Array(letters.length);
+  for (let place = 0; place < letters.length; place += 1) packed[place] = letters.charCodeAt(place); // Uint8Array.from takes ten times as long
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const library = document.createElement("script");
   library.textContent = await new Response(unpacked).text();
