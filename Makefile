@@ -35,13 +35,12 @@ test: $(READY) ## Run the tests (not the slow ones); COVERAGE=1 measures branch 
 test-slow: $(READY) ## Run the slow tests only
 	$(PYTEST) -m slow
 
-# Made again where the lock file is newer.
 AXE := tests/browser/node_modules/.package-lock.json
 $(AXE): tests/browser/package-lock.json
 	bash .ci/browser
 
 .PHONY: test-browser
-test-browser: $(READY) $(AXE) ## Look at pages in Chromium, which this installs on Debian
+test-browser: $(READY) $(AXE) ## Look at pages in Chromium, which this installs on Debian; one browser, so one process
 	$(BIN)/python -m pytest -m browser
 
 .PHONY: lint

@@ -99,6 +99,7 @@ def visit(browser):
             viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=javascript, reduced_motion="reduce"
         )
         try:
+            context.set_default_timeout(120_000)  # a busy machine
             made = Visit(await context.new_page())
             await made.page.goto(url)
             yield made

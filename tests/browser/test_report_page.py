@@ -19,7 +19,7 @@ from judgeflow.verdicts.prompt import load_template
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 RUNS = {
-    "usual": a_run,
+    "usual": lambda: a_run(12),
     "one-step": lambda: a_run(1),
     "long": lambda: a_run(3000),
     "two-judges": lambda: a_run(judges=(a_judge(), a_judge("another-judge", scale=0.5))),
@@ -65,9 +65,8 @@ async def test_every_chart_is_drawn_fits_a_phone_too_and_nothing_leaves_the_mach
         seen.assert_nothing_leaves(pages[name])
 
 
-@pytest.mark.parametrize("name", ["usual", "hostile"])
-async def test_axe_finds_nothing_in_light_in_dark_and_on_a_phone(visit, pages, name):
-    async with visit(pages[name]) as seen:
+async def test_axe_finds_nothing_in_light_in_dark_and_on_a_phone(visit, pages):
+    async with visit(pages["usual"]) as seen:
         await seen.charts_drawn()
         await seen.unfold()
         found = {}
@@ -100,6 +99,7 @@ async def test_texts_of_others_stay_texts(visit, pages):
         assert (await seen.page.title()).endswith("· judgeflow")
         assert await seen.page.locator("img, iframe, object").count() == 0
         assert await seen.page.locator("body style").count() == 0
+        assert await seen.violations() == []
         assert await seen.page.get_by_text("⟨U+202E⟩").count() > 0
         assert await seen.page.get_by_text("and 1,980,000 more characters: 20,000 of 2,000,000 are shown").count() > 0
 
@@ -137,7 +137,7 @@ async def test_without_scripts_answers_tables_and_pairs_can_be_read(visit, pages
     async with visit(pages["usual"], javascript=False) as seen:
         assert await seen.page.get_by_text("Yes: 99% of replies could be read").is_visible()
         await seen.page.get_by_text("Numbers of: Budget left").click()
-        assert await seen.page.locator("#chart-budget td").first.inner_text() == "0.985"
+        assert await seen.page.locator("#chart-budget td").first.inner_text() == "0.948"
         await seen.page.locator(".pair > summary").first.click()
         assert await seen.page.get_by_text("Because it mirrors the sea.").first.is_visible()
         seen.assert_nothing_leaves(pages["usual"])
