@@ -11,7 +11,6 @@ styles of its own, so a policy says "style-src 'self' 'unsafe-inline'".
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
@@ -65,7 +64,6 @@ def environment(more: tuple[Path, ...] = ()) -> Environment:
         "count": wording.count,
         "duration": wording.duration,
         "excerpt": safe.excerpt,
-        "identifier": lambda text: re.sub(r"[^0-9A-Za-z-]", "-", text)[:80],
         "moment": wording.moment,
         "money": wording.money,
         "number": wording.number,

@@ -118,6 +118,14 @@ def test_messages_of_a_conversation_are_told_apart(usual):
     assert re.search(r'<li class="user"><h4>user</h4>\s*<div class="text" dir="auto">So is 1 prime\?', usual)
 
 
+def test_of_a_long_conversation_the_end_is_shown():
+    prompt = tuple({"role": "user", "content": f"message number {number}."} for number in range(50))
+    page = report_page(a_run(2, slowest=(a_pair(prompt=prompt),)))
+
+    assert "30 earlier messages left out." in page
+    assert ("message number 29." in page, "message number 30." in page) == (False, True)
+
+
 def test_a_run_without_judges_pairs_and_notes_is_a_page_too():
     page = report_page(a_run(0, judges=(), slowest=(), inconsistent=(), notes=(), pairs=0, config={}, answers=(), sources={}, statuses={}))
 
