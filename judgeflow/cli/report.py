@@ -23,6 +23,7 @@ def report(
         tuple[str, str] | None, typer.Option(metavar="RUN RUN", help="Show two runs side by side, with what differs beyond noise.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row for each step there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page with charts and pairs to read there.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Say whether judging is healthy, what it costs and whether it helps, from what a run has stored.
@@ -35,17 +36,21 @@ def report(
 
     address = address_of(url, config)
     if compare is not None:
-        if csv is not None or run != "latest":
-            raise typer.BadParameter("names both runs, and has no rows for steps", param_hint="--compare")
+        if csv is not None or html is not None or run != "latest":
+            raise typer.BadParameter("names both runs, and has neither rows for steps nor a page", param_hint="--compare")
         first, second = asyncio.run(_read(address, compare))
         _tell_both(first, second, as_json=json)
         return
-    _protect({"--csv": csv}, address)
+    _protect({"--csv": csv, "--html": html}, address)
     (figures,) = asyncio.run(_read(address, [run]))
     if csv is not None:
         from judgeflow.cli.report_files import write_csv
 
         write_csv(figures, csv)
+    if html is not None:
+        from judgeflow.report.html import write_report
+
+        write_report(figures, html)
     _tell(figures, as_json=json)
 
 

@@ -100,13 +100,23 @@ def test_without_a_name_the_latest_run_is_told(database):
     assert shown("--url", database).startswith("run margin,")
 
 
+def test_a_page_has_the_answers_of_the_screen_and_replies_to_read(database, tmp_path):
+    path = tmp_path / "page.html"
+    assert shown("error", "--url", database, "--html", path).startswith("run error,")
+    page = path.read_text(encoding="utf-8")
+    for part in ("Is judging healthy?", "Decisions changed", "Does routing find the mistakes of the scorer?", "first: prefers"):
+        assert part in page
+
+
 def test_what_cannot_be_told_names_the_next_step(database, tmp_path):
     assert complaint("nobody", "--url", database).endswith("no run 'nobody'; there are error, margin")
     assert "judgeflow db upgrade" in complaint("--url", tmp_path / "missing.db")
     asyncio.run(migrate.upgrade(str(tmp_path / "empty.db")))
     assert "route some pairs: judgeflow route PAIRS.jsonl" in complaint("--url", tmp_path / "empty.db")
     assert "would overwrite the database" in complaint("--url", database, "--csv", database)
+    assert "would overwrite the database" in complaint("--url", database, "--html", database)
     assert "cannot be written" in complaint("--url", database, "--csv", tmp_path / "no" / "steps.csv")
+    assert "cannot be written" in complaint("--url", database, "--html", tmp_path / "no" / "page.html")
     assert report("--compare", "error", "margin", "--csv", "x.csv", "--url", database).exit_code == 2
     assert issubclass(UsageError, JudgeflowError)
 
