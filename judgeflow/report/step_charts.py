@@ -59,11 +59,11 @@ def _ahead(forecast: Forecast | None, x: Sequence[int], left: dict[str, list[flo
 def _ahead_text(forecast: Forecast | None) -> str:
     if forecast is None:
         return ""
-    if forecast.steps_left < 0.5:
+    if forecast.steps_left < 1:
         return f"No {_dollars(forecast.kind)} are left for another step."
     time = f" ({duration(forecast.seconds_left)})" if forecast.seconds_left is not None else ""
     wanted = f", {plural(forecast.steps_wanted, 'step is', 'steps are')} still wanted" if forecast.steps_wanted is not None else ""
-    return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(forecast.steps_left, 'more step')}{time}{wanted}."
+    return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(int(forecast.steps_left), 'more step')}{time}{wanted}."
 
 
 def _paid(figures: RunFigures, steps: Steps) -> Chart:
