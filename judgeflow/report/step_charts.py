@@ -63,7 +63,8 @@ def _ahead_text(forecast: Forecast | None) -> str:
         return f"No {_dollars(forecast.kind)} are left for another step."
     time = f" ({duration(forecast.seconds_left)})" if forecast.seconds_left is not None else ""
     wanted = f", {plural(forecast.steps_wanted, 'step is', 'steps are')} still wanted" if forecast.steps_wanted is not None else ""
-    return f"At the pace of the last steps, {_dollars(forecast.kind)} last for {plural(int(forecast.steps_left), 'more step')}{time}{wanted}."
+    lasting = f"{_dollars(forecast.kind)} last for {plural(int(forecast.steps_left), 'more step')}"
+    return f"At the pace of the last steps, {lasting}{time}{wanted}."
 
 
 def _paid(figures: RunFigures, steps: Steps) -> Chart:
