@@ -18,6 +18,7 @@ from judgeflow.cli.replay import replay
 from judgeflow.cli.report import report
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
+from judgeflow.cli.serve import serve
 from judgeflow.cli.train import train
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor)
 app.command("logs")(logs)
+app.command("serve")(serve)
 app.command("fake-judge")(fake_judge)
 
 
