@@ -2,12 +2,15 @@
 
 import asyncio
 import functools
+import itertools
 import json
 import re
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from judgeflow import Pair, Scheduler
@@ -16,7 +19,9 @@ from judgeflow.judges.client import HttpJudge
 from judgeflow.store import SqlStore
 from judgeflow.testing import FakeJudge, FakeScorer, arithmetic_pairs
 from judgeflow.verdicts.prompt import load_template
+from judgeflow.web.events import stream
 from judgeflow.web.guard import HEADERS
+from judgeflow.web.live import Hub, News
 from judgeflow.web.server import serving
 from judgeflow.web.settings import Settings
 
@@ -302,9 +307,9 @@ async def status_of(browser, path):
 class Events:
     """What a page hears, event by event; whoever waits for an hour of heartbeats waits for nothing."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, patience=100):
         self._answer = answer
-        self._patience = 100
+        self._patience = patience
 
     async def block(self):
         lines = []
@@ -420,3 +425,29 @@ async def test_the_pages_are_the_same_on_a_server(postgresql_url):
         assert "shown first: prefers" in await text(browser, f"/pairs/{await first_pair(browser)}")
         assert "fake judge" in await text(browser, "/judges")
         assert "judgeflow_run_replies" in await text(browser, "/metrics")
+
+
+async def test_who_does_not_read_what_was_sent_is_hung_up_on_and_the_others_go_on():
+    hub, settings, looks = Hub(poll_s=0.0, backlog=4, most=10), Settings(send_s=0.2, heartbeat_s=0.1), itertools.count()
+
+    async def look():
+        await asyncio.sleep(0)
+        return News(version=str(next(looks)), summary="x" * 200_000)
+
+    async def events(request):
+        return await stream(request, hub, settings, look)
+
+    app = web.Application()
+    app.router.add_get("/events", events)
+    async with TestServer(app) as server:
+        async with aiohttp.ClientSession(server.make_url("/")) as browser, browser.get("/events", read_bufsize=2**20) as answer:
+            reader = Events(answer, patience=10_000)
+            _, deaf = await asyncio.open_connection(server.host, server.port, limit=1024)
+            deaf.write(f"GET /events HTTP/1.1\r\nHost: {server.host}\r\n\r\n".encode())
+            while hub.watchers < 2:
+                await reader.next()
+            while hub.watchers > 1:
+                await reader.next()
+            await reader.next()
+        deaf.close()
+        await hub.aclose()
