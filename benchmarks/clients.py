@@ -39,12 +39,15 @@ class Texts:
         return " ".join(self._dice.choices(self._words, k=WORDS))
 
 
-def judgeflow(base_url: str, calls: int, seed: int) -> Prepared:
-    """The whole of `route()`: keys, plan, budget, limits, both orders, parsing, and every reply committed to a database file."""
+def judgeflow(base_url: str, calls: int, seed: int, folder: Path | None = None) -> Prepared:
+    """The whole of `route()`: keys, plan, budget, limits, both orders, parsing, and every reply committed to a database file.
+
+    The file is judgeflow.db in `folder`, or in a new one.
+    """
     from judgeflow import Pair
 
     texts, runner, lag = Texts(seed), asyncio.Runner(), _Lag()
-    router = scheduler(base_url, Path(tempfile.mkdtemp(prefix="judgeflow-dispatch-")))
+    router = scheduler(base_url, folder or Path(tempfile.mkdtemp(prefix="judgeflow-dispatch-")))
     runner.run(router.open())
     pairs: list[Pair] = []
 

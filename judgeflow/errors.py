@@ -10,6 +10,7 @@
     ├── StoreError                    the verdict database cannot do what was asked
     │   ├── StoreUnavailable          locked, read-only, full, corrupt or unreachable
     │   │   └── StoreClosed           closed, or its event loop has ended: it will not take anything any more
+    │   ├── ReadTooLong               a read was ended because it took longer than it may
     │   └── SchemaMismatch            older, newer or foreign schema (the command to run is named)
     ├── ServiceError                  a judgeflow service did not answer, or not with what was asked for
     └── JudgeError                    one attempt to ask the judge failed
@@ -78,6 +79,10 @@ class StoreUnavailable(StoreError):
 
 class StoreClosed(StoreUnavailable):
     """The verdict database is closed; open it again to go on."""
+
+
+class ReadTooLong(StoreError):
+    """This read of the verdict database takes longer than it may."""
 
 
 class SchemaMismatch(StoreError):

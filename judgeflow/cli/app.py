@@ -19,6 +19,7 @@ from judgeflow.cli.replay import replay
 from judgeflow.cli.report import report
 from judgeflow.cli.route import route
 from judgeflow.cli.score import score
+from judgeflow.cli.serve import serve
 from judgeflow.cli.train import train
 
 BEGIN, SCORE, ASK, KEEP, TEST = "Begin", "Have a scorer", "Ask the judge", "Keep verdicts", "Test"
@@ -42,6 +43,7 @@ app.command("score", cls=Verb, rich_help_panel=SCORE)(score)
 app.command("route", cls=Verb, rich_help_panel=ASK)(route)
 app.command("replay", cls=Verb, rich_help_panel=ASK)(replay)
 app.command("report", cls=Verb, rich_help_panel=ASK)(report)
+app.command("serve", cls=Verb, rich_help_panel=ASK)(serve)
 app.command("logs", cls=Verb, rich_help_panel=ASK)(logs)
 app.command("import", cls=Verb, rich_help_panel=KEEP)(import_)
 app.command("export", cls=Verb, rich_help_panel=KEEP)(export)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from judgeflow.cli.completion import template_names
+from judgeflow.cli.interrupt import stop_on_signals
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
 
     from judgeflow.testing.fake_judge import FakeJudge
@@ -135,17 +135,10 @@ async def _serve(server: FakeJudge, about: str) -> None:
     import asyncio
 
     stop = asyncio.Event()
-    _stop_on_signals(asyncio.get_running_loop(), stop)
+    stop_on_signals(asyncio.get_running_loop(), stop)
     async with server:
         typer.echo(f"fake judge at {server.base_url} ({about})", err=True)
         await stop.wait()
     seen = server.statistics
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items())) or "none"
     typer.echo(f"fake judge stopped: {seen.requests} requests, {seen.answered} answered (by status: {statuses})", err=True)
-
-
-def _stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    import signal
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)

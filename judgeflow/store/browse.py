@@ -83,6 +83,11 @@ async def calls_about(connection: AsyncConnection, pairs: Sequence[Where], judge
     return sorted(found, key=lambda call: (call.pair_key, call.judge, not call.canonical, call.sample))
 
 
+def question_keys(pairs: Sequence[Where], judges: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the pair's key by the key of every question, both orders, that these judges may have been asked about these pairs first."""
+    return {_question(pair, judge, canonical, 0): pair.pair_key for pair in pairs for judge in judges for canonical in (True, False)}
+
+
 def _question(pair: Where, judge: bytes, canonical: bool, sample: int) -> bytes:  # noqa: FBT001 - one of two orders
     first, second = (pair.low, pair.high) if canonical else (pair.high, pair.low)
     return call_key(judge, pair.prompt, first, second, sample)

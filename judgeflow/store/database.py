@@ -116,6 +116,9 @@ class Database(Protocol):
     def reporting(self) -> AsyncEngine:
         """Return connections for long reads, which can only read."""
 
+    def browsing(self, *, visit_s: float, connections: int) -> AsyncEngine:
+        """Return connections that cannot write and end what takes longer than `visit_s` seconds: it raises, as `ReadTooLong`."""
+
     async def size(self, connection: AsyncConnection) -> int:
         """Return the bytes it takes on disk."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from judgeflow.errors import StoreError, StoreUnavailable
+from judgeflow.errors import ReadTooLong, StoreError, StoreUnavailable
 
 BUSY_SECONDS = 30
 NOTHING_LEFT = 65536
@@ -49,6 +49,9 @@ _CAUSES_BY_STATE = (
 )
 """SQLSTATE codes of PostgreSQL, or how they begin, and what to do."""
 
+_OUT_OF_TIME = "57014"
+"""SQLSTATE of a statement that the server ended: by its time limit."""
+
 _VALUE_STATES = ("22", "23", "54")
 """Classes of SQLSTATE that concern the values of one write: data exceptions, constraints, sizes."""
 
@@ -81,6 +84,8 @@ def explain(where: str, error: Exception) -> StoreError:
         return StoreError(f"{where} refuses this write ({problem}); open_run registers the run and its judge before anything else")
     if _is_about_values(error, original, said):
         return StoreError(f"{where} cannot hold a value of this write ({problem}); nothing else is wrong with it")
+    if said == "interrupted" or _state(original) == _OUT_OF_TIME:
+        return ReadTooLong(f"{where}: a read took longer than it may, and was ended")
     advice = _advice(original, said)
     if advice is not None:
         return StoreUnavailable(f"{where}: {advice} ({problem})")

@@ -70,6 +70,11 @@ class PostgresqlDatabase:
         """See `Database.reporting`: all statements of one connection see the same moment."""
         return self._engine(_READ_ONLY, None, pool_size=1, isolation_level="REPEATABLE READ")
 
+    def browsing(self, *, visit_s: float, connections: int) -> AsyncEngine:
+        """See `Database.browsing`: here the time is that of a single statement."""
+        settings = _READ_ONLY | {"statement_timeout": f"{round(visit_s * 1000)}ms"}
+        return self._engine(settings, ANSWER_SECONDS, pool_size=connections, isolation_level="AUTOCOMMIT")
+
     async def size(self, connection: AsyncConnection) -> int:
         """Return the bytes of all tables with their indexes."""
         return int((await connection.execute(text(_SIZE))).scalar_one())

@@ -8,6 +8,7 @@ last moments, never the file.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -15,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from judgeflow.errors import StoreUnavailable
@@ -24,6 +26,9 @@ from judgeflow.store.database import READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
 
 _WAL_RETRY_SECONDS = 0.02
+
+_OPERATIONS_A_LOOK = 5000
+"""Some tenths of a millisecond of work."""
 
 _WAIT = f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}"
 _CACHE = "PRAGMA cache_size=-16384"
@@ -96,6 +101,21 @@ class SqliteDatabase:
         return engine
 
     reporting = readers
+
+    def browsing(self, *, visit_s: float, connections: int) -> AsyncEngine:
+        """See `Database.browsing`.  The file is opened for reading only: closing it leaves the write-ahead log to those who write."""
+        address = URL.create("sqlite+aiosqlite", database=f"file:{quote(str(self.path.absolute()))}", query={"mode": "ro", "uri": "true"})
+        engine = create_async_engine(
+            address,
+            isolation_level="AUTOCOMMIT",
+            pool_size=connections,
+            max_overflow=0,
+            pool_reset_on_return=None,
+            pool_timeout=BUSY_SECONDS,
+        )
+        _on_connect(engine.sync_engine, (f"PRAGMA busy_timeout={round(visit_s * 1000)}", "PRAGMA query_only=ON"))
+        _end_visits_after(engine.sync_engine, visit_s)
+        return engine
 
     async def size(self, _connection: AsyncConnection) -> int:
         """Return the bytes of the file and its write-ahead log."""
@@ -182,6 +202,20 @@ def _enter_wal(connection: sqlite3.Connection, _record: object) -> None:
         else:
             return
         time.sleep(_WAL_RETRY_SECONDS)
+
+
+def _end_visits_after(engine: Engine, seconds: float) -> None:
+    """Have SQLite ask every few thousand of its operations whether the visit's time is over."""
+
+    @event.listens_for(engine, "connect")
+    def watch(connection: Any, record: Any) -> None:
+        record.info["until"] = math.inf
+        late = lambda: time.monotonic() > record.info["until"]  # noqa: E731 - the driver wants a callable
+        connection.run_async(lambda driver: driver.set_progress_handler(late, _OPERATIONS_A_LOOK))
+
+    @event.listens_for(engine, "checkout")
+    def begin(_connection: Any, record: Any, _proxy: object) -> None:
+        record.info["until"] = time.monotonic() + seconds
 
 
 def _on_connect(engine: Engine, pragmas: Sequence[str]) -> None:

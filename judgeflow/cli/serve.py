@@ -1,0 +1,121 @@
+"""judgeflow serve: the live page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from judgeflow.cli.db.common import ConfigFile, Url, address_of
+from judgeflow.cli.interrupt import stop_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from judgeflow.web.settings import Settings
+
+NICENESS = 10
+"""The page gives way to the runs on its machine."""
+
+
+def serve(
+    url: Url = None,
+    config: ConfigFile = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; any other than this machine's own needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8765,
+    token_env: Annotated[str | None, typer.Option(help="Environment variable that holds the token visitors must know.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Answer to this host name too; may be repeated.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show runs live in a browser: whether judging is healthy, what it costs, and whether it helps.
+
+    Example: judgeflow serve --url verdicts.db
+
+    The page only reads. It listens on this machine alone unless --host says
+    otherwise; then visitors need a token, which is printed once or taken
+    from the variable that --token-env names. Ctrl-C ends it.
+    """
+    import asyncio
+
+    from judgeflow.web.settings import Settings
+
+    address = address_of(url, config)
+    token, made = _token(token_env, host)
+    settings = Settings(host=host, port=port, token=token, names=_names(host, allow_host or []))
+    asyncio.run(_serve(address, settings, _announce(settings, show_token=made, open_it=open_)))
+
+
+def _names(host: str, allowed: list[str]) -> frozenset[str]:
+    """The names under which the page answers, beside localhost and addresses."""
+    import socket
+
+    from judgeflow.web.settings import is_loopback
+
+    own = [] if is_loopback(host) else [host, socket.gethostname(), socket.getfqdn()]
+    return frozenset(name.lower() for name in (*own, *allowed))
+
+
+def _token(variable: str | None, host: str) -> tuple[str | None, bool]:
+    """The token, if there is to be one, and whether it was made up here."""
+    import secrets
+
+    from judgeflow.errors import ConfigurationError
+    from judgeflow.web.settings import SHORTEST_TOKEN, is_loopback
+
+    if variable is not None:
+        token = os.environ.get(variable, "").strip()
+        if len(token) < SHORTEST_TOKEN:
+            problem = "is not set" if not token else f"holds {len(token)} characters"
+            raise ConfigurationError(
+                f"--token-env {variable}: the variable {problem}; set it to {SHORTEST_TOKEN} or more that nobody can guess"
+            )
+        return token, False
+    return (None, False) if is_loopback(host) else (secrets.token_urlsafe(32), True)
+
+
+def _announce(settings: Settings, *, show_token: bool, open_it: bool) -> Callable[[int], None]:
+    """What to do once the page can be visited."""
+
+    def announce(port: int) -> None:
+        if hasattr(os, "nice"):
+            os.nice(NICENESS)
+        host = _visited(settings.host)
+        visited = f"http://{host}:{port}/"
+        secret = f"{visited}?token={settings.token}" if show_token else visited
+        print(f"judgeflow page at {secret} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        if open_it:
+            import webbrowser
+
+            webbrowser.open(secret)
+
+    return announce
+
+
+def _visited(host: str) -> str:
+    """The name under which a browser finds what listens on `host`."""
+    import socket
+
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - what the user has asked for
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+async def _serve(address: str, settings: Settings, ready: Callable[[int], None]) -> None:
+    import asyncio
+
+    from judgeflow.web.server import serving
+
+    stop = asyncio.Event()
+    stop_on_signals(asyncio.get_running_loop(), stop)
+    async with serving(address, settings, complain=_complain) as port:
+        ready(port)
+        await stop.wait()
+
+
+def _complain(error: BaseException) -> None:
+    """Tell of an error that nobody foresaw."""
+    import traceback
+
+    traceback.print_exception(error, file=sys.stderr)

@@ -1,0 +1,235 @@
+"""What a page that is looked at while runs go on shows of a database: the runs there are, a step's pairs in some order, a search.
+
+Every statement is short, but for a step of very many pairs; `store.window` ends those that are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import ColumnElement, RowMapping, Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from judgeflow.store import bulk, schema
+from judgeflow.store.browse import calls_about, question_keys
+from judgeflow.store.extract import Texts, Where, texts
+from judgeflow.store.operations import DECISION_FIELDS
+from judgeflow.store.survey import RunRow, as_run, judges
+from judgeflow.types import Call, Decision
+
+Order = Literal["uncertainty", "latency", "status"]
+ORDERS: tuple[Order, ...] = ("uncertainty", "latency", "status")
+
+PAIRS_BY_LATENCY = 20_000
+"""More pairs of one step than this are not sorted by how long their replies took."""
+
+KEYS_AT_A_TIME = 512
+
+RECENT = 64
+"""Reservations that are looked at, newest first, for when a run was last at work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """How far a run is: `planned` steps, if its configuration says how many; `active_at` is when it was last seen at work.
+
+    `steps` counts ends of steps; `step_seconds` is what the last one took.
+    """
+
+    run: RunRow
+    steps: int
+    last_step: int | None
+    step_seconds: float | None
+    active_at: float
+    planned: int | None
+
+
+class Pulse(NamedTuple):
+    """Changes whenever a run does: its newest end of a step, and what is spent and put aside."""
+
+    newest: int
+    requests: int
+    tokens: int
+    usd: float
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One decision of a step with what is stored about its pair: texts and replies are missing where nothing was asked."""
+
+    decision: Decision
+    texts: Texts | None
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One pair whose texts contain what was looked for."""
+
+    pair_key: bytes
+    texts: Texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a stretch of a search found; it goes on behind the key `upto`, None at the end.  `share` of all pairs were looked at so far."""
+
+    hits: tuple[Hit, ...]
+    upto: bytes | None
+    share: float
+
+
+_STEP, _RUN = schema.step.c, schema.run.c
+_OWN = _STEP.run_id == _RUN.id
+_NEWEST = select(func.max(_STEP.id)).where(_OWN).correlate(schema.run).scalar_subquery()
+_RUNS = select(
+    schema.run,
+    select(func.count()).where(_OWN).correlate(schema.run).scalar_subquery().label("steps"),
+    _STEP.step.label("last_step"),
+    _STEP.seconds,
+    _STEP.created_at.label("ended_at"),
+).outerjoin_from(schema.run, schema.step, _STEP.id == _NEWEST)
+
+
+async def runs(connection: AsyncConnection) -> tuple[RunState, ...]:
+    """Return every run, the one last at work first."""
+    recent = await _recent(connection)
+    rows = (await connection.execute(_RUNS)).mappings()
+    return tuple(sorted((_run_state(row, recent) for row in rows), key=lambda state: -state.active_at))
+
+
+async def run(connection: AsyncConnection, number: int) -> RunState | None:
+    """Return one run by its id."""
+    row = (await connection.execute(_RUNS.where(_RUN.id == number))).mappings().first()
+    return None if row is None else _run_state(row, await _recent(connection))
+
+
+async def _recent(connection: AsyncConnection) -> dict[int, float]:
+    """When runs were last seen to put budget aside, as far as the newest reservations tell."""
+    at = schema.reservation.c
+    newest = (await connection.execute(select(at.run_id, at.created_at).order_by(at.created_at.desc()).limit(RECENT))).all()
+    return {row.run_id: row.created_at for row in reversed(newest)}
+
+
+def _run_state(row: RowMapping, recent: Mapping[int, float]) -> RunState:
+    found = as_run(row)
+    budget = found.config.get("budget")
+    return RunState(
+        run=found,
+        steps=row["steps"],
+        last_step=row["last_step"],
+        step_seconds=row["seconds"],
+        active_at=max(found.created_at, row["ended_at"] or 0.0, recent.get(found.id, 0.0)),
+        planned=budget.get("steps") if isinstance(budget, Mapping) else None,
+    )
+
+
+async def pulse(connection: AsyncConnection, number: int | None = None) -> Pulse:
+    """Return the pulse of one run, or of all together."""
+    sums = select(*(func.sum(_RUN[name]) for name in ("spent_requests", "spent_tokens", "spent_usd", "reserved_requests")))
+    newest = select(func.max(_STEP.id))
+    if number is not None:
+        sums, newest = sums.where(_RUN.id == number), newest.where(_STEP.run_id == number)
+    counted = (await connection.execute(sums)).one()
+    return Pulse((await connection.execute(newest)).scalar() or 0, *(value or 0 for value in counted))
+
+
+async def step_size(connection: AsyncConnection, run_id: int, step: int) -> int:
+    """Return how many decisions a step has."""
+    return int((await connection.execute(select(func.count()).select_from(schema.decision).where(*_of(run_id, step)))).scalar_one())
+
+
+async def step_page(connection: AsyncConnection, run_id: int, step: int, *, order: Order, skip: int, limit: int) -> tuple[Judged, ...]:
+    """Return some decisions of a step: the most uncertain first, the slowest first, or by status; with texts and replies.
+
+    Of a step with more than `PAIRS_BY_LATENCY` decisions, the slowest first are the most uncertain first.
+    """
+    slowest = await _slowest(connection, run_id, step) if order == "latency" else None
+    statement = select(*_DECISION).where(*_of(run_id, step))
+    if slowest is None:
+        rows = (await connection.execute(_ordered(statement, order).offset(skip).limit(limit))).mappings()
+        decisions = [Decision(**row) for row in rows]
+    else:
+        chosen = slowest[skip : skip + limit]
+        rows = (await connection.execute(statement.where(schema.decision.c.pair_key.in_(chosen)))).mappings()
+        decisions = sorted((Decision(**row) for row in rows), key=lambda decision: chosen.index(decision.pair_key))
+    return await _with_pairs(connection, decisions)
+
+
+_DECISION = [schema.decision.c[name] for name in DECISION_FIELDS]
+
+
+def _of(run_id: int, step: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return schema.decision.c.run_id == run_id, schema.decision.c.step == step
+
+
+def _ordered(statement: Select[Any], order: Order) -> Select[Any]:
+    at = schema.decision.c
+    doubt = at.uncertainty.desc().nulls_last()
+    keys = (at.status, at.source, doubt) if order == "status" else (doubt,)
+    return statement.order_by(*keys, at.pair_key)
+
+
+async def _with_pairs(connection: AsyncConnection, decisions: Sequence[Decision]) -> tuple[Judged, ...]:
+    pair = schema.pair.c
+    rows = await connection.execute(_WHERE.where(pair.key.in_([decision.pair_key for decision in decisions])))
+    there = [_where(row) for row in rows]
+    bodies = await texts(connection, there)
+    calls: dict[bytes, list[Call]] = {}
+    for call in await calls_about(connection, there, list(await judges(connection))):
+        calls.setdefault(call.pair_key, []).append(call)
+    return tuple(Judged(decision=each, texts=bodies.get(each.pair_key), calls=tuple(calls.get(each.pair_key, ()))) for each in decisions)
+
+
+_WHERE = select(*schema.pair.c)
+
+
+def _where(row: Any) -> Where:
+    return Where(pair_key=row.key, prompt=row.prompt, low=row.low, high=row.high)
+
+
+async def _slowest(connection: AsyncConnection, run_id: int, step: int) -> list[bytes] | None:
+    """Every pair of a step, the one whose reply took longest first; None for a step too large to sort."""
+    at, pair = schema.decision.c, schema.pair
+    statement = select(at.pair_key, pair).outerjoin_from(schema.decision, pair, pair.c.key == at.pair_key).where(*_of(run_id, step))
+    rows = (await connection.execute(statement.limit(PAIRS_BY_LATENCY + 1))).all()
+    if len(rows) > PAIRS_BY_LATENCY:
+        return None
+    stored = [_where(row) for row in rows if row.key is not None]
+    owners = question_keys(stored, list(await judges(connection)))
+    latency = dict.fromkeys((row.pair_key for row in rows), -1.0)
+    call = schema.call.c
+    for keys in _batches(list(owners)):
+        for key, seconds in await connection.execute(
+            select(call.key, call.latency_s).where(bulk.among(connection.dialect, call.key, keys))
+        ):
+            latency[owners[key]] = max(latency[owners[key]], seconds)
+    return sorted(latency, key=lambda key: (-latency[key], key))
+
+
+def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    return (keys[start : start + KEYS_AT_A_TIME] for start in range(0, len(keys), KEYS_AT_A_TIME))
+
+
+async def search(connection: AsyncConnection, words: str, *, after: bytes, limit: int, stretch: int) -> Found:
+    """Look for a text in the next `stretch` stored pairs, in the order of their keys: prompts and responses, upper case or lower.
+
+    Keys are spread evenly, so the last one that was looked at tells how far the search has come.
+    """
+    pair, bodies = schema.pair.c, [schema.text.alias(f"text_of_{side}") for side in ("prompt", "low", "high")]
+    border = select(pair.key).where(pair.key > after).order_by(pair.key).offset(stretch - 1).limit(1)
+    upto = (await connection.execute(border)).scalar()
+    statement = _WHERE.where(pair.key > after, or_(*(body.c.body.icontains(words, autoescape=True) for body in bodies)))
+    for body, hashed in zip(bodies, (pair.prompt, pair.low, pair.high), strict=True):
+        statement = statement.join(body, body.c.hash == hashed)
+    if upto is not None:
+        statement = statement.where(pair.key <= upto)
+    there = [_where(row) for row in await connection.execute(statement.order_by(pair.key).limit(limit))]
+    found = await texts(connection, there)
+    if len(there) == limit:
+        upto = there[-1].pair_key
+    hits = tuple(Hit(pair_key=where.pair_key, texts=found[where.pair_key]) for where in there)
+    return Found(hits=hits, upto=upto, share=1.0 if upto is None else int.from_bytes(upto[:4]) / 2**32)

@@ -1,0 +1,326 @@
+"""What the pages show, read through a window on the database and kept as long as nothing has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures
+from judgeflow.report.pairs import pair_figures
+from judgeflow.report.survey import Survey
+from judgeflow.report.wording import moment, money, plural
+from judgeflow.store import paging
+from judgeflow.store import survey as store
+from judgeflow.store.paging import Found, Hit, Judged, Order, RunState
+from judgeflow.store.survey import RunRow
+from judgeflow.store.window import Window
+from judgeflow.types import Call, Decision
+from judgeflow.web.kept import Kept
+from judgeflow.web.live import News, version_of
+from judgeflow.web.words import words_of
+
+PAIRS_A_PAGE = 50
+HITS_A_PAGE = 20
+RUNS_KEPT = 8
+"""So many runs have their figures in memory."""
+
+FIGURES_S = 0.5
+"""What reading figures may take before a page is shown with what there is."""
+
+SLICE_S = 2.0
+"""So long a reading goes on before it looks whether it is still wanted."""
+
+STRETCH = 2000
+"""Pairs that one statement of a search looks at: some tens of milliseconds."""
+
+SEARCH_S = 2.0
+"""What a search may take before it shows what it has, and offers to go on."""
+
+QUIET_S = 60.0
+QUIET_STEPS = 3.0
+"""A run is quiet when nothing happened for a minute, and for three times as long as its last step took."""
+
+Pace = Literal["running", "quiet", "finished"]
+
+
+class Unknown(Exception):
+    """There is nothing of this name; the message says what was looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHead:
+    """One run as the list of runs and the top of its page show it: `pace` says whether it is at work, `news` in one sentence."""
+
+    run: RunRow
+    state: RunState
+    pace: Pace
+    news: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairRow:
+    """One pair of a step: `latency_s` is that of its slowest reply, `choices` what each reply prefers, in canonical order."""
+
+    key: str
+    prompt: str | None
+    decision: Decision
+    latency_s: float | None
+    replies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPage:
+    """Some pairs of a step; `of` is how many it has."""
+
+    run: RunHead
+    step: int
+    order: Order
+    page: int
+    of: int
+    pairs: tuple[PairRow, ...]
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return max(1, -(-self.of // PAIRS_A_PAGE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeInRun:
+    """What a judge did in one run; `number` is the run's id."""
+
+    number: int
+    run: str
+    figures: JudgeFigures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRow:
+    """One judge, and what it did in the runs that were last at work."""
+
+    id: str
+    model: str
+    fingerprint: str
+    runs: tuple[JudgeInRun, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgePage:
+    """Every judge; not `complete` while the latest runs are still being read."""
+
+    judges: tuple[JudgeRow, ...]
+    complete: bool
+
+
+class Desk:
+    """Answers questions about one database.  Raises `Unknown`, and `StoreError` as `Window`; used on one loop."""
+
+    def __init__(self, window: Window, *, wall: Callable[[], float] = time.time) -> None:
+        self.where = window.where
+        self._window = window
+        self._wall = wall
+        # What was read of the runs that were looked at last; written by `_survey` alone.
+        self._surveys: OrderedDict[int, Survey] = OrderedDict()
+        # Readings under way by run, and how often one took longer than a visitor waits: the page is to read itself again then.
+        self._readings: dict[int, asyncio.Task[RunFigures]] = {}
+        self._late: Counter[int] = Counter()
+        self._closed = False
+        self._figures: Kept[RunFigures] = Kept(RUNS_KEPT)
+
+    async def runs(self) -> tuple[RunHead, ...]:
+        """Return every run, the one last at work first."""
+        async with self._window.connect() as connection:
+            return tuple(map(self._head, await paging.runs(connection)))
+
+    async def run(self, number: int) -> RunHead:
+        """Return one run."""
+        async with self._window.connect() as connection:
+            state = await paging.run(connection, number)
+        if state is None:
+            raise Unknown(f"There is no run {number} in {self.where}.")
+        return self._head(state)
+
+    async def figures(self, run: RunRow, version: str) -> RunFigures:
+        """Return the figures of a run, read anew when `version` is another one.
+
+        A long run takes a while the first time: then `complete` is false, and the next call goes on with what is missing.
+        """
+        found = await self._figures.get(run.id, version, lambda: self._read(run))
+        if not found.complete:
+            self._figures.forget(run.id)
+        return found
+
+    async def _read(self, run: RunRow) -> RunFigures:
+        """Read what is new; what takes longer than a visitor waits goes on without them."""
+        survey = self._survey(run)
+        reading = self._readings.get(run.id)
+        if reading is None:
+            reading = self._readings[run.id] = asyncio.create_task(self._read_all(run.id, survey))
+            reading.add_done_callback(_noticed)
+        done, _ = await asyncio.wait([reading], timeout=FIGURES_S)
+        return reading.result() if done else await survey.refresh(deep=False)
+
+    async def _read_all(self, number: int, survey: Survey) -> RunFigures:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            found = await survey.refresh(within_s=SLICE_S)
+            while not found.complete and not self._closed:
+                found = await survey.refresh(within_s=SLICE_S)
+            return found
+        finally:
+            if loop.time() - started > FIGURES_S:
+                self._late[number] += 1
+            del self._readings[number]
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._closed = True
+        await asyncio.gather(*self._readings.values(), return_exceptions=True)
+
+    async def recent_figures(self, heads: Iterable[RunHead]) -> list[RunFigures]:
+        """Return the figures of the runs that were last at work, as far as they are complete."""
+        recent = [head.run for head in heads][:RUNS_KEPT]
+        found = [await self.figures(run, (await self.news(run.id)).version) for run in recent]
+        return [figures for figures in found if figures.complete]
+
+    def _survey(self, run: RunRow) -> Survey:
+        survey = self._surveys.get(run.id)
+        if survey is None or survey.name != run.name:
+            survey = self._surveys[run.id] = Survey(self._window, run, wall=self._wall, monotonic=time.monotonic)
+        self._surveys.move_to_end(run.id)
+        while len(self._surveys) > RUNS_KEPT:
+            self._surveys.popitem(last=False)
+        return survey
+
+    async def judges(self) -> JudgePage:
+        """Return every judge, and what it did in the runs that were last at work."""
+        async with self._window.connect() as connection:
+            identities = (await store.judges(connection)).values()
+        heads = await self.runs()
+        numbers = {head.run.name: head.run.id for head in heads}
+        recent = await self.recent_figures(heads)
+        told = [(figures.name, judge) for figures in recent for judge in figures.judges]
+        rows = tuple(
+            JudgeRow(
+                id=identity.id,
+                model=identity.model,
+                fingerprint=identity.fingerprint.hex(),
+                runs=tuple(
+                    JudgeInRun(number=numbers[run], run=run, figures=judge)
+                    for run, judge in told
+                    if judge.fingerprint == identity.fingerprint.hex()
+                ),
+            )
+            for identity in identities
+        )
+        return JudgePage(judges=rows, complete=len(recent) == min(len(heads), RUNS_KEPT))
+
+    async def step(self, number: int, step: int, order: Order, page: int) -> StepPage:
+        """Return a page of a step's pairs; pages count from 1."""
+        head = await self.run(number)
+        async with self._window.connect() as connection:
+            size = await paging.step_size(connection, number, step)
+            skip = (page - 1) * PAIRS_A_PAGE
+            found = await paging.step_page(connection, number, step, order=order, skip=skip, limit=PAIRS_A_PAGE)
+        if not size:
+            raise Unknown(f"Run {head.run.name!r} has decided nothing in step {step}.")
+        if not found:
+            raise Unknown(f"Step {step} has {size} pairs, so there is no page {page}.")
+        return StepPage(run=head, step=step, order=order, page=page, of=size, pairs=tuple(map(_pair_row, found)))
+
+    async def pair(self, key: str, number: int | None = None, step: int | None = None) -> PairFigures:
+        """Return a pair with its replies, and what a step of a run decided about it."""
+        found = await pair_figures(self._window, key, run_id=number, step=step)
+        if found is None:
+            raise Unknown(f"There is no pair {key} in {self.where}; texts are kept of pairs that were asked about.")
+        return found
+
+    async def search(self, words: str, after: bytes) -> Found:
+        """Look for a text from behind a pair's key; what takes too long ends with what was found so far."""
+        give_up = time.monotonic() + SEARCH_S
+        hits: list[Hit] = []
+        while True:
+            async with self._window.connect() as connection:
+                found = await paging.search(connection, words, after=after, limit=HITS_A_PAGE - len(hits), stretch=STRETCH)
+            hits += found.hits
+            if found.upto is None or len(hits) >= HITS_A_PAGE or time.monotonic() > give_up:
+                return Found(hits=tuple(hits), upto=found.upto, share=found.share)
+            after = found.upto
+
+    async def news(self, number: int | None = None) -> News:
+        """Return what is new about a run, or about all."""
+        async with self._window.connect() as connection:
+            pulse = await paging.pulse(connection, number)
+        try:
+            heads = await self.runs() if number is None else (await self.run(number),)
+        except Unknown as error:  # somebody has put another database there
+            return News(version=version_of(str(error)), summary=str(error))
+        paces = [(head.run.id, head.pace) for head in heads]
+        return News(version=version_of(pulse, paces, self._late[number or 0]), summary=_summary(heads, number))
+
+    def _head(self, state: RunState) -> RunHead:
+        pace = pace_of(state, self._wall())
+        return RunHead(run=state.run, state=state, pace=pace, news=_news(state, pace))
+
+
+def _noticed(reading: asyncio.Task[RunFigures]) -> None:
+    """Take notice of how a reading ended: what failed is read again when somebody asks, and told to them."""
+    if not reading.cancelled():
+        reading.exception()
+
+
+def pace_of(state: RunState, now: float) -> Pace:
+    """Tell whether a run is at work, by what its rows say: nobody writes down that a run is over."""
+    done = state.planned is not None and state.last_step is not None and state.last_step + 1 >= state.planned
+    if done and not state.run.reserved.requests:
+        return "finished"
+    return "running" if now - state.active_at <= max(QUIET_S, QUIET_STEPS * (state.step_seconds or 0.0)) else "quiet"
+
+
+def _news(state: RunState, pace: Pace) -> str:
+    """What is the case with a run, in one sentence."""
+    last = "no step has ended yet" if state.last_step is None else f"step {state.last_step} has ended"
+    planned = "" if state.planned is None else f" ({plural(state.planned, 'step is', 'steps are')} planned)"
+    if pace == "finished":
+        return f"Finished: {plural(state.steps, 'step')}, {_spent(state.run)}."
+    if pace == "running":
+        return f"Running: {last}{planned}, {_spent(state.run)}."
+    return f"Quiet since {moment(state.active_at)}: {last}{planned}, {_spent(state.run)}. It is over, waits, or was stopped."
+
+
+def _spent(run: RunRow) -> str:
+    usd = f" and {money(run.spent.usd)}" if run.spent.usd else ""
+    return f"{plural(run.spent.requests, 'paid reply', 'paid replies')}{usd} spent"
+
+
+def _summary(heads: tuple[RunHead, ...], number: int | None) -> str:
+    """What to say to who watches a run, or the list of all."""
+    if number is not None:
+        return heads[0].news
+    if not heads:
+        return "There is no run yet."
+    return f"{plural(len(heads), 'run')}; last at work was {heads[0].run.name}. {heads[0].news}"
+
+
+def _pair_row(found: Judged) -> PairRow:
+    texts = found.texts
+    return PairRow(
+        key=found.decision.pair_key.hex(),
+        prompt=None if texts is None else words_of(texts.prompt),
+        decision=found.decision,
+        latency_s=max((call.reply.latency_s for call in found.calls), default=None),
+        replies=tuple(_preferred(call) or call.reading.status.value for call in found.calls),
+    )
+
+
+def _preferred(call: Call) -> Literal["a", "b", "tie"] | None:
+    """What a reply prefers, in canonical order; it says so in the order shown."""
+    if call.reading.preferred is None:
+        return None
+    preferred = call.reading.preferred if call.canonical else -call.reading.preferred
+    return "tie" if preferred == 0 else "a" if preferred > 0 else "b"
