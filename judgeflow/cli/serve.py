@@ -13,7 +13,9 @@ from judgeflow.cli.interrupt import stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from judgeflow.web.service import ServiceSettings
     from judgeflow.web.settings import Settings
 
 NICENESS = 10
@@ -28,10 +30,22 @@ def serve(
     token_env: Annotated[str | None, typer.Option(help="Environment variable that holds the token visitors must know.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Answer to this host name too; may be repeated.")] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    route: Annotated[bool, typer.Option("--route", help="Answer trainers too, with the scheduler that --config describes.")] = False,
+    group_size: Annotated[
+        int | None, typer.Option(help="With --route: responses to a prompt, where OpenRLHF sends each alone.", min=2)
+    ] = None,
+    linger_s: Annotated[float, typer.Option(help="With --route: seconds that a response waits for its siblings.", min=0.1)] = 60.0,
+    response_marker: Annotated[
+        str | None, typer.Option(help="With --route: text before a response, where OpenRLHF before 0.7 sends no prompts.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option(help="With --route: requests that are answered at a time.", min=1)] = 64,
+    max_request_mb: Annotated[int, typer.Option(help="With --route: the largest request.", min=1)] = 64,
+    drain_s: Annotated[float, typer.Option(help="With --route: seconds that requests under way get when the service ends.", min=0)] = 30.0,
 ) -> None:
-    """Show runs live in a browser: whether judging is healthy, what it costs, and whether it helps.
+    """Show runs live in a browser: whether judging is healthy, what it costs, and whether it helps; with --route, answer trainers.
 
     Example: judgeflow serve --url verdicts.db
+    Example: judgeflow serve --route --config judgeflow.toml --group-size 4
 
     The page only reads. It listens on this machine alone unless --host says
     otherwise; then visitors need a token, which is printed once or taken
@@ -41,10 +55,25 @@ def serve(
 
     from judgeflow.web.settings import Settings
 
-    address = address_of(url, config)
     token, made = _token(token_env, host)
-    settings = Settings(host=host, port=port, token=token, names=_names(host, allow_host or []))
-    asyncio.run(_serve(address, settings, _announce(settings, show_token=made, open_it=open_)))
+    settings = Settings(host=host, port=port, token=token, names=_names(host, allow_host or []), most_bytes=max_request_mb * 2**20)
+    announce = _announce(settings, show_token=made, open_it=open_, nicely=not route)
+    if not route:
+        asyncio.run(_serve(address_of(url, config), settings, announce))
+        return
+    if url is not None:
+        raise typer.BadParameter("a service keeps its verdicts where [store] url of its configuration says", param_hint="--url")
+    from judgeflow.adapters.rendezvous import Patience
+    from judgeflow.web.openrlhf import RemoteReward
+    from judgeflow.web.service import ServiceSettings
+
+    service = ServiceSettings(
+        at_once=max_steps,
+        drain_s=drain_s,
+        patience=Patience(linger_s=linger_s),
+        remote_reward=RemoteReward(group_size=group_size, response_marker=response_marker),
+    )
+    asyncio.run(_serve_trainers(config, settings, service, announce))
 
 
 def _names(host: str, allowed: list[str]) -> frozenset[str]:
@@ -75,11 +104,11 @@ def _token(variable: str | None, host: str) -> tuple[str | None, bool]:
     return (None, False) if is_loopback(host) else (secrets.token_urlsafe(32), True)
 
 
-def _announce(settings: Settings, *, show_token: bool, open_it: bool) -> Callable[[int], None]:
+def _announce(settings: Settings, *, show_token: bool, open_it: bool, nicely: bool) -> Callable[[int], None]:
     """What to do once the page can be visited."""
 
     def announce(port: int) -> None:
-        if hasattr(os, "nice"):
+        if nicely and hasattr(os, "nice"):
             os.nice(NICENESS)
         host = _visited(settings.host)
         visited = f"http://{host}:{port}/"
@@ -112,6 +141,27 @@ async def _serve(address: str, settings: Settings, ready: Callable[[int], None])
     async with serving(address, settings, complain=_complain) as port:
         ready(port)
         await stop.wait()
+
+
+async def _serve_trainers(config: Path | None, settings: Settings, service: ServiceSettings, ready: Callable[[int], None]) -> None:
+    """Serve a scheduler and the page of its database.  Signals end it as they end the page, with the time that requests get."""
+    import asyncio
+
+    from judgeflow.build import store_url
+    from judgeflow.config import DEFAULT_FILE, load_config
+    from judgeflow.engine.scheduler import Scheduler
+    from judgeflow.observe.log import console_log
+    from judgeflow.web.server import serving
+    from judgeflow.web.service import Service
+
+    loaded = load_config(config or DEFAULT_FILE)
+    stop = asyncio.Event()
+    stop_on_signals(asyncio.get_running_loop(), stop)
+    async with Scheduler.from_config(loaded, observers=[console_log(loaded.log)]) as scheduler:
+        trainers = Service(scheduler, service, tell=scheduler.notice)
+        async with serving(store_url(loaded), settings, complain=_complain, service=trainers) as port:
+            ready(port)
+            await stop.wait()
 
 
 def _complain(error: BaseException) -> None:

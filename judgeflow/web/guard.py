@@ -1,4 +1,6 @@
-"""Who may look: only GET and HEAD, only under a name of ours, only with the token where there is one; and the headers of every answer.
+"""Who may look: only by GET and HEAD, or by POST where trainers ask; only under a name of ours, and with the token where there is one.
+
+It also puts the headers on every answer.
 
 A page on another site can make a browser resolve that site's name to 127.0.0.1 and read what answers there (DNS rebinding).  Such a
 request names the other site in its Host header, so a name that is not ours is turned away.
@@ -45,14 +47,16 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault("Cache-Control", "no-store")
 
 
-def guard(settings: Settings) -> Middleware:
-    """Return the middleware that turns visitors away, or lets them in with a cookie."""
+def guard(settings: Settings, posts: frozenset[str]) -> Middleware:
+    """Return the middleware that turns visitors away, or lets them in with a cookie; `posts` are the paths that take POST only."""
     doorkeeper = Doorkeeper(settings)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method not in {"GET", "HEAD"}:
-            raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"), text="This page can only be read.")
+        allowed = ("POST",) if request.path in posts else ("GET", "HEAD")
+        if request.method not in allowed:
+            told = "Ask by POST." if request.path in posts else "This page can only be read."
+            raise web.HTTPMethodNotAllowed(request.method, allowed, text=told)
         if not doorkeeper.knows_host(request):
             raise web.HTTPMisdirectedRequest(text=doorkeeper.strange_host(request))
         if request.path in OPEN_TO_ALL or doorkeeper.lets_in(request):

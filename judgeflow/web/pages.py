@@ -51,7 +51,9 @@ class Pages:
 
     def problem(self, request: web.Request, problem: Problem) -> web.Response:
         """Return what went wrong, as the address was asked for."""
-        if request.path.startswith(API + "/"):
+        if request.method == "POST":  # a trainer, which is answered as `judgeflow.web.trainers` does
+            response = as_json({"error": {"message": problem.text}}, status=problem.status)
+        elif request.path.startswith(API + "/"):
             response = as_json({"error": problem.text}, status=problem.status)
         else:
             told = {"title": problem.title, "text": problem.text, "status": problem.status}

@@ -12,6 +12,7 @@ from judgeflow.errors import ConfigurationError
 from judgeflow.store.window import Window
 from judgeflow.web.app import create_app
 from judgeflow.web.desk import Desk
+from judgeflow.web.service import Service
 from judgeflow.web.settings import Settings
 
 GOODBYE_S = 3.0
@@ -19,8 +20,10 @@ GOODBYE_S = 3.0
 
 
 @asynccontextmanager
-async def serving(url: str, settings: Settings, *, complain: Callable[[BaseException], None]) -> AsyncIterator[int]:
-    """Serve the database at `url` as long as the block lasts; yield the port.
+async def serving(
+    url: str, settings: Settings, *, complain: Callable[[BaseException], None], service: Service | None = None
+) -> AsyncIterator[int]:
+    """Serve the database at `url`, and trainers by `service`, as long as the block lasts; yield the port.
 
     `complain` hears of errors that nobody foresaw.  Raises `ConfigurationError` for an address that cannot be listened on, and as
     `Window.open`.
@@ -28,7 +31,9 @@ async def serving(url: str, settings: Settings, *, complain: Callable[[BaseExcep
     window = await Window.open(url, visit_s=settings.visit_s, at_once=settings.at_once)
     # Addresses hold tokens when somebody logs in, so there is no log of them.
     desk = Desk(window)
-    runner = web.AppRunner(create_app(desk, settings, complain=complain), access_log=None, shutdown_timeout=GOODBYE_S)
+    app = create_app(desk, settings, complain=complain, service=service)
+    # Who goes away is no longer worked for: a trainer's place is kept, a page's read is not.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_S, handler_cancellation=True)
     try:
         await runner.setup()
         try:

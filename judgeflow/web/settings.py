@@ -10,7 +10,7 @@ SHORTEST_TOKEN = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the page is served.  Durations are seconds.
+    """How the page is served.  Durations are seconds; a request may have `most_bytes`.
 
     `token` is what a visitor must know; None lets everybody in.  `names` are host names under which it may be asked for, beside addresses
     and localhost.  `poll_s` is how often the database is looked at while somebody watches, `visit_s` what one visit may take,
@@ -29,6 +29,7 @@ class Settings:
     backlog: int = 8
     send_s: float = 10.0
     watchers: int = 64
+    most_bytes: int = 2**20
 
     @property
     def open_to_others(self) -> bool:

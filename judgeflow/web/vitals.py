@@ -16,18 +16,21 @@ from prometheus_client.registry import Collector
 from judgeflow.errors import StoreError
 from judgeflow.report.figures import RunFigures
 from judgeflow.web.desk import Desk, RunHead
+from judgeflow.web.service import Service
 
 KINDS = ("requests", "tokens", "usd")
 PACES = ("running", "quiet", "finished")
 
 
-def vital_routes(desk: Desk) -> list[web.RouteDef]:
+def vital_routes(desk: Desk, service: Service | None) -> list[web.RouteDef]:
     """Return the routes that machines ask."""
 
     async def alive(_request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")
 
     async def able(_request: web.Request) -> web.StreamResponse:
+        if service is not None and not service.is_open:
+            return web.Response(text="the service is being closed\n", status=503)
         try:
             await desk.runs()
         except StoreError:  # what it is in detail is for those who may look
