@@ -1,7 +1,7 @@
 """People who look at the live page, for the case `page`: four pages that follow a run, and a reader who goes through steps and searches.
 
-`python -m benchmarks.onlookers ADDRESS` looks on from a line "look" on its standard input to a line "rest", and answers that with how
-often it was shown a page.
+`python -m benchmarks.onlookers DATABASE` serves the page, and looks on from a line "look" on its standard input to a line "rest", which it
+answers with how often it was shown a page.  The server ends with it, and both when the standard input does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def watched(base_url: str, calls: int, seed: int) -> Prepared:
 
     folder = Path(tempfile.mkdtemp(prefix="judgeflow-page-"))
     engine = judgeflow(base_url, calls, seed, folder)
-    onlookers = _Process(_ROOT, "-m", "benchmarks.onlookers", _serve(folder / "judgeflow.db"))
+    onlookers = _Process(_ROOT, "-m", "benchmarks.onlookers", str(folder / "judgeflow.db"))
 
     def run() -> dict[str, float]:
         onlookers.say("look")
@@ -37,15 +37,6 @@ def watched(base_url: str, calls: int, seed: int) -> Prepared:
         return (figures if isinstance(figures, dict) else {}) | {"pages_shown": shown}
 
     return Prepared(run=run, before=engine.before)
-
-
-def _serve(database: Path) -> str:
-    """Start the live page, and return its address."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "judgeflow", "serve", "--url", str(database), "--port", "0"], cwd=_ROOT, stderr=PIPE, text=True
-    )
-    assert server.stderr is not None  # for the type checker
-    return server.stderr.readline().split()[3]
 
 
 class _Process:
@@ -105,5 +96,16 @@ class _Onlookers:
             self.shown += answer.status == 200
 
 
+def main(database: str) -> None:
+    """Serve the page and look on."""
+    command = [sys.executable, "-m", "judgeflow", "serve", "--url", database, "--port", "0"]
+    with subprocess.Popen(command, cwd=_ROOT, stderr=PIPE, text=True) as server:
+        try:
+            assert server.stderr is not None  # for the type checker
+            asyncio.run(look_on(server.stderr.readline().split()[3]))
+        finally:
+            server.terminate()
+
+
 if __name__ == "__main__":
-    asyncio.run(look_on(sys.argv[1]))
+    main(sys.argv[1])
