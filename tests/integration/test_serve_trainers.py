@@ -1,0 +1,115 @@
+"""`judgeflow serve --route` as a program: trainers ask it, the page shows what they do, and a signal ends it where nothing is lost."""
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from judgeflow import Group
+from judgeflow.client import RouteClient
+from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
+
+PAIRS = arithmetic_pairs(30)
+GROUPS = [
+    Group(id=f"g{k}", prompt=pair.prompt, responses=(pair.response_a, pair.response_b, "I do not know."))
+    for k, pair in enumerate(PAIRS[:5])
+]
+CONFIG = """
+[run]
+name = "from trainers"
+[judge]
+base_url = "{url}"
+model = "fake-judge"
+[limits]
+requests_per_minute = 100000
+[routing]
+policy = "always"
+[store]
+url = "verdicts.db"
+"""
+
+
+@contextlib.contextmanager
+def service(folder, judge, *options):
+    """A running program; its address, and the process."""
+    (folder / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url))
+    command = [sys.executable, "-m", "judgeflow", "serve", "--route", "--port", "0", *options]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            said = [program.stderr.readline()]
+            while said[-1] and "page at" not in said[-1]:
+                said.append(program.stderr.readline())
+            assert said[-1], "".join(said)
+            yield re.search(r"http://\S+", said[-1])[0].rstrip("/"), program
+        finally:
+            if program.poll() is None:
+                program.kill()
+
+
+def judgeflow(folder, *arguments):
+    """What a verb says."""
+    return subprocess.run([sys.executable, "-m", "judgeflow", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def posted(url, body, **headers):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_trainers_are_answered_the_page_shows_it_and_a_signal_ends_it(tmp_path):
+    with (
+        serve_in_thread(FakeJudge.from_pairs(PAIRS, accuracy=0.9)) as judge,
+        service(tmp_path, judge, "--group-size", "3") as (url, program),
+    ):
+        with RouteClient(url) as client:
+            result = client.route_groups_sync(GROUPS, step=7)
+        assert (result.statistics.run, result.statistics.step, result.statistics.sources["judge"]) == ("from trainers", 7, 15)
+        with ThreadPoolExecutor(3) as threads:
+            samples = [{"query": [f"{PAIRS[9].prompt} {each}"], "prompts": [PAIRS[9].prompt], "labels": [None]} for each in ("x", "y", "z")]
+            answers = list(threads.map(lambda sample: posted(f"{url}/get_reward", sample), samples))
+        assert [status for status, _ in answers] == [200, 200, 200]
+        assert sum(answer["rewards"][0] for _, answer in answers) == pytest.approx(0)
+        with urllib.request.urlopen(f"{url}/api/runs") as shown:
+            run = json.load(shown)["runs"][0]
+        assert "from trainers" in json.dumps(run)
+        with urllib.request.urlopen(f"{url}/readyz") as ready:
+            assert ready.status == 200
+        asked = judge.statistics.answered
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(30) == 0
+    done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
+    assert json.loads(done.stdout)["spent"]["requests"] == asked == 2 * (15 + 3)
+
+
+def test_a_token_is_asked_for_and_what_cannot_be_posted_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PAGE_TOKEN", "a token that nobody guesses")
+    with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge, service(tmp_path, judge, "--token-env", "PAGE_TOKEN") as (url, _):
+        status, answer = posted(f"{url}/v1/route", {"pairs": []})
+        assert (status, "Give the token" in answer["error"]["message"]) == (401, True)
+        status, answer = posted(f"{url}/v1/route?token=a%20token%20that%20nobody%20guesses", {"pairs": []})
+        assert (status, answer["outcomes"]) == (200, [])
+        status, answer = posted(f"{url}/v1/route", {"pairs": []}, Authorization="Bearer a token that nobody guesses")
+        assert (status, answer["outcomes"]) == (200, [])
+        with RouteClient(url, token="a token that nobody guesses") as client:
+            assert len(client.route_sync(PAIRS[:3]).outcomes) == 3
+        status, answer = posted(f"{url}/runs", {}, Authorization="Bearer a token that nobody guesses")
+        assert (status, answer["error"]["message"]) == (405, "This page can only be read.")
+        assert judge.statistics.answered == 6
+
+
+def test_an_address_of_a_database_is_not_taken_beside_a_configuration(tmp_path):
+    (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url="http://127.0.0.1:1/v1"))
+    done = judgeflow(tmp_path, "serve", "--route", "--url", "other.db")
+    assert (done.returncode, "where [store] url of its configuration says" in done.stderr) == (2, True)
