@@ -1,0 +1,42 @@
+"""docs/service.md says what is true: its configuration, command and code run as they stand, and its table has every path."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from judgeflow.testing import FakeJudge, serve_in_thread
+from judgeflow.web.description import description
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "service.md").read_text(encoding="utf-8")
+
+
+def block(language):
+    return re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+
+
+def test_the_page_runs_as_it_stands(tmp_path):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command, _, shown = block("console").removeprefix("$ ").partition("\n")
+    with serve_in_thread(FakeJudge()) as judge:
+        (tmp_path / "judgeflow.toml").write_text(block("toml").replace("http://127.0.0.1:8399/v1", judge.base_url))
+        started = subprocess.Popen([*command.split(), "--port", "0"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        with started as server:
+            try:
+                said = server.stderr.readline()
+                while said and "page at" not in said:
+                    said = server.stderr.readline()
+                port = re.search(r":(\d+)/", said)[1]
+                assert said.replace(port, "8765") == shown
+                code = block("python").replace("8765", port)
+                done = subprocess.run(
+                    [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+                )
+                assert (done.stderr, done.stdout) == ("", block("text"))
+            finally:
+                server.terminate()
+
+
+def test_every_path_of_the_description_is_in_the_table():
+    assert set(re.findall(r"^\| `POST (/v1/\w+)`", PAGE, re.MULTILINE)) == set(description()["paths"])
