@@ -77,7 +77,7 @@ def test_what_cannot_be_read_ends_in_one_message(tmp_path):
     for source, options, told in [
         ("allenai/reward-bench", (), "the hub could not be reached"),
         ("missing.jsonl", (), "cannot be read: No such file"),
-        ("missing.jsonl", ("--format", "rmbench"), "format rmbench: accepted are auto, pairs"),
+        ("missing.jsonl", ("--format", "rmbench"), "'rmbench' is not one of 'auto', 'pairs'"),
     ]:
         done = judgeflow(tmp_path, "route", source, "--out", "outcomes.jsonl", *options)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -114,8 +114,8 @@ def test_a_page_reads_in_order_answers_numbers_charts_judges_pairs_settings_note
 
 
 def test_messages_of_a_conversation_are_told_apart(usual):
-    assert re.search(r'<li class="system"><h4>system</h4>\s*<div class="text" dir="auto">You are a patient teacher\.', usual)
-    assert re.search(r'<li class="user"><h4>user</h4>\s*<div class="text" dir="auto">So is 1 prime\?', usual)
+    assert re.search(r'<li class="system"><h4 class="small">system</h4>\s*<div class="text" dir="auto">You are a patient teacher\.', usual)
+    assert re.search(r'<li class="user"><h4 class="small">user</h4>\s*<div class="text" dir="auto">So is 1 prime\?', usual)
 
 
 def test_of_a_long_conversation_the_end_is_shown():

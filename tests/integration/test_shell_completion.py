@@ -27,7 +27,7 @@ def offered(*words):
 
 
 def test_bash_is_offered_verbs_and_choices_and_files_where_there_are_none():
-    assert offered("re") == ["replay"]
+    assert offered("rep") == ["replay", "report"]
     assert offered("train", "pairs.jsonl", "--uncertainty", "l") == ["last-layer-laplace"]
     assert offered("route", "pa") == []
 
