@@ -119,7 +119,7 @@ class Rendezvous:
         self._router = router
         self._patience = patience or Patience()
         self._scale = scale
-        self._tell = tell
+        self._notice = tell
         self._gatherings: dict[_Key, list[_Gathering]] = {}
         self._whole: list[_Gathering] = []  # whole, or as whole as they will be, and not routed yet
         self._steps: set[asyncio.Task[None]] = set()
@@ -189,7 +189,7 @@ class Rendezvous:
             if (answered := self._answered_before(gathering)) is not None:
                 self._answer(gathering, answered)
                 return
-            self._tell("group_incomplete", responses=len(gathering.members), wanted=gathering.wanted, linger_s=self._patience.linger_s)
+            self._notice("group_incomplete", responses=len(gathering.members), wanted=gathering.wanted, linger_s=self._patience.linger_s)
         if not self._whole:
             asyncio.get_running_loop().call_later(self._patience.gather_s, self._begin_step)
         self._whole.append(gathering)

@@ -29,6 +29,7 @@ BREAKER_STATES = ("closed", "half_open", "open")
 NOTICES = (
     "budget_put_aside",
     "budget_spent",
+    "group_incomplete",
     "in_flight_lowered",
     "in_flight_recovered",
     "judge_closed",
