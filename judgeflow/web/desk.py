@@ -28,7 +28,7 @@ HITS_A_PAGE = 20
 RUNS_KEPT = 8
 """So many runs have their figures in memory."""
 
-FIGURES_S = 0.5
+FIGURES_S = 0.2
 """What reading figures may take before a page is shown with what there is."""
 
 SLICE_S = 2.0
