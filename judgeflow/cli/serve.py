@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.db.common import ConfigFile, Url, address_of
 from judgeflow.cli.interrupt import stop_on_signals
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from judgeflow.web.service import ServiceSettings
+    from judgeflow.web.service import Service, ServiceSettings
     from judgeflow.web.settings import Settings
 
 NICENESS = 10
@@ -73,7 +74,10 @@ def serve(
         patience=Patience(linger_s=linger_s),
         remote_reward=RemoteReward(group_size=group_size, response_marker=response_marker),
     )
-    asyncio.run(_serve_trainers(config, settings, service, announce))
+    try:
+        asyncio.run(_serve_trainers(config, settings, service, announce))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _names(host: str, allowed: list[str]) -> frozenset[str]:
@@ -162,6 +166,18 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
         async with serving(store_url(loaded), settings, complain=_complain, service=trainers) as port:
             ready(port)
             await stop.wait()
+            _ending(trainers, service)
+
+
+def _ending(trainers: Service, settings: ServiceSettings) -> None:
+    """Say what the program waits for, and let a second Ctrl-C end that."""
+    import asyncio
+    import signal
+
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    if trainers.under_way:
+        left = f"{trainers.under_way} requests under way get {settings.drain_s:g} s"
+        typer.echo(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for", err=True)
 
 
 def _complain(error: BaseException) -> None:

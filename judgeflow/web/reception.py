@@ -43,6 +43,11 @@ class Reception:
         """Whether new requests are taken."""
         return not self._closing
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are being answered."""
+        return len(self._running)
+
     async def answer(self, name: str | None, work: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
         """Return what `work` makes.  A request of the same `name` shares it, while it runs and for a while after.
 

@@ -37,6 +37,11 @@ class Service:
         """Whether requests are taken."""
         return self._reception.is_open
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are being answered, or wait for siblings."""
+        return self._reception.under_way + self._rendezvous.waiting
+
     def routes(self) -> list[web.RouteDef]:
         """Return the routes by which trainers ask."""
         return [

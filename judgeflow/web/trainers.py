@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -67,7 +68,7 @@ def trainer_routes(router: Router, reception: Reception, rendezvous: Rendezvous)
             result = await _routed(router, asked)
             return await off_loop(SMALL + 1, lambda: ANSWER.dump_json(RouteAnswer.of(result)))
 
-        return web.Response(body=await reception.answer(request.headers.get(ATTEMPT), work), content_type="application/json")
+        return web.Response(body=await reception.answer(_name(request, body), work), content_type="application/json")
 
     async def stream(request: web.Request) -> web.StreamResponse:
         body = await json_body(request)
@@ -94,6 +95,12 @@ def trainer_routes(router: Router, reception: Reception, rendezvous: Rendezvous)
         web.post(REWARD_PATH, answering(reward)),
         web.get(DESCRIPTION_PATH, describe),
     ]
+
+
+def _name(request: web.Request, body: bytes) -> str | None:
+    """What a request is known by when it is repeated: its name, and what it asks for, lest a name be used again for something else."""
+    name = request.headers.get(ATTEMPT)
+    return f"{name} {hashlib.blake2b(body, digest_size=16).hexdigest()}" if name else None
 
 
 def _worth(place: Place) -> RewardAnswer:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -91,6 +92,20 @@ def test_trainers_are_answered_the_page_shows_it_and_a_signal_ends_it(tmp_path):
         assert program.wait(30) == 0
     done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
     assert json.loads(done.stdout)["spent"]["requests"] == asked == 2 * (15 + 3)
+
+
+def test_the_first_ctrl_c_lets_a_step_end_and_the_second_leaves_it(tmp_path):
+    slow = FakeJudge.from_pairs(PAIRS, latency=30)
+    with serve_in_thread(slow) as judge, service(tmp_path, judge) as (url, program), ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(posted, f"{url}/v1/route", {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]})
+        while not judge.statistics.requests:
+            time.sleep(0.02)
+        program.send_signal(signal.SIGINT)
+        assert "1 requests under way get 30 s; press Ctrl-C again" in program.stderr.readline()
+        program.send_signal(signal.SIGINT)
+        assert program.wait(20) == 130
+        with contextlib.suppress(OSError):
+            asking.result(20)
 
 
 def test_a_token_is_asked_for_and_what_cannot_be_posted_is_refused(tmp_path, monkeypatch):

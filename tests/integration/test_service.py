@@ -95,7 +95,7 @@ async def test_more_requests_than_are_taken_at_a_time_come_again_by_themselves()
         results = await asyncio.gather(*(client.route([pair]) for pair in PAIRS[:2]))
         assert [len(result.outcomes) for result in results] == [1, 1]
         busy = asyncio.create_task(client.route(PAIRS))
-        while not served.service._reception._running:
+        while not served.service.under_way:
             await asyncio.sleep(0.001)
         status, answer, headers = await post(served, "/v1/route", {"pairs": []})
         assert (status, headers["Retry-After"], answer["error"]["message"][:10]) == (503, "1", "1 requests")
@@ -109,6 +109,8 @@ async def test_a_request_that_is_repeated_under_its_name_is_one_step():
         together = await asyncio.gather(*(post(served, "/v1/route", body, headers={"Idempotency-Key": "two"}) for _ in range(3)))
         steps = [answer["statistics"]["step"] for _, answer, _ in [*answers, *together]]
         assert steps == [0, 0, 1, 1, 1]
+        _, other, _ = await post(served, "/v1/route", {"pairs": [*body["pairs"], *body["pairs"]]}, headers={"Idempotency-Key": "one"})
+        assert len(other["outcomes"]) == 2
 
 
 async def test_a_service_that_is_started_again_in_the_middle_of_a_step_pays_for_nothing_twice():
