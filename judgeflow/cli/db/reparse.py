@@ -39,12 +39,14 @@ def reparse(
     """
     import asyncio
 
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.progress import activity
     from judgeflow.store.reparse import reparse as read_again
     from judgeflow.verdicts.prompt import load_template
 
     rules = None if template is None else load_template(template)
-    with activity(wanted=progress) as tell:
+    kept = "nothing was changed" if dry_run else "what has been read again is stored; the same command reads the rest"
+    with interruptible(lambda: kept), activity(wanted=progress) as tell:
         found = asyncio.run(read_again(address_of(url, config), template=rules, judge=judge, dry_run=dry_run, tell=tell))
     if as_json:
         print_json(_record(found, dry_run=dry_run))
