@@ -8,6 +8,7 @@ waits until that thread has taken everything back: it needs the loop, and the so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -87,7 +88,9 @@ async def merge(
             await asyncio.shield(merging)
         except asyncio.CancelledError:
             pages.stop()
-            await asyncio.wait([merging])
+            while not merging.done():
+                with contextlib.suppress(asyncio.CancelledError):  # whoever asks twice
+                    await asyncio.wait([merging])
             if isinstance(merging.exception(), _Stopped):
                 raise
             merging.result()
