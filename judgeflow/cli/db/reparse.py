@@ -26,7 +26,9 @@ def reparse(
             help="Read by the [verdicts] of this template; default: each judge's own.",
         ),
     ] = None,
-    judge: Annotated[str | None, typer.Option(metavar="ID", help="Only replies of judges with this id.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this judge's replies: its id, or the beginning of its fingerprint.")
+    ] = None,
     dry_run: DryRun = False,
     progress: ShowProgress = True,
     as_json: AsJson = False,
