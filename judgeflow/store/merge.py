@@ -17,7 +17,7 @@ from sqlalchemy import JSON, Connection, Row, RowMapping, Select, Table, select,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
-from judgeflow.errors import ConfigurationError, StoreError
+from judgeflow.errors import ConfigurationError, StoreError, UsageError
 from judgeflow.store import bulk, migrate, schema
 from judgeflow.store.engines import database_at, file_of, normalise_url
 from judgeflow.store.failures import store_errors
@@ -83,25 +83,32 @@ async def merge(
         tables = (*_SHARED, *_OF_RUNS)
         total = sum([await count(connection, table) for table in tables])
         pages = _Source(connection, asyncio.get_running_loop(), found.source, lambda done: tell(done, total))
-        merging = asyncio.ensure_future(target.visit(_merge, pages, found, rename_runs, keep=not dry_run))
-        try:
-            await asyncio.shield(merging)
-        except asyncio.CancelledError:
-            pages.stop()
-            while not merging.done():
-                with contextlib.suppress(asyncio.CancelledError):  # whoever asks twice
-                    await asyncio.wait([merging])
-            if isinstance(merging.exception(), _Stopped):
-                raise
-            merging.result()
+        work = target.visit(_merge, pages, found, rename_runs, keep=not dry_run)
+        await _to_the_end(asyncio.ensure_future(work), pages)
     return found
 
 
 async def require_mergeable(sources: Sequence[str], into: str) -> None:
-    """Raise before anything is created: `ConfigurationError` if a source is the target, else as `migrate.require_current` of a source."""
+    """Raise before anything is created: `UsageError` if a source is missing or the target itself, else as `migrate.require_current`."""
     for source in sources:
         _require_two(source, into)
+        if not database_at(source).exists():
+            raise UsageError(f"{database_at(source).name}: no such file; name a verdict database that is there")
         await migrate.require_current(source)
+
+
+async def _to_the_end(merging: asyncio.Future[None], source: _Source) -> None:
+    """Wait for the thread that merges.  Whoever is cancelled waits all the same, until it has taken everything back."""
+    try:
+        await asyncio.shield(merging)
+    except asyncio.CancelledError:
+        source.stop()
+        while not merging.done():
+            with contextlib.suppress(asyncio.CancelledError):  # whoever asks twice
+                await asyncio.wait([merging])
+        if isinstance(merging.exception(), _Stopped):
+            raise
+        merging.result()
 
 
 def _require_two(source: str, into: str) -> None:

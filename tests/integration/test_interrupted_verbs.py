@@ -107,5 +107,5 @@ def test_a_replay_says_that_it_keeps_nothing(folder):
 
 def test_a_source_that_is_not_there_is_told_before_anything_is_created_or_taken(folder):
     said = CliRunner().invoke(app, ["merge", str(folder / "one.db"), str(folder / "three.db"), "--into", str(folder / "new.db")])
-    assert "three.db holds no verdict database yet" in str(said.exception)
+    assert "three.db: no such file; name a verdict database that is there" in str(said.exception)
     assert not (folder / "new.db").exists()
