@@ -56,8 +56,10 @@ def import_(
     Example: judgeflow import judged.jsonl --template verdict-scale --url verdicts.db
     """
     import asyncio
+    import contextlib
 
     from judgeflow.cli.db.common import address_of
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.exchange.importing import require_one_judge, require_template, survey
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter
@@ -68,7 +70,8 @@ def import_(
         file: Rules(template=read_by, source=file.name, judge=judge, counts_as=identity, scorer=scorer, labels=labels, pairs=pairs)
         for file in files
     }
-    found = {file: survey(file, rules[file]) for file in files}
+    with interruptible(lambda: "nothing was stored yet"):
+        found = {file: survey(file, rules[file]) for file in files}
     for file, held in found.items():
         _tell_bad(file, held, on_bad_record)
         require_template(file, held, rules[file])
@@ -77,10 +80,9 @@ def import_(
         _report(found, None, as_json=as_json)
         return
     writer = asyncio.run(EvidenceWriter.open(address))
-    try:
-        _write(writer, found, rules, progress=progress)
-    finally:
-        writer.close()
+    done = dict.fromkeys(files, 0)
+    with interruptible(lambda: _kept(found, done)), contextlib.closing(writer):
+        _write(writer, found, rules, done, progress=progress)
     _report(found, writer, as_json=as_json)
 
 
@@ -116,18 +118,25 @@ def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:
         raise RecordError(f"{file}: holds no usable record")
 
 
-def _write(writer: EvidenceWriter, found: Mapping[Path, Survey], rules: Mapping[Path, Rules], *, progress: bool) -> None:
+def _write(
+    writer: EvidenceWriter, found: Mapping[Path, Survey], rules: Mapping[Path, Rules], done: dict[Path, int], *, progress: bool
+) -> None:
+    """Store the records of every file, counting them in `done`."""
     import time
 
     from judgeflow.cli.progress import activity
 
     with activity(wanted=progress) as tell:
         for file, held in found.items():
-            done = 0
             for batch in _batches(file, rules[file], time.time()):
                 writer.write(batch)
-                done += len(batch)
-                tell(file.name, done, held.records)
+                done[file] += len(batch)
+                tell(file.name, done[file], held.records)
+
+
+def _kept(found: Mapping[Path, Survey], done: Mapping[Path, int]) -> str:
+    records = sum(each.records - each.identical for each in found.values())
+    return f"{sum(done.values()):,} of {records:,} records are stored, if not some more; the same command goes on from there"
 
 
 def _batches(file: Path, rules: Rules, now: float) -> Iterator[Sequence[Evidence]]:

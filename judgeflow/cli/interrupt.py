@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from judgeflow.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -39,3 +41,13 @@ def stop_on_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Non
     """Set `stop` when SIGINT or SIGTERM comes: for servers, which lose nothing when they end at once."""
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+
+
+@contextmanager
+def interruptible(words: Callable[[], str]) -> Iterator[None]:
+    """End the command with exit code 130 where Ctrl-C comes inside the block; `words` say what is kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: {words()}", err=True)
+        raise typer.Exit(INTERRUPTED) from None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from judgeflow.replay.compare import Compared
     from judgeflow.replay.trace import Trace
 
+_KEPT = "a replay only reads, and nothing of it was written; the same command begins again"
 _SUFFIXES = {".jsonl", ".json", ".parquet"}
 
 
@@ -55,6 +56,7 @@ def replay(
 
     Example: judgeflow replay judged.jsonl --template verdict-scale --scorer mean-z --share 0.2 --requests-per-minute 200
     """
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.plots import check_plots
     from judgeflow.cli.progress import activity
     from judgeflow.replay.compare import compare
@@ -76,11 +78,11 @@ def replay(
         "seed": seed,
         **options.tokens(tokens_per_call),
     }
-    trace = _read(source, run=run, scorer=scorer, template=template, pairs=pairs, on_bad_record=on_bad_record)
-    trace = _with_files(trace, pairs, labels)
-    base = options.base(config, given)
-    grid = list(options.grid(base, shares, policy, requests_per_minute, trace))
-    with activity(wanted=progress) as tell:
+    with interruptible(lambda: _KEPT), activity(wanted=progress) as tell:
+        trace = _read(source, run=run, scorer=scorer, template=template, pairs=pairs, on_bad_record=on_bad_record)
+        trace = _with_files(trace, pairs, labels)
+        base = options.base(config, given)
+        grid = list(options.grid(base, shares, policy, requests_per_minute, trace))
         tell("playing", 0, 0)
         found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples)
     _tell(found, csv=csv, plot=plot, as_json=json)

@@ -11,7 +11,7 @@ import numpy as np
 from judgeflow.report.answers import cost, healthy, helps
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.lift import lift
-from judgeflow.report.pace import forecast
+from judgeflow.report.pace import forecast, left_after
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
 from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
@@ -141,7 +141,8 @@ def compose(
     now: float,
 ) -> RunFigures:
     """Return the figures of a run; without `deep` what needs decisions or replies is None or empty.  `now` is Unix time in seconds."""
-    steps = tuple(step_figures(merged(ends[number]), decisions.get(number)) for number in sorted(ends))
+    left = left_after(ends)
+    steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
     judges = tuple(_all_judges(run, identities, deep))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
     ahead = forecast(steps, stock, run.spent + run.reserved, steps_of(run.config))
@@ -189,8 +190,8 @@ def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def step_figures(row: StepRow, decided: StepDecisions | None) -> StepFigures:
-    """Return one step, its ends merged."""
+def step_figures(row: StepRow, decided: StepDecisions | None, left: Mapping[str, float]) -> StepFigures:
+    """Return one step, its ends merged; `left` is what it has left of the budget."""
     return StepFigures(
         step=row.step,
         ended_at=row.created_at,
@@ -206,7 +207,7 @@ def step_figures(row: StepRow, decided: StepDecisions | None) -> StepFigures:
         completion_tokens=row.completion_tokens,
         agreement=row.agreement,
         waited_s=row.latency_s,
-        remaining={kind: left for kind, left in row.remaining.items() if left is not None},
+        remaining=left,
         uncertainty=decided.uncertainty if decided else None,
         acquisition=decided.acquisition if decided else None,
     )

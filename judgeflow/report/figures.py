@@ -50,7 +50,7 @@ class StepFigures:
 
     `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; both are None, like the
     spreads, where decisions were not read or are gone.  `seconds` adds up.  `waited_s` maps "p50", "p90" and "max" to how long replies
-    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit.
+    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).
     """
 
     step: int

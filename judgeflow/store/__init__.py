@@ -10,7 +10,7 @@
     writer.py      groups concurrent writes into batches            sql.py       `SqlStore`
     upkeep.py      what the three verbs beside share                reparse.py   reads stored replies again
     compact.py     lets go of what is no longer needed              merge.py     several databases into one
-    identities.py  judges, and how they are named
+    identities.py  judges, and how they are named                  readonly.py  files that can only be read
 
 This package is the only one that imports SQLAlchemy; nothing here is imported before a store is used.
 """

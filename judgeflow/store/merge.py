@@ -1,12 +1,14 @@
 """Brings what other verdict databases hold into one.
 
 Content keys are the same on every machine, so rows meet by their keys and the first write wins.  A source is read as it was at one
-moment, page by page on the event loop, and written in one transaction on a thread: all of it comes in, or nothing.
+moment, page by page on the event loop, and written in one transaction on a thread: all of it comes in, or nothing.  Whoever is cancelled
+waits until that thread has taken everything back: it needs the loop, and the source, to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from sqlalchemy import JSON, Connection, Row, RowMapping, Select, Table, select,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
-from judgeflow.errors import ConfigurationError, StoreError
+from judgeflow.errors import ConfigurationError, StoreError, UsageError
 from judgeflow.store import bulk, migrate, schema
 from judgeflow.store.engines import database_at, file_of, normalise_url
 from judgeflow.store.failures import store_errors
@@ -70,10 +72,10 @@ async def merge(
 
     A run comes in under its name; where another run has that, under the name with `rename_runs` behind it, or not at all if that is
     empty or taken too.  With `dry_run` all of it is taken back at the end.  `tell` is told how many rows are done and how many there
-    are, on another thread.  Raises as `queries.reading` and `upkeep.writing`, `ConfigurationError` if both are the same database, and
-    `StoreError` if rows of the source refer to missing ones.
+    are, on another thread.  Raises as `require_mergeable` and `upkeep.writing`, and `StoreError` if rows of the source refer to missing
+    ones.  Cancelled, it takes everything back; in the moment of the commit that is too late, and it returns.
     """
-    _require_two(source, into)
+    await require_mergeable([source], into)
     if not dry_run:
         await migrate.prepare(into)
     found = Merged(source=database_at(source).name)
@@ -81,8 +83,32 @@ async def merge(
         tables = (*_SHARED, *_OF_RUNS)
         total = sum([await count(connection, table) for table in tables])
         pages = _Source(connection, asyncio.get_running_loop(), found.source, lambda done: tell(done, total))
-        await target.visit(_merge, pages, found, rename_runs, keep=not dry_run)
+        work = target.visit(_merge, pages, found, rename_runs, keep=not dry_run)
+        await _to_the_end(asyncio.ensure_future(work), pages)
     return found
+
+
+async def require_mergeable(sources: Sequence[str], into: str) -> None:
+    """Raise before anything is created: `UsageError` if a source is missing or the target itself, else as `migrate.require_current`."""
+    for source in sources:
+        _require_two(source, into)
+        if not database_at(source).exists():
+            raise UsageError(f"{database_at(source).name}: no such file; name a verdict database that is there")
+        await migrate.require_current(source)
+
+
+async def _to_the_end(merging: asyncio.Future[None], source: _Source) -> None:
+    """Wait for the thread that merges.  Whoever is cancelled waits all the same, until it has taken everything back."""
+    try:
+        await asyncio.shield(merging)
+    except asyncio.CancelledError:
+        source.stop()
+        while not merging.done():
+            with contextlib.suppress(asyncio.CancelledError):  # whoever asks twice
+                await asyncio.wait([merging])
+        if isinstance(merging.exception(), _Stopped):
+            raise
+        merging.result()
 
 
 def _require_two(source: str, into: str) -> None:
@@ -95,6 +121,10 @@ def _place(url: str) -> str:
     return database_at(url).name if path is None else str(path.resolve())
 
 
+class _Stopped(Exception):
+    """Ends the transaction of a merge that was cancelled."""
+
+
 class _Source:
     """Rows of the source for the thread that writes, a page at a time; they are read on the loop that holds the connection."""
 
@@ -104,11 +134,22 @@ class _Source:
         self._where = where
         self._tell = tell
         self._done = 0
+        self._stopped = False  # set by `stop` on the loop, read on the thread
+
+    def stop(self) -> None:
+        """Let the thread end its transaction before the next page, and at the latest before it would commit."""
+        self._stopped = True
+
+    def heed(self) -> None:
+        """Raise `_Stopped` if it is to end."""
+        if self._stopped:
+            raise _Stopped
 
     def pages(self, statement: Select[Any]) -> Iterator[Page]:
         stream = self._wait(_start(self._connection, statement))
         try:
             while page := self._wait(_fetch(stream)):
+                self.heed()
                 yield page
                 self._done += len(page)
                 self._tell(self._done)
@@ -138,6 +179,7 @@ def _merge(connection: Connection, source: _Source, found: Merged, rename_runs: 
         for page in source.pages(select(schema.run).order_by(schema.run.c.id)):
             for run in page:
                 _add_run(connection, source, run, rename_runs, found)
+        source.heed()
     except IntegrityError as error:
         transaction.rollback()
         advice = f"nothing of it was taken; `judgeflow db check --url {found.source}` tells what is wrong with it"

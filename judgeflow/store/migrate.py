@@ -57,6 +57,13 @@ async def inspect(url: str) -> SchemaState:
             await engine.dispose()
 
 
+async def require_current(url: str) -> None:
+    """Raise `SchemaMismatch` unless an up-to-date database is at `url`, and `StoreUnavailable` if that cannot be read."""
+    state = await inspect(url)
+    if state.kind != "current":
+        raise mismatch(url, state)
+
+
 async def upgrade(url: str, revision: str = "head") -> SchemaState:
     """Bring the database at `url` to `revision` in one transaction, creating it if need be; return what it was before.
 

@@ -88,9 +88,7 @@ async def reading(url: str) -> AsyncIterator[AsyncConnection]:
     Raises `StoreUnavailable` if it cannot be read, `SchemaMismatch` if it is missing or has another schema.
     """
     database = database_at(url)
-    state = await migrate.inspect(url)
-    if state.kind != "current":
-        raise migrate.mismatch(url, state)
+    await migrate.require_current(url)
     engine = database.reporting()
     try:
         with store_errors(database.name):

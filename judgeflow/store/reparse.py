@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select
+from sqlalchemy import Connection, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import ConfigurationError
-from judgeflow.store import bulk, schema
+from judgeflow.store import bulk, identities, schema
 from judgeflow.store.queries import count, reading
 from judgeflow.store.upkeep import Tell, one_moment, untold, writing
-from judgeflow.types import Reading, ReadingStatus, Reply
+from judgeflow.types import JudgeIdentity, Reading, ReadingStatus, Reply
 from judgeflow.verdicts.parse import PARSER_VERSION, read_reply
 from judgeflow.verdicts.prompt import Grade, Template, load_template, packaged_templates
 
@@ -35,7 +35,11 @@ IMPORTED = "imported"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How the replies of one judge are read: `verdicts` as in a template, `template` its hash, `own` the hash of the judge's own."""
+    """How the replies of one judge are read.
+
+    `judge` is what it is called (`identities.names`), `verdicts` are those of a template, `template` is its hash, `own` that of the
+    judge's own.
+    """
 
     judge: str
     verdicts: Mapping[str, Grade]
@@ -61,7 +65,7 @@ class Reread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A reply that is read differently: its key, its judge's id, both readings in words, and the end of its text."""
+    """A reply that is read differently: its key, its judge's name, both readings in words, and the end of its text."""
 
     call: str
     judge: str
@@ -113,10 +117,10 @@ async def reparse(
     wall: Callable[[], float] = time.time,
     tell: Tell = untold,
 ) -> Reparsed:
-    """Read the replies of every judge again, or of those with the id `judge`, by their own rules or by those of `template`.
+    """Read the replies of every judge again, or of the one called `judge`, by their own rules or by those of `template`.
 
-    `wall` returns Unix time in seconds.  Raises `ConfigurationError` for a judge that is not there and for one whose template is not
-    known; else as `upkeep.writing`.
+    `wall` returns Unix time in seconds.  Raises as `identities.named`, `ConfigurationError` for a judge without replies and for one whose
+    template is not known; else as `upkeep.writing`.
     """
     report = _Report()
     async with reading(url) as connection, writing(url) as store, one_moment(connection):
@@ -135,26 +139,27 @@ async def reparse(
 async def _rules(connection: AsyncConnection, template: Template | None, judge: str | None) -> dict[bytes, Rules]:
     """Return the rules by fingerprint, for judges that have replies."""
     known = {} if template else {item.hash: item for item in map(load_template, packaged_templates())}
+    there = await identities.judges(connection)
+    called = identities.names(there)
     has_replies = select(schema.call.c.key).where(schema.call.c.judge == schema.judge.c.fingerprint).exists()
-    judges = (await connection.execute(select(schema.judge).where(has_replies))).mappings().all()
-    chosen = [row for row in judges if judge in {None, row["id"]}]
+    answered = set(await connection.scalars(select(schema.judge.c.fingerprint).where(has_replies)))
+    chosen = answered if judge is None else {identities.named(judge, there)} & answered
     if judge is not None and not chosen:
-        there = ", ".join(sorted({row["id"] for row in judges})) or "none"
-        raise ConfigurationError(f"--judge {judge}: no replies of such a judge are stored; judges with replies: {there}")
-    return {row["fingerprint"]: _rules_of(row, template, known) for row in chosen}
+        others = ", ".join(called[key] for key in there if key in answered) or "none"
+        raise ConfigurationError(f"--judge {judge}: no replies of this judge are stored; judges with replies: {others}")
+    return {key: _rules_of(there[key], called[key], template, known) for key in there if key in chosen}
 
 
-def _rules_of(judge: RowMapping, template: Template | None, known: Mapping[bytes, Template]) -> Rules:
-    named = judge["parameters"].get("template")
+def _rules_of(judge: JudgeIdentity, name: str, template: Template | None, known: Mapping[bytes, Template]) -> Rules:
+    named = judge.parameters.get("template")
     own = bytes.fromhex(named) if isinstance(named, str) else None
     found = template or known.get(own or b"")
     if found is None:
-        name = judge["id"]
         raise ConfigurationError(
             f"judge {name}: its replies answer a template that does not come with judgeflow ({named or 'none is named'}); "
             f"read them with: judgeflow db reparse --judge '{name}' --template FILE.toml"
         )
-    return Rules(judge=judge["id"], verdicts=found.verdicts, template=found.hash, own=own)
+    return Rules(judge=name, verdicts=found.verdicts, template=found.hash, own=own)
 
 
 def _select(*others: Any) -> Select[Any]:

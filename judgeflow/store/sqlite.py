@@ -20,8 +20,10 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from judgeflow.errors import StoreUnavailable
+from judgeflow.store import readonly
 from judgeflow.store.database import READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
 
@@ -95,8 +97,12 @@ class SqliteDatabase:
         return SqliteReader(self.url)
 
     def readers(self) -> AsyncEngine:
-        """See `Database.readers`."""
-        engine = create_async_engine(self.url, **_READING)
+        """See `Database.readers`; a file that cannot be written is read all the same, as `readonly` says."""
+        if readonly.can_be_written(self.path):
+            engine = create_async_engine(self.url, **_READING)
+        else:
+            engine = create_async_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+            readonly.connect_without_writing(engine.sync_engine, self.path)
         _on_connect(engine.sync_engine, _READER)
         return engine
 

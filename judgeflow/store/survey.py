@@ -53,9 +53,7 @@ async def readable(url: str) -> AsyncIterator[Readable]:
     Raises `StoreUnavailable` if it cannot be read, `SchemaMismatch` if it is missing or has another schema.
     """
     database = database_at(url)
-    state = await migrate.inspect(url)
-    if state.kind != "current":
-        raise migrate.mismatch(url, state)
+    await migrate.require_current(url)
     engine = database.readers()
     try:
         yield Readable(engine, database.name)

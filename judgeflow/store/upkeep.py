@@ -49,9 +49,7 @@ async def writing(url: str) -> AsyncIterator[Writing]:
     database = database_at(url)
     with store_errors(database.name):
         database.require_writable()
-    state = await migrate.inspect(url)
-    if state.kind != "current":
-        raise migrate.mismatch(url, state)
+    await migrate.require_current(url)
     writer = database.writer(patience_s=None)
     try:
         yield Writing(writer, database.name)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from judgeflow import Scheduler
 from judgeflow.cli.db import app
-from judgeflow.errors import ConfigurationError, SchemaMismatch, StoreError, StoreUnavailable
+from judgeflow.errors import ConfigurationError, SchemaMismatch, StoreError, StoreUnavailable, UsageError
 from judgeflow.store import migrate
 from judgeflow.store.merge import merge
 from judgeflow.store.reparse import reparse
@@ -171,7 +171,26 @@ class TestReparse:
         assert answer("reparse", "--url", "one.db", "--judge", "fake", "--template", "default")["calls"] == 20
 
     def test_an_unknown_judge_is_told_with_those_that_are_there(self, folder):
-        assert "judges with replies: fake" in str(db("reparse", "--url", "one.db", "--judge", "other").exception)
+        assert "no such judge; there are fake" in str(db("reparse", "--url", "one.db", "--judge", "other").exception)
+
+    def test_a_judge_without_replies_is_told_with_those_that_have_some(self, folder):
+        change("one.db", "INSERT INTO judge SELECT x'aa', 'silent', model, parameters, created_at FROM judge")
+        assert "judges with replies: fake" in str(db("reparse", "--url", "one.db", "--judge", "silent").exception)
+        assert answer("reparse", "--url", "one.db", "--judge", "fake")["calls"] == 20
+
+    def test_one_of_two_judges_with_the_same_id_is_named_by_the_beginning_of_its_fingerprint(self, folder):
+        asyncio.run(route(folder, PAIRS[:3], "other", database="one.db", template="verdict-scale"))
+        counts = dict(read("one.db", "SELECT lower(hex(judge)), count(*) FROM call GROUP BY 1"))
+        error = db("reparse", "--url", "one.db", "--judge", "fake").exception
+        assert isinstance(error, UsageError)
+        for fingerprint, calls in counts.items():
+            name = f"fake@{fingerprint[:8]}"
+            assert name in str(error)
+            for way in (name, fingerprint[:10]):
+                assert answer("reparse", "--url", "one.db", "--judge", way)["calls"] == calls
+            change("one.db", "UPDATE call SET status = 'unparseable', preferred = NULL")
+            found = answer("reparse", "--url", "one.db", "--judge", name)
+            assert {example["judge"] for example in found["examples"]} == {name}
 
     def test_it_is_readable(self, folder):
         Path("flipped.toml").write_text(FLIPPED)

@@ -10,7 +10,7 @@ import pytest
 from surveyed import OPINIONS, PAIRS, ROUTING, look, route_steps, routing, total
 
 from judgeflow.clock import LoopClock, VirtualClock
-from judgeflow.config import Config, RoutingConfig
+from judgeflow.config import BudgetConfig, Config, RoutingConfig
 from judgeflow.engine.seat import Seat
 from judgeflow.errors import SchemaMismatch, UsageError
 from judgeflow.keys import pair_keys
@@ -202,6 +202,21 @@ def test_the_ends_of_a_step_that_was_routed_twice_count_together(path):
     assert step.spent.requests == late.calls + again.calls > again.calls
     assert step.seconds == late.seconds + again.seconds
     assert step.waited_s["max"] == max(late.latency_s["max"], again.latency_s["max"])
+
+
+def test_the_budget_of_a_run_that_was_routed_twice_burns_down_as_it_did_the_first_time(path):
+    async def main(clock):
+        looks = []
+        for source in ("judge", "store"):
+            async with routing(path, clock, routing=EVERY, budget=BudgetConfig(requests=300)) as scheduler:
+                steps = await route_steps(scheduler, 3, size=20)
+            assert [step.statistics.sources for step in steps] == [{source: 20}] * 3
+            looks.append(await look(path))
+        return looks
+
+    once, twice = run(main)
+    assert [step.remaining for step in once.steps] == [{"requests": 260}, {"requests": 220}, {"requests": 180}]
+    assert [step.remaining for step in twice.steps] == [step.remaining for step in once.steps]
 
 
 def test_a_run_without_scorer_has_no_beliefs_to_change(path):

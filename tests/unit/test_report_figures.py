@@ -16,11 +16,11 @@ from judgeflow.report.compare import compare
 from judgeflow.report.compose import compose, minutes
 from judgeflow.report.figures import Forecast, JudgeFigures, Lift, Share, StepFigures
 from judgeflow.report.lift import _wilson, audits_needed, difference, lift, mistakes, ratio_of, ratio_to_random
-from judgeflow.report.pace import forecast
+from judgeflow.report.pace import forecast, left_after
 from judgeflow.report.reading import JudgeSums, spread
 from judgeflow.report.verdicts import Comparison, first_preferred, orders_agree, spoken, tally, verdicts
 from judgeflow.routing import agreement
-from judgeflow.store.survey import RunRow, Span, spans
+from judgeflow.store.survey import RunRow, Span, StepRow, spans
 from judgeflow.testing.store_contract import JUDGE, make_call, make_question
 from judgeflow.types import Agreement, Cost, Reading, ReadingStatus, Stock
 from judgeflow.verdicts.combine import combine
@@ -210,6 +210,41 @@ JUDGED = JudgeFigures(
     latency_s={},
     spent=Cost(),
 )
+
+
+def an_end(number, step, spent, left):
+    empty = dict.fromkeys(("pairs", "calls", "prompt_tokens", "completion_tokens", "seconds", "created_at"), 0)
+    costs = {"spent_requests": spent, "spent_tokens": 0, "spent_usd": spent / 10}
+    words = {"threshold": None, "agreement": None, "sources": {}, "statuses": {}, "latency_s": {}}
+    return StepRow(id=number, step=step, remaining={"requests": left, "tokens": None}, **empty, **costs, **words)
+
+
+def ends_of(*spent_by_step, stock=100):
+    """Ends of steps that were routed in this order: what each spent, and what was left then."""
+    ends, left = {}, stock
+    for number, (step, spent) in enumerate(spent_by_step, start=1):
+        left -= spent
+        ends.setdefault(step, []).append(an_end(number, step, spent, left))
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("routed", "left"),
+    [
+        ([(0, 30), (1, 20), (2, 10)], [70, 50, 40]),
+        ([(0, 30), (1, 20), (2, 10), (0, 0), (1, 0), (2, 0)], [70, 50, 40]),
+        ([(0, 30), (1, 20), (2, 10), (0, 5), (2, 1)], [65, 45, 34]),
+        ([(0, 30), (0, 5), (2, 10), (1, 20)], [65, 45, 35]),
+    ],
+    ids=["in order", "again from what is stored", "again with something to ask", "one overtaken by the next"],
+)
+def test_a_budget_burns_down_from_step_to_step_however_often_they_are_routed(routed, left):
+    assert left_after(ends_of(*routed)) == {step: {"requests": value} for step, value in enumerate(left)}
+
+
+def test_a_budget_that_grew_meanwhile_counts_as_it_is_now():
+    again = {step: [*rows, an_end(rows[0].id + 2, step, 0, 1050)] for step, rows in ends_of((0, 30), (1, 20)).items()}
+    assert left_after(again) == {0: {"requests": 1070}, 1: {"requests": 1050}}
 
 
 def test_the_forecast_names_what_is_spent_first():

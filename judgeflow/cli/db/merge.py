@@ -12,6 +12,7 @@ from judgeflow.cli.db.common import AsJson, DryRun, print_json, print_line, prin
 from judgeflow.cli.options import ShowProgress
 
 if TYPE_CHECKING:
+    from judgeflow.cli.progress import Tell
     from judgeflow.store.merge import Merged
 
 
@@ -35,16 +36,14 @@ def merge(
     """
     import asyncio
 
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.progress import activity
     from judgeflow.errors import StoreError
     from judgeflow.store.engines import database_at
-    from judgeflow.store.merge import merge as bring_in
 
-    with activity(wanted=progress) as tell:
-        brought = []
-        for source in sources:
-            telling = functools.partial(tell, database_at(source).name)
-            brought.append(asyncio.run(bring_in(source, into, rename_runs=rename_runs, dry_run=dry_run, tell=telling)))
+    brought: list[Merged] = []
+    with interruptible(lambda: _kept(sources, brought, dry_run=dry_run)), activity(wanted=progress) as tell:
+        asyncio.run(_bring_in(sources, into, brought, rename_runs=rename_runs, dry_run=dry_run, tell=tell))
     if as_json:
         print_json({"into": database_at(into).url, "dry_run": dry_run, "sources": [dataclasses.asdict(found) for found in brought]})
     else:
@@ -54,6 +53,30 @@ def merge(
     if refused:
         names = ", ".join(f"{name} of {source}" for name, source in refused)
         raise StoreError(f"left out, since another run has the name: {names}; give them other names with --rename-runs SUFFIX")
+
+
+async def _bring_in(sources: list[str], into: str, brought: list[Merged], *, rename_runs: str, dry_run: bool, tell: Tell) -> None:
+    """Merge one source after the other, noting what each has brought; all are looked at before the first is."""
+    import asyncio
+
+    from judgeflow.store.engines import database_at
+    from judgeflow.store.merge import merge, require_mergeable
+
+    await require_mergeable(sources, into)
+    for source in sources:
+        telling = functools.partial(tell, database_at(source).name)
+        brought.append(await merge(source, into, rename_runs=rename_runs, dry_run=dry_run, tell=telling))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # too late for this source, in time for the next
+            raise asyncio.CancelledError
+
+
+def _kept(sources: list[str], brought: list[Merged], *, dry_run: bool) -> str:
+    if dry_run:
+        return "a dry run keeps nothing"
+    there = f"{', '.join(found.source for found in brought)} came in before, as a whole; " if brought else ""
+    missing = ", ".join(sources[len(brought) :])
+    return f"{there}nothing of {missing} was taken; the same command brings in the rest" if missing else f"{there}nothing is missing"
 
 
 def _print(found: Merged) -> None:

@@ -26,7 +26,9 @@ def reparse(
             help="Read by the [verdicts] of this template; default: each judge's own.",
         ),
     ] = None,
-    judge: Annotated[str | None, typer.Option(metavar="ID", help="Only replies of judges with this id.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this judge's replies: its id, or the beginning of its fingerprint.")
+    ] = None,
     dry_run: DryRun = False,
     progress: ShowProgress = True,
     as_json: AsJson = False,
@@ -39,12 +41,14 @@ def reparse(
     """
     import asyncio
 
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.progress import activity
     from judgeflow.store.reparse import reparse as read_again
     from judgeflow.verdicts.prompt import load_template
 
     rules = None if template is None else load_template(template)
-    with activity(wanted=progress) as tell:
+    kept = "nothing was changed" if dry_run else "what has been read again is stored; the same command reads the rest"
+    with interruptible(lambda: kept), activity(wanted=progress) as tell:
         found = asyncio.run(read_again(address_of(url, config), template=rules, judge=judge, dry_run=dry_run, tell=tell))
     if as_json:
         print_json(_record(found, dry_run=dry_run))
