@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,12 @@ from judgeflow.cli import INTERRUPTED
 
 if TYPE_CHECKING:
     import asyncio
+
+
+def say(message: str) -> None:
+    """Print a line on stderr, from where nothing may be raised: nobody may be there to read it."""
+    with suppress(OSError):
+        typer.echo(message, err=True)
 
 
 @contextmanager
@@ -27,7 +33,7 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         if came:
             raise KeyboardInterrupt
         came = True
-        typer.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
+        say("stopping after this step; press Ctrl-C again to stop at once")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -49,5 +55,5 @@ def interruptible(words: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: {words()}", err=True)
+        say(f"interrupted: {words()}")
         raise typer.Exit(INTERRUPTED) from None

@@ -5,6 +5,7 @@ All of it goes to stderr.  A bar leaves nothing behind, and whatever is written 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -144,8 +145,9 @@ class _Lines:
             self._begun = self._begun - {name} if ended else self._begun | {name}
             self._gap = min(2 * self._gap, LONGEST_GAP_S)
             self._due = self._now() + self._gap
-            self._stream.write(_with(f"{name} {figures(task)}", self._beside()) + "\n")
-            self._stream.flush()
+            with contextlib.suppress(OSError):  # nobody reads it any more: the work goes on
+                self._stream.write(_with(f"{name} {figures(task)}", self._beside()) + "\n")
+                self._stream.flush()
 
 
 def _with(text: str, more: str) -> str:

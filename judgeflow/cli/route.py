@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judgeflow.cli import INTERRUPTED
+from judgeflow.cli.interrupt import say
 from judgeflow.cli.options import OnBadRecord, Settings, ShowProgress
 from judgeflow.cli.overrides import overrides
 from judgeflow.cli.records import PairsFormat, PairsSplit
@@ -91,9 +92,9 @@ def _carry_out(run: _Run, *, as_json: bool) -> None:
         raise typer.Exit(INTERRUPTED) from None
     print_summary(run.summary, as_json=as_json)
     if run.summary.first_too_long:
-        typer.echo(run.too_long(), err=True)
+        say(run.too_long())
     if run.interrupted:
-        typer.echo(f"interrupted: {run.progress()}; everything paid for is stored, and the same command goes on from there", err=True)
+        say(f"interrupted: {run.progress()}; everything paid for is stored, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED)
     complaint = run.complaint()
     if complaint:
@@ -137,7 +138,7 @@ class _Run:
         self._show_progress = show_progress
         self._stopped = False
         self._judged: list[tuple[Pair, float]] = []
-        self._watch = Watch(config.judge.template, lambda message: typer.echo(message, err=True))
+        self._watch = Watch(config.judge.template, say)
         self._bar = RouteProgress(len(pairs), config.budget)
 
     async def route(self) -> None:
@@ -166,7 +167,7 @@ class _Run:
             is_new = (await inspect(address)).kind in {"missing", "empty"}
             async with scheduler:
                 if is_new:
-                    typer.echo(f"created new verdict database {database_at(address).name}", err=True)
+                    say(f"created new verdict database {database_at(address).name}")
                 self.summary.run = scheduler.run
                 with contextlib.suppress(StoreUnavailable):  # the bar then counts from here; the run says what is wrong
                     self._bar.spent((await scheduler.state()).spent)
@@ -236,14 +237,14 @@ class _Run:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
             lost = f"the replies of {scheduler.in_flight} requests in flight are lost, and the budget counts them at their worst case"
-            typer.echo(f"left: {lost}; everything before is stored, and the same command goes on from there", err=True)
+            say(f"left: {lost}; everything before is stored, and the same command goes on from there")
             raise KeyboardInterrupt
 
         def interrupt() -> None:
             self.interrupted = True
             scheduler.stop()
             waiting = f"waiting for {scheduler.in_flight} requests in flight, whose replies are paid for"
-            typer.echo(f"stopping: {waiting}; press Ctrl-C again to leave them", err=True)
+            say(f"stopping: {waiting}; press Ctrl-C again to leave them")
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, leave)
 

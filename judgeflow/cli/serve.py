@@ -10,7 +10,7 @@ import typer
 
 from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.db.common import ConfigFile, Url, address_of
-from judgeflow.cli.interrupt import stop_on_signals
+from judgeflow.cli.interrupt import say, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ def _ending(trainers: Service, settings: ServiceSettings) -> None:
     asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
     if trainers.under_way:
         left = f"{trainers.under_way} requests under way get {settings.drain_s:g} s"
-        typer.echo(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for", err=True)
+        say(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for")
 
 
 def _complain(error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -49,5 +50,11 @@ class Observers:
             try:
                 message(observer)
             except Exception as error:  # whatever an observer does, the step goes on
-                self._observers.remove(observer)
-                print(f"judgeflow: observer {observer!r} failed and is not told any more: {error!r}", file=sys.stderr)  # noqa: T201  # the log may be what failed
+                self._observers = [other for other in self._observers if other is not observer]
+                complain(f"observer {observer!r} failed and is not told any more: {error!r}")
+
+
+def complain(message: str) -> None:
+    """Say on stderr what became of somebody who is told; where nobody can hear it any more, say nothing."""
+    with contextlib.suppress(OSError, ValueError):  # a pipe that is broken, a stream that is closed
+        print(f"judgeflow: {message}", file=sys.stderr)  # noqa: T201  # the log may be what failed

@@ -258,9 +258,9 @@ class Scheduler:
         """Return one outcome per pair, in input order, by the step's deadline.
 
         Without a step number, steps count up from the run's last.  `on_outcome` is called with the index of each pair and its outcome as
-        soon as that is final; it must be quick and must not raise.  Never raises for one bad pair or a failing judge: such pairs
-        have source "fallback", and so have those that could not be asked about because the store cannot be used: nothing is asked that
-        was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
+        soon as that is final; it must be quick, and where it raises it is handed no more of the step.  Never raises for one bad pair or a
+        failing judge: such pairs have source "fallback", and so have those that could not be asked about because the store cannot be used:
+        nothing is asked that was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
         """
         return await self._opened().run_step(_checked(pairs), step, emit=on_outcome)
 

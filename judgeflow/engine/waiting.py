@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from judgeflow.engine import step as steps
+from judgeflow.engine.events import complain
 from judgeflow.engine.inflight import Arrival
 from judgeflow.engine.jobs import NotAsked
 from judgeflow.errors import JudgeError, StoreError
@@ -43,10 +44,15 @@ class Outcomes:
                 self.put(index, Outcome(pair=pair, logit=0.0, source="fallback", status=status))
 
     def put(self, index: int, outcome: Outcome) -> None:
-        """Set one outcome."""
+        """Set one outcome.  Whoever is handed it and fails is handed no more: the step goes on."""
         self._slots[index] = outcome
-        if self._emit is not None:
+        if self._emit is None:
+            return
+        try:
             self._emit(index, outcome)
+        except Exception as error:  # it is the caller's, as observers are
+            complain(f"{self._emit!r} failed on an outcome and is handed no more of this step: {error!r}")
+            self._emit = None
 
     def complete(self) -> tuple[Outcome, ...]:
         """Return all outcomes, in input order."""

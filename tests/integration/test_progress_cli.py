@@ -190,3 +190,11 @@ def test_training_tells_steps_and_losses_and_ctrl_c_gives_the_terminal_back(tmp_
     assert re.search(rf"training .*{BAR}.* \d+/\d+, [\d.]+/s, \d:\d\d left, loss \d\.\d+, held out \d\.\d+, accuracy \d\.\d+", shown.screen)
     assert BAR not in shown.left
     assert re.search(r"^interrupted: ", shown.left, re.MULTILINE)
+
+
+def test_a_run_whose_messages_nobody_reads_any_more_goes_on_to_its_end(folder):
+    command = [sys.executable, "-m", "judgeflow", "route", "pairs.jsonl", "--out", "outcomes.jsonl"]
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as route:
+        route.stderr.close()
+        assert route.wait(timeout=DEADLINE_S) in {0, 120}  # 120: Python could not flush stderr when it ended
+    assert len((folder / "outcomes.jsonl").read_text().splitlines()) == 24
