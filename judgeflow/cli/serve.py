@@ -74,10 +74,7 @@ def serve(
         patience=Patience(linger_s=linger_s),
         remote_reward=RemoteReward(group_size=group_size, response_marker=response_marker),
     )
-    try:
-        asyncio.run(_serve_trainers(config, settings, service, announce))
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+    asyncio.run(_serve_trainers(config, settings, service, announce))
 
 
 def _names(host: str, allowed: list[str]) -> frozenset[str]:
@@ -170,11 +167,15 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
 
 
 def _ending(trainers: Service, settings: ServiceSettings) -> None:
-    """Say what the program waits for, and let a second Ctrl-C end that."""
+    """Say what the program waits for, and let a second Ctrl-C end it as a kill would: the database stands that."""
     import asyncio
     import signal
 
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    def leave() -> None:
+        say("left: replies under way are lost, and the budget counts them at their worst case; everything before is stored")
+        os._exit(INTERRUPTED)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, leave)
     if trainers.under_way:
         left = f"{trainers.under_way} requests under way get {settings.drain_s:g} s"
         say(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for")
