@@ -16,13 +16,13 @@ from judgeflow.errors import ConfigurationError, JudgeflowError
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.judges.reach import reach
 from judgeflow.ports import Permit
+from judgeflow.report.survey import TRIAL
 from judgeflow.store import SqlStore, migrate
 from judgeflow.store.engines import database_at
 from judgeflow.tokens import ESTIMATE_REMEDY, ESTIMATE_RULE, TokenCounter
 from judgeflow.types import Outcome, Pair, RateHeaders
 from judgeflow.verdicts.prompt import load_template
 
-RUN = "doctor"
 TIMED_PAIRS = 8
 _ESTIMATED = f"{ESTIMATE_RULE}. {ESTIMATE_REMEDY}"
 
@@ -122,7 +122,9 @@ async def _question(section: str, seat: Seat, gate: _Listening, address: str) ->
     check = f"question to {section}"
     everything, store = RoutingConfig(policy="always"), functools.partial(SqlStore.open, address)
     try:
-        async with Scheduler(judge=seat.judge, gate=gate, store=store, routing=everything, run=RUN, timeout_s=seat.timeout_s) as scheduler:
+        async with Scheduler(
+            judge=seat.judge, gate=gate, store=store, routing=everything, run=TRIAL, timeout_s=seat.timeout_s
+        ) as scheduler:
             # A new question each time: a stored one would be free, and tell nothing.
             result = await scheduler.route([_pair(f"{time.time():.0f}")])
             refusal = scheduler.refusal

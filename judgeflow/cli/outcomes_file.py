@@ -22,10 +22,10 @@ class OutcomesFile:
     """
 
     def __init__(self, out: Path, inputs: Mapping[Path, str]) -> None:
-        _require_file(out, out)
+        require_file(f"--out {out}", out)
         target = Path(os.path.realpath(out)) if out.is_symlink() else out
         self.partial = target.with_name(f"{target.name}.partial")
-        _require_file(out, self.partial)
+        require_file(f"--out {out}", self.partial)
         _require_other(out, (target, self.partial), inputs)
         self._target = target
         self._stream = _open_locked(out, self.partial)
@@ -66,24 +66,27 @@ class OutcomesFile:
             raise JudgeflowError(f"{self.partial} cannot be written: {error.strerror or error}; {remedy}") from None
 
 
-def _require_file(out: Path, path: Path) -> None:
-    """Refuse what exists and is no regular file: a device or a pipe would be replaced, a folder cannot be."""
+def require_file(option: str, path: Path) -> None:
+    """Refuse what exists and is no regular file: a device or a pipe would be replaced, a folder cannot be.
+
+    Messages begin with the `option`, as it was given.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        _require_folder(out, path.parent)
+        _require_folder(option, path.parent)
     except OSError as error:
-        raise _unwritable(out, path, error) from None
+        raise _unwritable(option, path, error) from None
     else:
         if stat.S_ISDIR(mode):
-            raise UsageError(f"--out {out}: {path} is a folder; name a file in it")
+            raise UsageError(f"{option}: {path} is a folder; name a file in it")
         if not stat.S_ISREG(mode):
-            raise UsageError(f"--out {out}: {path} is a device or a pipe, which cannot be replaced by a file; name a file")
+            raise UsageError(f"{option}: {path} is a device or a pipe, which cannot be replaced by a file; name a file")
 
 
-def _require_folder(out: Path, folder: Path) -> None:
+def _require_folder(option: str, folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"--out {out}: the folder {folder} does not exist; create it, or name a file elsewhere")
+        raise UsageError(f"{option}: the folder {folder} does not exist; create it, or name a file elsewhere")
 
 
 def _require_other(out: Path, written: Iterable[Path], inputs: Mapping[Path, str]) -> None:
@@ -99,7 +102,7 @@ def _open_locked(out: Path, partial: Path) -> BinaryIO:
         try:
             stream = os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
         except OSError as error:
-            raise _unwritable(out, partial, error) from None
+            raise _unwritable(f"--out {out}", partial, error) from None
         _lock(stream, out, partial)
         if _is_at(stream, partial):
             return stream
@@ -124,5 +127,5 @@ def _is_at(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _unwritable(out: Path, path: Path, error: OSError) -> UsageError:
-    return UsageError(f"--out {out}: {path} cannot be written: {error.strerror or error}; name a file that can be")
+def _unwritable(option: str, path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{option}: {path} cannot be written: {error.strerror or error}; name a file that can be")

@@ -37,10 +37,14 @@ def report(
     address = address_of(url, config)
     if compare is not None:
         if csv is not None or html is not None or run != "latest":
-            raise typer.BadParameter("names both runs, and has neither rows for steps nor a page", param_hint="--compare")
+            raise typer.BadParameter("names both runs, goes without RUN, --csv and --html: --compare RUN RUN", param_hint="--compare")
         first, second = asyncio.run(_read(address, compare))
         _tell_both(first, second, as_json=json)
         return
+    if html is not None:
+        from judgeflow.cli.outcomes_file import require_file
+
+        require_file(f"--html {html}", html)
     _protect({"--csv": csv, "--html": html}, address)
     (figures,) = asyncio.run(_read(address, [run]))
     if csv is not None:

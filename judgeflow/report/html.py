@@ -18,10 +18,11 @@ from judgeflow.report.safe import json_for_script
 def write_report(figures: RunFigures, path: Path) -> None:
     """Write the page about a run to `path`, whole or not at all.  Raises `UsageError` where it cannot be written."""
     page = report_page(figures)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    target = path.resolve()  # a link stays a link
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         beside.write_text(page, encoding="utf-8", newline="\n")
-        beside.replace(path)
+        beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -32,6 +32,8 @@ MOST_BORROWED = 4096
 """Verdicts that another run has paid for are looked up pair by pair; more of them at a time would take seconds."""
 
 LATEST = "latest"
+TRIAL = "doctor"
+"""The run in which `judgeflow doctor --ask` asks: the latest only where there is no other."""
 
 
 @asynccontextmanager
@@ -53,7 +55,7 @@ async def open_survey(
             found = await store.run_named(connection, run)
             there = [] if found else await store.runs(connection)
         if found is None and run == LATEST and there:
-            found = there[-1].run
+            found = next((each for each in reversed(there) if each.run.name != TRIAL), there[-1]).run
         if found is None:
             raise UsageError(_unknown(database.where, run, [each.run.name for each in there]))
         yield Survey(database, found, wall=wall, monotonic=monotonic, page=page)

@@ -35,7 +35,7 @@ RECENT = 64
 class RunState:
     """How far a run is: `planned` steps, if its configuration says how many; `active_at` is when it was last seen at work.
 
-    `steps` counts ends of steps; `step_seconds` is what the last one took.
+    `steps` counts steps that have ended, each once; `step_seconds` is what the last one took.
     """
 
     run: RunRow
@@ -87,7 +87,7 @@ _OWN = _STEP.run_id == _RUN.id
 _NEWEST = select(func.max(_STEP.id)).where(_OWN).correlate(schema.run).scalar_subquery()
 _RUNS = select(
     schema.run,
-    select(func.count()).where(_OWN).correlate(schema.run).scalar_subquery().label("steps"),
+    select(func.count(func.distinct(_STEP.step))).where(_OWN).correlate(schema.run).scalar_subquery().label("steps"),
     _STEP.step.label("last_step"),
     _STEP.seconds,
     _STEP.created_at.label("ended_at"),

@@ -64,7 +64,7 @@ def _of_runs(heads: Iterable[RunHead]) -> list[Metric]:
     spent = _gauge("run_spent", "What a run has spent: paid replies, tokens, US dollars.", "run", "kind")
     reserved = _gauge("run_reserved", "What a run has put aside for questions under way, at their worst case.", "run", "kind")
     left = _gauge("run_budget_left", "What is left of a run's budget, where there is one.", "run", "kind")
-    steps = _gauge("run_steps", "Ends of steps that a run has recorded.", "run")
+    steps = _gauge("run_steps", "Steps of a run that have ended.", "run")
     last = _gauge("run_last_step", "The step of a run that ended last.", "run")
     active = _gauge("run_active_timestamp_seconds", "When a run was last seen at work.", "run")
     pace = _gauge("run_pace", "1 for what a run is: running, quiet or finished.", "run", "pace")

@@ -12,7 +12,8 @@ from judgeflow.cli.app import app
 from judgeflow.clock import VirtualClock
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeflowError, UsageError
-from judgeflow.store import migrate
+from judgeflow.store import migrate, paging
+from judgeflow.store.window import Window
 
 
 def report(*arguments):
@@ -116,7 +117,7 @@ def test_what_cannot_be_told_names_the_next_step(database, tmp_path):
     assert "would overwrite the database" in complaint("--url", database, "--csv", database)
     assert "would overwrite the database" in complaint("--url", database, "--html", database)
     assert "cannot be written" in complaint("--url", database, "--csv", tmp_path / "no" / "steps.csv")
-    assert "cannot be written" in complaint("--url", database, "--html", tmp_path / "no" / "page.html")
+    assert "no does not exist; create it" in complaint("--url", database, "--html", tmp_path / "no" / "page.html")
     assert report("--compare", "error", "margin", "--csv", "x.csv", "--url", database).exit_code == 2
     assert issubclass(UsageError, JudgeflowError)
 
@@ -137,3 +138,34 @@ def test_prompts_of_others_are_no_markup(tmp_path):
     assert "run [red]odd[/red]," in text
     assert "[bold]what[/bold]  [31mis" in text
     assert "\x1b[31m" not in text
+
+
+def test_a_page_takes_the_place_of_files_only_and_a_link_stays_one(database, tmp_path):
+    with pytest.raises(UsageError, match="--html /dev/null: /dev/null is a device or a pipe"):
+        raise report("error", "--url", database, "--html", "/dev/null").exception
+    with pytest.raises(UsageError, match=r"--html \.: \. is a folder; name a file in it"):
+        raise report("error", "--url", database, "--html", "").exception
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    page.write_text("old")
+    link.symlink_to(page)
+    shown("error", "--url", database, "--html", link)
+    assert link.is_symlink()
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_what_doctor_has_asked_is_not_the_latest_run_and_a_step_routed_twice_is_one(tmp_path):
+    path, clock = str(tmp_path / "verdicts.db"), VirtualClock()
+
+    async def main():
+        for run in ("training", "training", "doctor"):
+            async with routing(path, clock, run=run, routing=RoutingConfig(policy="always")) as scheduler:
+                await route_steps(scheduler, 2)
+        window = await Window.open(path, visit_s=5, at_once=1)
+        async with window.connect() as connection:
+            states = await paging.runs(connection)
+        await window.aclose()
+        return {state.run.name: state.steps for state in states}
+
+    assert clock.run(main()) == {"training": 2, "doctor": 2}
+    assert shown("--url", path).startswith("run training, ")
+    assert shown("doctor", "--url", path).startswith("run doctor, ")
