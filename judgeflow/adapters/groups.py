@@ -115,6 +115,13 @@ def sources_of(result: StepResult, groups: Sequence[Group], places: Sequence[Pla
     return [", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED for counted in counts]
 
 
+def silence_of(result: StepResult) -> str:
+    """Return how many pairs count as even because neither judge nor scorer spoke, and why: "3 of 12 pairs (unreachable 3)"; "" for none."""
+    reasons = Counter(outcome.status for outcome in result.outcomes if outcome.source == "fallback" and outcome.preference is None)
+    told = ", ".join(f"{status} {count}" for status, count in reasons.most_common())
+    return f"{reasons.total()} of {len(result.outcomes)} pairs ({told}), which count as even" if reasons else ""
+
+
 def figures_of(statistics: StepStatistics) -> Mapping[str, float]:
     """Return a step's figures for a trainer's log: finite numbers only, without those that the step has none for."""
     pairs = max(1, statistics.pairs)

@@ -17,18 +17,21 @@ of a group sum to zero.  What TRL makes of them: GRPO divides by the group's sta
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from judgeflow.adapters.groups import Places, as_groups, figures_of, groups_of, halves_of, rewards_of, sources_of
+from judgeflow.adapters.groups import Places, as_groups, figures_of, groups_of, halves_of, rewards_of, silence_of, sources_of
 from judgeflow.adapters.routers import Gateway, RouterSource
 from judgeflow.adapters.texts import is_conversational, prompt_of, response_of
 from judgeflow.chance import chance
 from judgeflow.errors import UsageError
 from judgeflow.keys import pair_keys
 from judgeflow.types import IDENTICAL, Group, Outcome, Prompt, StepResult
+
+_LOG = logging.getLogger("judgeflow")
 
 Rewards = list[float | None]
 
@@ -164,6 +167,8 @@ class _RewardScorer:
     def rewards(self, batch: _Batch, result: StepResult, columns: Mapping[str, Any]) -> Rewards:
         """Return the rewards in the order of the batch, once what is known about them is logged."""
         rewards = rewards_of(result, batch.groups, batch.places, self._scale)
+        if silent := silence_of(result):
+            _LOG.warning("%s: step %d: nobody had a word on %s", self.name, result.statistics.step, silent)
         if (log_metric := columns.get("log_metric")) is not None:
             for name, value in figures_of(result.statistics).items():
                 log_metric(f"{self.name}/{name}", value)

@@ -15,9 +15,11 @@ from trainers import advantages, scheduler
 from judgeflow import Scheduler
 from judgeflow.adapters.groups import groups_of
 from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
-from judgeflow.config import JudgeConnection
+from judgeflow.config import JudgeConnection, RoutingConfig
+from judgeflow.engine.retry import RetryPolicy
 from judgeflow.errors import ConfigurationError, StoreUnavailable, UsageError
 from judgeflow.judges.client import HttpJudge
+from judgeflow.store import MemoryStore
 from judgeflow.testing import FakeJudge, serve_in_thread
 from judgeflow.types import StepResult
 from judgeflow.verdicts.prompt import load_template
@@ -313,6 +315,15 @@ def test_an_error_of_the_router_keeps_its_class_names_the_adapter_and_leaves_the
         assert "judgeflow.adapters.trl.judge_reward scored a batch" in caught.value.__notes__[0]
         failing.fails = False
         assert asyncio.run(reward(["p"] * 2, ["a", "bb"])) == pytest.approx(advantages(["a", "bb"]))
+
+
+def test_pairs_that_nobody_had_a_word_on_are_warned_of(caplog):
+    judge = HttpJudge(JudgeConnection(base_url="http://127.0.0.1:9/v1", model="gone"), load_template("default"))
+    with Scheduler(judge=judge, store=MemoryStore(), routing=RoutingConfig(policy="always"), retry=RetryPolicy(attempts=1)) as router:
+        assert judge_reward_sync(router)(["p"] * 3, ["a", "bb", "ccc"]) == [0.0, 0.0, 0.0]
+    (record,) = caplog.records
+    assert record.name == "judgeflow"
+    assert "step 0: nobody had a word on 3 of 3 pairs (" in record.getMessage()
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf])
