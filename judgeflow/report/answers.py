@@ -123,13 +123,16 @@ def _lasting(ahead: Forecast | None) -> tuple[Mood, str]:
     if ahead is None:
         return "good", ""
     what = {"requests": "calls", "usd": "dollars"}.get(ahead.kind, ahead.kind)
-    if ahead.steps_left < 1 and ahead.steps_wanted != 0:
+    left, wanted = int(ahead.steps_left), ahead.steps_wanted
+    if wanted == 0:
+        over = f", with {what} left for {_many(left, 'more step')}" if left else ""
+        return "good", f"; all steps are done{over}"
+    if ahead.steps_left < 1:
         return "bad", f"; the {what} are spent"
-    wanted = ahead.steps_wanted
-    lasts = f"; at this pace the {what} last for {_many(int(ahead.steps_left), 'more step')}{_duration(ahead.seconds_left)}"
+    lasts = f"; at this pace the {what} last for {_many(left, 'more step')}{_duration(ahead.seconds_left)}"
     if wanted is None:
         return "good", lasts
-    reach = ahead.steps_left / wanted if wanted else 1.0
+    reach = ahead.steps_left / wanted
     mood: Mood = "bad" if reach < SHORT_BAD else "unsure" if reach < SHORT_UNSURE else "good"
     return mood, f"{lasts}, and {wanted:,} are wanted"
 

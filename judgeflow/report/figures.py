@@ -48,6 +48,7 @@ class Spread:
 class StepFigures:
     """One step, all its endings together: what was spent adds up over them, what became of the pairs is how it ended last.
 
+    `sources` counts as the judge's what any ending had from it, also where the last one took it from the store.
     `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; both are None, like the
     spreads, where decisions were not read or are gone.  `seconds` adds up.  `waited_s` maps "p50", "p90" and "max" to how long replies
     took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).
@@ -129,9 +130,9 @@ class Lift:
     `routed` and `audited` are shares of pairs on which the judge contradicts the scorer, weighted by 1 / propensity, of pairs asked about
     for their rank and of those drawn at random below the threshold; an undecided scorer counts half.  `difference` is routed less audited,
     and `ratio` how many times as many mistakes asking where the router asks finds as asking at random would, each as (value, low, high).
-    `per_hundred` is how many of a hundred routed pairs on which both have a word the judge decides otherwise than the scorer, and
-    `per_hundred_at_random` how many it would be, had the pairs been drawn at random; None where the run has no audit.  `verdict`
-    says it in one sentence.
+    `per_hundred` is `routed` as a number of a hundred: on how many routed pairs the judge decides otherwise than the scorer, with or
+    without an audit; `per_hundred_at_random` is how many it would be, had the pairs been drawn at random, and None where the run has no
+    audit.  `verdict` says it in one sentence.
     """
 
     routed: Share | None = None

@@ -26,7 +26,7 @@ Estimate = tuple[float, float, float]
 def lift(compared: Comparison) -> Lift:
     """Return what the audit says."""
     routed, audited = mistakes(compared.routed), mistakes(compared.audited)
-    per_hundred = 100 * compared.changed / compared.compared if compared.compared else None
+    per_hundred = None if routed is None else 100 * routed.value
     if routed is None or audited is None:
         return Lift(routed=routed, audited=audited, per_hundred=per_hundred, verdict=_without_audit(compared))
     part = compared.routed.weight / (compared.routed.weight + compared.audited.weight)
@@ -35,7 +35,7 @@ def lift(compared: Comparison) -> Lift:
         routed=routed,
         audited=audited,
         difference=gap,
-        per_hundred=100 * routed.value,
+        per_hundred=per_hundred,
         per_hundred_at_random=100 * (part * routed.value + (1 - part) * audited.value),
         ratio=ratio,
         verdict=verdict_of(routed, audited, gap, ratio),

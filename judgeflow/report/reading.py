@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from judgeflow.report.figures import QUANTILES, Spread
 from judgeflow.store.columns import Flags, Floats, Keys, Numbers
-from judgeflow.store.survey import CHARGED, OPEN, Decisions, Replies, Span, StepRow
+from judgeflow.store.survey import CHARGED, JUDGED, OPEN, Decisions, Replies, Span, StepRow
 from judgeflow.types import Cost, ReadingStatus
 
 Columns = TypeVar("Columns", Decisions, "Testimony")
@@ -273,7 +273,10 @@ def _joined(parts: Sequence[Testimony]) -> Testimony:
 
 
 def merged(rows: Sequence[StepRow]) -> StepRow:
-    """Return all ends of one step as one: spending adds up, what became of its pairs is as it ended last."""
+    """Return all ends of one step as one: spending adds up, what became of its pairs is as it ended last.
+
+    What an earlier end has paid for is stored when the step is routed again: it stays the judge's (see `_sources`).
+    """
     last, paid = rows[-1], [row for row in rows if row.calls]
     totals: dict[str, Any] = {
         name: sum(getattr(row, name) for row in rows)
@@ -282,4 +285,13 @@ def merged(rows: Sequence[StepRow]) -> StepRow:
     waited = max(paid, key=lambda row: row.calls).latency_s if paid else {}
     longest = {"max": max(row.latency_s["max"] for row in paid if "max" in row.latency_s)} if waited else {}
     agreement = next((row.agreement for row in reversed(rows) if row.agreement is not None), None)
-    return last._replace(**totals, latency_s={**waited, **longest}, agreement=agreement)
+    return last._replace(**totals, sources=_sources(rows), latency_s={**waited, **longest}, agreement=agreement)
+
+
+def _sources(rows: Sequence[StepRow]) -> dict[str, int]:
+    """Return who decided the pairs as the step ended last; of its verdicts, those that any end had from the judge are the judge's."""
+    last = rows[-1].sources
+    verdicts = sum(last.get(source, 0) for source in JUDGED)
+    judged = min(verdicts, sum(row.sources.get("judge", 0) for row in rows))
+    counts = {**last, "judge": judged, "store": verdicts - judged}
+    return {source: number for source, number in counts.items() if number}

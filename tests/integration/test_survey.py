@@ -198,7 +198,8 @@ def test_the_ends_of_a_step_that_was_routed_twice_count_together(path):
     late, again, figures = run(main)
     assert late.statuses["interrupted"] > 0
     (step,) = figures.steps
-    assert (step.pairs, step.sources, step.statuses) == (40, again.sources, again.statuses)
+    assert again.sources["store"] > 0
+    assert (step.pairs, step.sources, step.statuses) == (40, {"judge": 40}, again.statuses)
     assert step.spent.requests == late.calls + again.calls > again.calls
     assert step.seconds == late.seconds + again.seconds
     assert step.waited_s["max"] == max(late.latency_s["max"], again.latency_s["max"])
@@ -212,6 +213,7 @@ def test_the_budget_of_a_run_that_was_routed_twice_burns_down_as_it_did_the_firs
                 steps = await route_steps(scheduler, 3, size=20)
             assert [step.statistics.sources for step in steps] == [{source: 20}] * 3
             looks.append(await look(path))
+            assert looks[-1].sources == {"judge": 60}
         return looks
 
     once, twice = run(main)

@@ -169,6 +169,14 @@ def test_the_verdict_says_in_words_what_the_audit_shows(routed, audited, verdict
     assert re.search(verdict, lift(comparison(routed, audited)).verdict)
 
 
+def test_changes_per_hundred_are_the_same_with_an_audit_and_without():
+    routed = tally(np.arange(4, dtype=np.uint64), np.ones(4), np.array([1.0, 0.5, 0.0, 1.0]))  # of one the scorer is undecided
+    with_audit, without = (lift(comparison(routed, audited, changed=1)) for audited in (agreed(10, 100), Agreement()))
+    assert with_audit.per_hundred == without.per_hundred == 37.5
+    assert without.per_hundred_at_random is None
+    assert lift(comparison(Agreement(), Agreement())).per_hundred is None
+
+
 def test_what_would_do_would_do():
     routed = mistakes(agreed(60, 120))
     needed = audits_needed(routed, 0.3)
@@ -302,6 +310,12 @@ def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, 
         ),
         (Forecast(kind="requests", steps_left=0.0, seconds_left=0.0), "bad", "; the calls are spent."),
         (Forecast(kind="requests", steps_left=1.0, seconds_left=0.5, steps_wanted=1), "good", "for 1 more step, and 1 are wanted"),
+        (Forecast(kind="requests", steps_left=0.2, seconds_left=0.5, steps_wanted=0), "good", "USD; all steps are done."),
+        (
+            Forecast(kind="requests", steps_left=3.5, seconds_left=9.0, steps_wanted=0),
+            "good",
+            "; all steps are done, with calls left for 3 more steps.",
+        ),
     ],
 )
 def test_the_cost_is_good_as_long_as_the_budget_lasts(ahead, mood, said):
@@ -323,6 +337,22 @@ def test_judging_helps_only_where_that_is_beyond_chance():
 
 
 # Reading
+
+
+@pytest.mark.parametrize(
+    ("ends", "together"),
+    [
+        ([{"scorer": 8, "judge": 2}, {"scorer": 8, "store": 2}], {"scorer": 8, "judge": 2}),
+        ([{"scorer": 8, "judge": 2}] + 2 * [{"scorer": 8, "store": 2}], {"scorer": 8, "judge": 2}),
+        ([{"judge": 3, "fallback": 7}, {"store": 3, "judge": 7}], {"judge": 10}),
+        ([{"judge": 3, "store": 1, "fallback": 6}, {"store": 5, "judge": 5}], {"judge": 8, "store": 2}),
+        ([{"judge": 9, "scorer": 1}, {"store": 4, "scorer": 6}], {"judge": 4, "scorer": 6}),
+        ([{"store": 2, "scorer": 8}], {"store": 2, "scorer": 8}),
+    ],
+)
+def test_what_a_step_has_paid_for_stays_the_judges_when_it_is_routed_again(ends, together):
+    rows = [an_end(number, 0, 0, 0)._replace(sources=sources) for number, sources in enumerate(ends)]
+    assert reading.merged(rows).sources == together
 
 
 @given(st.dictionaries(st.integers(0, 40), st.integers(1, 50), max_size=15))
