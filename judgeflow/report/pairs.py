@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from judgeflow.report.compose import Deep
 from judgeflow.report.figures import PairFigures, SideReply
-from judgeflow.store import browse
-from judgeflow.store import survey as store
+from judgeflow.store import browse, identities
 from judgeflow.store.columns import cut
 from judgeflow.store.extract import Texts, Where, texts
 from judgeflow.store.survey import Readable
@@ -53,7 +52,7 @@ async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep |
 
 async def _told(database: Readable, pairs: Sequence[Where], steps: Mapping[bytes, int], run_id: int | None) -> list[PairFigures]:
     async with database.connect() as connection:
-        judges = await store.judges(connection)
+        judges = await identities.judges(connection)
         bodies = await texts(connection, pairs)
         calls = await browse.calls_about(connection, pairs, list(judges))
         decided = {key: await browse.decision_of(connection, run_id, step, key) for key, step in steps.items() if run_id is not None}

@@ -22,7 +22,7 @@ from judgeflow.report.compose import Deep, compose, evaluate
 from judgeflow.report.figures import RunFigures
 from judgeflow.report.pairs import with_pairs
 from judgeflow.report.reading import Digest, Ends, ReplyBook, StepDecisions
-from judgeflow.store import browse
+from judgeflow.store import browse, identities
 from judgeflow.store import survey as store
 from judgeflow.store.survey import RunRow, Span
 from judgeflow.types import JudgeIdentity
@@ -121,7 +121,7 @@ class Survey:
             self._run = await store.run_named(connection, self.name) or self._run
             ended = await store.steps(connection, self._run.id, self._ends.last_id)
             if not self._identities or ended:
-                self._identities = await store.judges(connection)
+                self._identities = await identities.judges(connection)
         self._stale |= self._ends.add(ended)
 
     async def _read_deep(self, give_up: float | None) -> None:

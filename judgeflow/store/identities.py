@@ -13,7 +13,7 @@ from judgeflow.types import JudgeIdentity
 
 
 async def judges(connection: AsyncConnection) -> dict[bytes, JudgeIdentity]:
-    """Return every judge by its fingerprint, in the order in which they came."""
+    """Return every judge by its fingerprint, oldest first."""
     judge = schema.judge.c
     rows = await connection.execute(select(schema.judge).order_by(judge.created_at, judge.id, judge.fingerprint))
     return {

@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, or_, select
+from sqlalchemy import ColumnElement, Dialect, FromClause, RowMapping, Select, and_, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from judgeflow.keys import canonical_json
 from judgeflow.store import bulk, schema
 from judgeflow.store.browse import calls_about, question_keys
 from judgeflow.store.extract import Texts, Where, texts
+from judgeflow.store.identities import judges
 from judgeflow.store.operations import DECISION_FIELDS
-from judgeflow.store.survey import RunRow, as_run, judges
+from judgeflow.store.survey import RunRow, as_run
+from judgeflow.store.texts import holds
 from judgeflow.types import Call, Decision
 
 Order = Literal["uncertainty", "latency", "status"]
@@ -217,12 +220,13 @@ def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 async def search(connection: AsyncConnection, words: str, *, after: bytes, limit: int, stretch: int) -> Found:
     """Look for a text in the next `stretch` stored pairs, in the order of their keys: prompts and responses, upper case or lower.
 
+    Only connections of `Database.browsing` can do so.
     Keys are spread evenly, so the last one that was looked at tells how far the search has come.
     """
     pair, bodies = schema.pair.c, [schema.text.alias(f"text_of_{side}") for side in ("prompt", "low", "high")]
     border = select(pair.key).where(pair.key > after).order_by(pair.key).offset(stretch - 1).limit(1)
     upto = (await connection.execute(border)).scalar()
-    statement = _WHERE.where(pair.key > after, or_(*(body.c.body.icontains(words, autoescape=True) for body in bodies)))
+    statement = _WHERE.where(pair.key > after, or_(*(_holds(connection.dialect, body, words) for body in bodies)))
     for body, hashed in zip(bodies, (pair.prompt, pair.low, pair.high), strict=True):
         statement = statement.join(body, body.c.hash == hashed)
     if upto is not None:
@@ -233,3 +237,9 @@ async def search(connection: AsyncConnection, words: str, *, after: bytes, limit
         upto = there[-1].pair_key
     hits = tuple(Hit(pair_key=where.pair_key, texts=found[where.pair_key]) for where in there)
     return Found(hits=hits, upto=upto, share=1.0 if upto is None else int.from_bytes(upto[:4]) / 2**32)
+
+
+def _holds(dialect: Dialect, text: FromClause, words: str) -> ColumnElement[bool]:
+    """Whether a stored text has these words in it: a conversation stands there as JSON, so they are looked for as JSON writes them."""
+    plain, escaped = (holds(dialect, text.c.body, each) for each in (words, canonical_json(words).decode()[1:-1]))
+    return or_(and_(not_(text.c.conversational), plain), and_(text.c.conversational, escaped))

@@ -26,6 +26,7 @@ from judgeflow.errors import StoreUnavailable
 from judgeflow.store import readonly
 from judgeflow.store.database import READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
+from judgeflow.store.texts import HOLDS, holds_folded
 
 _WAL_RETRY_SECONDS = 0.02
 
@@ -121,6 +122,7 @@ class SqliteDatabase:
         )
         _on_connect(engine.sync_engine, (f"PRAGMA busy_timeout={round(visit_s * 1000)}", "PRAGMA query_only=ON"))
         _end_visits_after(engine.sync_engine, visit_s)
+        _search_by_case_folding(engine.sync_engine)
         return engine
 
     async def size(self, _connection: AsyncConnection) -> int:
@@ -222,6 +224,14 @@ def _end_visits_after(engine: Engine, seconds: float) -> None:
     @event.listens_for(engine, "checkout")
     def begin(_connection: Any, record: Any, _proxy: object) -> None:
         record.info["until"] = time.monotonic() + seconds
+
+
+def _search_by_case_folding(engine: Engine) -> None:
+    """Give connections the function that `texts.holds` calls."""
+
+    @event.listens_for(engine, "connect")
+    def add(connection: Any, _record: object) -> None:
+        connection.run_async(lambda driver: driver.create_function(HOLDS, 2, holds_folded, deterministic=True))
 
 
 def _on_connect(engine: Engine, pragmas: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, 
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
-from judgeflow.types import Cost, JudgeIdentity
+from judgeflow.types import Cost
 
 PAGE = 16_384
 """Rows of a page: about 30 ms."""
@@ -138,15 +138,6 @@ async def steps(connection: AsyncConnection, run_id: int, after: int) -> list[St
     wanted = [schema.step.c[name] for name in StepRow._fields]
     statement = select(*wanted).where(schema.step.c.run_id == run_id, schema.step.c.id > after).order_by(schema.step.c.id)
     return [StepRow(*row) for row in await connection.execute(statement)]
-
-
-async def judges(connection: AsyncConnection) -> dict[bytes, JudgeIdentity]:
-    """Return every judge of the database by its fingerprint, oldest first."""
-    rows = await connection.execute(select(schema.judge).order_by(schema.judge.c.created_at, schema.judge.c.id))
-    return {
-        row["fingerprint"]: JudgeIdentity(id=row["id"], model=row["model"], fingerprint=row["fingerprint"], parameters=row["parameters"])
-        for row in rows.mappings()
-    }
 
 
 # Decisions

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Dialect, Table, Text
+from sqlalchemy import ColumnElement, Dialect, Table, Text, func
 from sqlalchemy.types import TypeDecorator
 
 _ESCAPE, _NUL = "\x1a", "\x00"
@@ -43,6 +43,23 @@ class AnyText(TypeDecorator[str]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:  # noqa: ARG002  # SQLAlchemy's signature
         """Take the escapes out again."""
         return unescaped if _refuses_nul(dialect) else None
+
+
+HOLDS = "judgeflow_holds"
+"""What `holds_folded` is called in SQL."""
+
+
+def holds(dialect: Dialect, column: ColumnElement[str], words: str) -> ColumnElement[bool]:
+    """Whether a text holds `words`, upper case or lower: on SQLite, whose own LIKE folds ASCII alone, by `holds_folded`."""
+    if dialect.name == "sqlite":
+        found: ColumnElement[bool] = getattr(func, HOLDS)(column, words.casefold()) == 1
+        return found
+    return column.icontains(words, autoescape=True)
+
+
+def holds_folded(text: str, folded: str) -> bool:
+    """Whether a text holds `folded`, which `str.casefold` has made."""
+    return folded in text.casefold()
 
 
 def for_driver(

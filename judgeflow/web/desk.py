@@ -13,8 +13,7 @@ from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures
 from judgeflow.report.pairs import pair_figures
 from judgeflow.report.survey import Survey
 from judgeflow.report.wording import moment, money, plural
-from judgeflow.store import paging
-from judgeflow.store import survey as store
+from judgeflow.store import identities, paging
 from judgeflow.store.paging import Found, Hit, Judged, Order, RunState
 from judgeflow.store.survey import RunRow
 from judgeflow.store.window import Window
@@ -155,9 +154,15 @@ class Desk:
         return found
 
     async def _read(self, run: RunRow) -> RunFigures:
-        """Read what is new; what takes longer than a visitor waits goes on without them."""
+        """Read what is new; what takes longer than a visitor waits goes on without them.
+
+        A reading that began before may miss what has ended since, so another one follows it.
+        """
         survey = self._survey(run)
-        reading = self._readings.get(run.id)
+        before = self._readings.get(run.id)
+        if before is not None:
+            await asyncio.wait([before], timeout=FIGURES_S)
+        reading = self._readings.get(run.id)  # that one still, or one that somebody else has begun since
         if reading is None:
             reading = self._readings[run.id] = asyncio.create_task(self._read_all(run.id, survey))
             reading.add_done_callback(_noticed)
@@ -200,7 +205,7 @@ class Desk:
     async def judges(self) -> JudgePage:
         """Return every judge, and what it did in the runs that were last at work."""
         async with self._window.connect() as connection:
-            identities = (await store.judges(connection)).values()
+            known = (await identities.judges(connection)).values()
         heads = await self.runs()
         numbers = {head.run.name: head.run.id for head in heads}
         recent = await self.recent_figures(heads)
@@ -216,7 +221,7 @@ class Desk:
                     if judge.fingerprint == identity.fingerprint.hex()
                 ),
             )
-            for identity in identities
+            for identity in known
         )
         return JudgePage(judges=rows, complete=len(recent) == min(len(heads), RUNS_KEPT))
 

@@ -23,6 +23,9 @@ from judgeflow.web.desk import Desk, Unknown
 LARGEST = 2**53
 """Numbers in addresses go as far as those that JSON can say exactly."""
 
+LARGEST_RUN = 2**31 - 1
+"""No database numbers its runs further."""
+
 LONGEST_SEARCH = 200
 STEPS_A_PAGE = 100
 
@@ -132,6 +135,8 @@ def number_of(text: str, name: str) -> int:
     """A number as an address holds it."""
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= LARGEST):
         raise BadAddress(f"{name}={text[:40]!r} is no number of a {name}.")
+    if name == "run" and int(text) > LARGEST_RUN:
+        raise Unknown(f"There is no run {text}.")
     return int(text)
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -17,8 +18,11 @@ from judgeflow import Pair, Scheduler
 from judgeflow.config import BudgetConfig, JudgeConfig, RoutingConfig
 from judgeflow.judges.client import HttpJudge
 from judgeflow.store import SqlStore
+from judgeflow.store.window import Window
 from judgeflow.testing import FakeJudge, FakeScorer, arithmetic_pairs
+from judgeflow.types import Message
 from judgeflow.verdicts.prompt import load_template
+from judgeflow.web.desk import Desk
 from judgeflow.web.events import stream
 from judgeflow.web.guard import HEADERS
 from judgeflow.web.live import Hub, News
@@ -30,6 +34,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 
 PAIRS = [
     *arithmetic_pairs(STEPS * SIZE - 1),
     Pair(prompt=f"{HOSTILE} needle", response_a=f"first {HOSTILE}", response_b="second", label="a"),
+    Pair(prompt=(Message(role="user", content='say "ÄPFEL"\nC:\\Straße'),), response_a="three\nlines", response_b="Øre", label="a"),
 ]
 TOKEN = "a token that nobody can guess"
 QUICK = {"port": 0, "poll_s": 0.05, "heartbeat_s": 0.3}
@@ -164,8 +169,37 @@ async def test_a_long_search_goes_on_where_it_stopped_until_every_pair_was_looke
         after, pages = found["upto"], pages + 1
     assert pages > 1
     assert seen == sorted(set(seen))
-    wanted = [pair for pair in PAIRS if any("the" in side.lower() for side in (pair.prompt, pair.response_a, pair.response_b))]
+    wanted = [
+        pair for pair in PAIRS[: STEPS * SIZE] if any("the" in side.lower() for side in (pair.prompt, pair.response_a, pair.response_b))
+    ]
     assert len(seen) == len(wanted)
+
+
+async def test_a_search_finds_quotes_lines_and_letters_beyond_ascii_in_conversations_and_texts(live):
+    scheduler, browser = live
+    await route(scheduler, STEPS)  # the pair behind those of the steps
+    for words in ('"äpfel"', 'L"\nc:\\', "STRASSE", "three\nLines", "øRE"):
+        assert len((await data(browser, f"/search?{urlencode({'q': words})}"))["found"]["hits"]) == 1, words
+
+
+async def test_a_page_that_waits_for_an_older_reading_shows_what_has_ended_since(live, tmp_path):
+    scheduler, _ = live
+    window = await Window.open(str(tmp_path / "verdicts.db"), visit_s=5.0, at_once=2)
+    desk = Desk(window)
+    await route(scheduler, 0)
+    run = (await desk.run(1)).run
+    old = await desk.figures(run, "first")
+    await route(scheduler, 1)
+
+    async def begun_before():
+        await asyncio.sleep(0)
+        del desk._readings[1]
+        return old
+
+    desk._readings[1] = asyncio.create_task(begun_before())
+    assert len((await desk.figures(run, "second")).steps) == 2
+    await desk.aclose()
+    await window.aclose()
 
 
 async def test_texts_of_others_cannot_act_on_a_page(browser):
@@ -181,6 +215,8 @@ async def test_texts_of_others_cannot_act_on_a_page(browser):
     ("path", "status", "said"),
     [
         ("/runs/99", 404, "There is no run 99"),
+        (f"/runs/{2**31}", 404, f"There is no run {2**31}"),
+        (f"/pairs/{'ab' * 32}?run={2**31}&step=1", 404, f"There is no run {2**31}"),
         ("/runs/x", 400, "no number of a run"),
         ("/runs/-1", 400, "no number of a run"),
         ("/runs/99999999999999999999", 400, "no number of a run"),
