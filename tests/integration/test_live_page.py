@@ -34,20 +34,20 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 
 PAIRS = [
     *arithmetic_pairs(STEPS * SIZE - 1),
     Pair(prompt=f"{HOSTILE} needle", response_a=f"first {HOSTILE}", response_b="second", label="a"),
-    Pair(prompt=(Message(role="user", content='say "ÄPFEL"\nC:\\Straße'),), response_a="three\nlines", response_b="Øre", label="a"),
 ]
+BEYOND = Pair(prompt=(Message(role="user", content='say "ÄPFEL"\nC:\\Straße'),), response_a="three\nlines", response_b="Øre", label="a")
 TOKEN = "a token that nobody can guess"
 QUICK = {"port": 0, "poll_s": 0.05, "heartbeat_s": 0.3}
 
 
 @asynccontextmanager
 async def scheduling(url, *, run="helpful", steps=STEPS):
-    async with FakeJudge.from_pairs(PAIRS, accuracy=0.9, latency=0.001) as server:
+    async with FakeJudge.from_pairs([*PAIRS, BEYOND], accuracy=0.9, latency=0.001) as server:
         settings = JudgeConfig(
             base_url=server.base_url, model="fake-judge", id="fake judge", prompt_usd_per_mtok=2.0, completion_usd_per_mtok=8.0
         )
         parts = {
-            "scorer": FakeScorer(PAIRS),
+            "scorer": FakeScorer([*PAIRS, BEYOND]),
             "judge": HttpJudge(settings, load_template("default")),
             "store": functools.partial(SqlStore.open, url),
             "routing": RoutingConfig(policy="always"),
@@ -177,7 +177,7 @@ async def test_a_long_search_goes_on_where_it_stopped_until_every_pair_was_looke
 
 async def test_a_search_finds_quotes_lines_and_letters_beyond_ascii_in_conversations_and_texts(live):
     scheduler, browser = live
-    await route(scheduler, STEPS)  # the pair behind those of the steps
+    await scheduler.route([BEYOND], step=0)
     for words in ('"äpfel"', 'L"\nc:\\', "STRASSE", "three\nLines", "øRE"):
         assert len((await data(browser, f"/search?{urlencode({'q': words})}"))["found"]["hits"]) == 1, words
 
