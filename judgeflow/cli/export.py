@@ -180,6 +180,8 @@ def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
             "files": files,
             "left_out": dict(tally.left_out),
             "transcripts": tally.transcripts,
+            "several_judges": tally.several_judges,
+            "both_ways": tally.both_ways,
         }
         print(json.dumps(record, ensure_ascii=False), file=sys.stderr if to_stdout else sys.stdout)
         return
@@ -192,3 +194,6 @@ def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
         )
     for line in lines:
         print(line, file=sys.stderr if to_stdout else sys.stdout)
+    if tally.several_judges:
+        told = f"{tally.several_judges:,} pairs have records of several judges, {tally.both_ways:,} of them are chosen both ways"
+        print(f"{told}; --judge ID takes one judge's", file=sys.stderr)

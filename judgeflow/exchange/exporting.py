@@ -41,11 +41,27 @@ OUTCOME_COLUMNS: dict[str, Kind] = {
 
 @dataclass(slots=True)
 class Tally:
-    """What was written, and what was left out and why; `transcripts` counts conversations that were written as text."""
+    """What was written, and what was left out and why; `transcripts` counts conversations that were written as text.
+
+    `several_judges` counts pairs with more than one record, `both_ways` those of them in which judges choose different responses.
+    """
 
     written: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     transcripts: int = 0
+    several_judges: int = 0
+    both_ways: int = 0
+    _pair: bytes = b""
+    _sides: list[int] = field(default_factory=list)
+
+    def add(self, pair_key: bytes, side: int) -> None:
+        """Count a record that prefers `side` (1, -1, 0 neither); those of one pair come one after the other."""
+        if pair_key != self._pair:
+            self._pair, self._sides = pair_key, []
+        self.written += 1
+        self.several_judges += len(self._sides) == 1
+        self.both_ways += side != 0 and side not in self._sides and -side in self._sides
+        self._sides.append(side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +99,7 @@ def _preferences(
         tally.transcripts += form == "text" and pair.conversational
         records.append(preference_record(item, what, pair, form))
         prompts.append(item.where.prompt)
-    tally.written += len(records)
+        tally.add(item.where.pair_key, what.side)
     return Exported(records=records, prompts=prompts)
 
 

@@ -17,10 +17,11 @@ from judgeflow.keys import pair_keys
 from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
 from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
-from judgeflow.replay.selection import Design, Draw, design_of, judges_named
+from judgeflow.replay.selection import Design, Draw, design_of
 from judgeflow.replay.trace import Trace
 from judgeflow.store import history
 from judgeflow.store.engines import database_at
+from judgeflow.store.identities import judges_named
 from judgeflow.store.queries import reading
 from judgeflow.types import JudgeIdentity, Preference, Reading, ReadingStatus, Usage
 from judgeflow.verdicts.prompt import load_template

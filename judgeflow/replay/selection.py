@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from judgeflow.store.identities import judges_named
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 NAN = float("nan")
@@ -211,12 +213,6 @@ def design_of(asked: Mapping[bytes, int], ids: Mapping[bytes, str], settings: Ma
     by_name = {ids.get(judge): judge for judge in asked}
     first = next((by_name[name] for name in weights if name in by_name), max(asked, key=lambda judge: asked[judge]))
     return Design(shares={judge: 1.0 if judge == first else NAN for judge in asked}, lost=lost)
-
-
-def judges_named(settings: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weights of the judges in a run's configuration, by their ids, in order of preference."""
-    judges = [settings["judge"], *(settings.get("judges") or {}).values()] if settings.get("judge") else []
-    return {judge.get("id") or f"{judge.get('base_url')} {judge.get('model')}": judge.get("weight", 1.0) for judge in judges}
 
 
 def inverse_weights(propensities: Floats, known: Bools, total: float) -> Floats:

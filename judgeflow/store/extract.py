@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import UsageError
 from judgeflow.keys import prompt_from_body
-from judgeflow.store import identities, schema
+from judgeflow.store import history, identities, schema
 from judgeflow.store.operations import DECISION_FIELDS
 from judgeflow.store.operations import call_of as call_of_row
 from judgeflow.types import Call, Decision, JudgeIdentity, Prompt, Reading, ReadingStatus, Reply
@@ -25,7 +25,10 @@ _KEYS_PER_READ = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which pairs: those that `run` decided, where it is given, by one of `sources`, where any is; and whose verdicts."""
+    """Which pairs: those that `run` decided, where it is given, by one of `sources`, where any is.
+
+    Whose verdicts: those of `judge`, else of everybody; with a `run`, of nobody whom that run has not asked.
+    """
 
     judge: str | None = None
     run: str | None = None
@@ -77,18 +80,42 @@ class Labelled:
     source: str
 
 
-async def _chosen(connection: AsyncConnection, wanted: str | None) -> dict[bytes, JudgeIdentity]:
-    """Return the judge that is wanted, or all of them.  Raises as `identities.named`."""
+async def _chosen(connection: AsyncConnection, selection: Selection) -> dict[bytes, JudgeIdentity]:
+    """Return the judges whose verdicts count.  Raises as `identities.named`, and `UsageError` for one that the run has not asked."""
     there = await identities.judges(connection)
-    if wanted is None:
-        return there
-    found = identities.named(wanted, there)
-    return {found: there[found]}
+    chosen = set(there) if selection.run is None else await _asked_by(connection, selection.run, there)
+    if selection.judge is not None:
+        wanted = identities.named(selection.judge, there)
+        if wanted not in chosen:
+            called = identities.names(there)
+            asked = ", ".join(called[key] for key in there if key in chosen) or "nobody"
+            raise UsageError(f"--judge {selection.judge}: run {selection.run} asked {asked}; leave --run out for the verdicts of others")
+        chosen = {wanted}
+    return {key: judge for key, judge in there.items() if key in chosen}
+
+
+async def _asked_by(connection: AsyncConnection, run: str, there: Mapping[bytes, JudgeIdentity]) -> set[bytes]:
+    """Return whom a run asked, by its reservations; of a run whose reservations do not tell, whom its settings name, else all judges."""
+    run_id = await _run_id(connection, run)
+    told = (await history.asked(connection))[run]
+    asked = {key for key in told.judges if key is not None}
+    if asked and None not in told.judges and not told.lost and not await _recalled(connection, run_id):
+        return asked
+    ids = {there[key].id for key in asked if key in there}
+    named = identities.judges_named(told.settings).keys() - ids  # another judge with the id of one that was asked is another run's
+    return asked | {key for key, judge in there.items() if judge.id in named} or set(there)
+
+
+async def _recalled(connection: AsyncConnection, run_id: int) -> bool:
+    """Whether verdicts were stored before this run came to their pairs: they may be those of any judge in its settings."""
+    decision = schema.decision.c
+    found = select(decision.pair_key).where(decision.run_id == run_id, decision.source == "store").limit(1)
+    return (await connection.execute(found)).first() is not None
 
 
 async def testimonies(connection: AsyncConnection, selection: Selection) -> AsyncGenerator[Testimony, None]:
     """Yield what each judge says of each pair, by pair and then by judge."""
-    chosen = await _chosen(connection, selection.judge)
+    chosen = await _chosen(connection, selection)
     call = schema.call.c
     statement = await _selected(
         connection, selection, schema.call, (call.key, call.judge, call.canonical, call.sample, call.status, call.preferred, call.strong)

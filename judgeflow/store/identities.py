@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +27,12 @@ def names(there: Mapping[bytes, JudgeIdentity]) -> dict[bytes, str]:
     """Return what judges are called: by their id, and by the beginning of their fingerprint too where two have the same."""
     ids = [judge.id for judge in there.values()]
     return {key: judge.id if ids.count(judge.id) == 1 else f"{judge.id}@{key.hex()[:8]}" for key, judge in there.items()}
+
+
+def judges_named(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights of the judges in a run's configuration, by their ids, in order of preference."""
+    judges = [settings["judge"], *(settings.get("judges") or {}).values()] if settings.get("judge") else []
+    return {judge.get("id") or f"{judge.get('base_url')} {judge.get('model')}": judge.get("weight", 1.0) for judge in judges}
 
 
 def named(wanted: str, there: Mapping[bytes, JudgeIdentity]) -> bytes:

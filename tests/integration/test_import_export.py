@@ -24,7 +24,7 @@ from judgeflow.keys import pair_keys, questions
 from judgeflow.records import outcome_line, parse_pair, preference_record, read_pairs
 from judgeflow.store import SqlStore, migrate
 from judgeflow.testing import arithmetic_pairs
-from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_decision, make_statistics, settle
+from judgeflow.testing.store_contract import JUDGE, PLENTY, RUN, make_call, make_decision, make_reservation, make_statistics, settle
 from judgeflow.types import JudgeIdentity, Message, Outcome, Pair, Preference, Reading, ReadingStatus, Reply, Usage, Verdict
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import load_template
@@ -359,6 +359,50 @@ def test_what_a_run_decided_can_be_exported_by_its_source(folder):
     assert {each["pair_key"]: each["response_a"] is None for each in outcomes} == {key.hex(): key == keys[3] for key in keys}
     with pytest.raises(UsageError, match=f"--run nobody: no such run; there are {RUN}"):
         run("export", "--out", "-", "--run", "nobody")
+
+
+OTHER = JudgeIdentity(id="other", model="m", fingerprint=b"o" * 32, parameters={})
+
+
+def two_runs():
+    """Two runs on the same three pairs, each with a judge of its own; of the first pair they prefer different responses."""
+    pairs = arithmetic_pairs(3)
+    decided = [replace(make_decision(1), pair_key=pair_keys(pair).pair, source="judge") for pair in pairs]
+
+    async def fill():
+        store = await SqlStore.open("judgeflow.db")
+        for name, judge in (("one", JUDGE), ("two", OTHER)):
+            await store.open_run(name, {}, judge)
+            for number, pair in enumerate(pairs):
+                sides = (-1, 1) if number == 0 and judge is OTHER else (1, -1)
+                for question, side in zip(questions(pair, pair_keys(pair), judge.fingerprint), sides, strict=True):
+                    reading = Reading(status=ReadingStatus.OK, preferred=side)
+                    call = replace(make_call(question, Reply(text="")), judge=judge.fingerprint, reading=reading)
+                    reservation = replace(make_reservation(question.call_key.hex()), judge=judge.fingerprint)
+                    await store.reserve(name, reservation, PLENTY)
+                    await store.settle(name, reservation, question, call)
+            await store.record_step(replace(make_statistics(1), run=name), decided)
+        await store.aclose()
+
+    asyncio.run(fill())
+
+
+def test_of_a_run_only_verdicts_of_judges_that_it_asked_are_exported(folder):
+    two_runs()
+    for name, judge in (("one", JUDGE), ("two", OTHER)):
+        assert [each["judge"] for each in exported("--run", name)] == [judge.id] * 3
+        assert {each["judge"] for each in exported("--run", name, "--what", "calls")} == {judge.id}
+    with pytest.raises(UsageError, match=f"--judge other: run one asked {JUDGE.id}; leave --run out"):
+        run("export", "--out", "-", "--run", "one", "--judge", "other")
+
+
+def test_pairs_of_several_judges_and_contradictions_among_them_are_told(folder):
+    two_runs()
+    told = "3 pairs have records of several judges, 1 of them are chosen both ways; --judge ID takes one judge's"
+    assert told in run("export", "--out", "p.jsonl").stderr
+    assert "several judges" not in run("export", "--out", "p.jsonl", "--judge", "other").stderr
+    found = report("export", "--out", "p.jsonl")
+    assert (found["written"], found["several_judges"], found["both_ways"]) == (6, 3, 1)
 
 
 def test_a_judge_is_named_by_its_id_or_its_fingerprint(verdicts):
