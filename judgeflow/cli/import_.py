@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BATCH = 256
 """Records of one transaction: few enough that a run on the same database hardly waits."""
 
+_OPINIONS = "{:,}: what a judge or a scorer says is no label. To bring verdicts in: judgeflow db merge, or import what judgeflow export --what calls wrote"
+
 
 def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Records: .jsonl, or .parquet with the same columns.")],
@@ -161,17 +163,21 @@ def _report(found: Mapping[Path, Survey], writer: EvidenceWriter | None, *, as_j
 
     total = _total(found)
     stored = {name: {"new": each.new, "known": each.known} for name, each in (writer.taken if writer else {}).items()}
+    conflicting = writer.taken["label"].conflicting if writer else 0
     if as_json:
-        print(json.dumps({"files": [str(file) for file in found], **total, "stored": stored or None}, ensure_ascii=False))
+        more = {"conflicting_labels": conflicting if writer else None, "stored": stored or None}
+        print(json.dumps({"files": [str(file) for file in found], **total, **more}, ensure_ascii=False))
         return
     rows = [("records", f"{total['records']:,}" + _parts({"skipped": total["skipped"], "of identical responses": total["identical"]}))]
     rows += [(f"replies of {name}", f"{sum(counts.values()):,}" + _parts(_worded(counts))) for name, counts in total["replies"].items()]
     rows += [(f"scores of {name}", f"{count:,}") for name, count in total["scores"].items()]
     rows += [("labels", f"{total['labels']:,}")] if total["labels"] else []
+    rows += [("labels left out", _OPINIONS.format(total["opinions"]))] if total["opinions"] else []
     names = {"call": "replies", "score": "scores", "label": "labels"}
     rows += [
         (f"{names[name]} stored", f"{each['new']:,} new, {each['known']:,} known") for name, each in stored.items() if any(each.values())
     ]
+    rows += [("labels in conflict", f"{conflicting:,}: the pair has another label already, which stays")] if conflicting else []
     print_table("found, and nothing stored" if writer is None else f"imported into {writer.where}", rows)
 
 
@@ -190,6 +196,7 @@ def _total(found: Mapping[Path, Survey]) -> dict[str, Any]:
         "replies": {name: dict(sorted(counts.items())) for name, counts in sorted(judges.items())},
         "scores": dict(sorted(scores.items())),
         "labels": sum(each.labels for each in found.values()),
+        "opinions": sum(each.opinions for each in found.values()),
     }
 
 

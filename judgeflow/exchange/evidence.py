@@ -24,6 +24,7 @@ EXPORTED = "exported"
 """How an exported call came to its verdict: as it was stored."""
 
 _NESTED = ("judge", "rm_scores", "score")
+_DECIDED_BY = frozenset({"judge", "store", "scorer", "fallback"})
 _OF_JUDGE = frozenset({"judge", "store"})
 
 
@@ -40,9 +41,13 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one record says.  Of a pair whose responses are the same text nothing is taken: there is nothing to prefer."""
+    """What one record says.  Of a pair whose responses are the same text nothing is taken: there is nothing to prefer.
+
+    `is_opinion`: its label is what a judge or a scorer said, which is nothing that is known, and was left out.
+    """
 
     evidence: Evidence
+    is_opinion: bool = False
     replies: tuple[Heard, ...] = ()
 
 
@@ -56,15 +61,16 @@ def find(record: Mapping[str, Any], rules: Rules, now: float) -> Finding:
     if keys.identical:
         return Finding(evidence=Evidence(pair=pair, keys=keys))
     replies = tuple(_replies(plain, pair, keys, rules, now))
+    is_opinion = rules.labels and pair.label is not None and _is_opinion(plain)
     evidence = Evidence(
         pair=pair,
         keys=keys,
         calls=tuple(reply.call for reply in replies),
         judges=tuple({reply.judge.fingerprint: reply.judge for reply in replies}.values()),
         scores={name: score if keys.canonical else score.swapped() for name, score in _scores(plain, rules)},
-        label=_label(pair, plain, keys, rules) if rules.labels else None,
+        label=_label(pair, plain, keys, rules) if rules.labels and not is_opinion else None,
     )
-    return Finding(evidence=evidence, replies=replies)
+    return Finding(evidence=evidence, is_opinion=is_opinion, replies=replies)
 
 
 def _nested(key: str, value: Any) -> Any:
@@ -148,6 +154,11 @@ def _finite(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{key}: {value!r} is no finite number")
     return float(value)
+
+
+def _is_opinion(record: Mapping[str, Any]) -> bool:
+    """Whether a record says that a judge or a scorer prefers so, as `judgeflow export` does; an outcome has its pair's own label."""
+    return "choice_ab" not in record and (record.get("source") in _DECIDED_BY or isinstance(record.get("judge"), str))
 
 
 def _label(pair: Pair, record: Mapping[str, Any], keys: PairKeys, rules: Rules) -> Known | None:

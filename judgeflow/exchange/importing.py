@@ -24,7 +24,7 @@ MOST_BAD = 1000
 
 @dataclass(slots=True)
 class Survey:
-    """What a file holds: records, replies by judge and by how they came to their verdict, scores by scorer, labels.
+    """What a file holds: records, replies by judge and by how they came to their verdict, scores by scorer, labels; `opinions` are not taken as such.
 
     `raw` counts replies with a text, `read_by` how many of those that the template cannot read the other packaged ones can.
     """
@@ -36,6 +36,7 @@ class Survey:
     judges: dict[str, Counter[str]] = field(default_factory=dict)
     scores: Counter[str] = field(default_factory=Counter)
     labels: int = 0
+    opinions: int = 0
     raw: int = 0
     unread: int = 0
     read_by: Counter[str] = field(default_factory=Counter)
@@ -47,6 +48,7 @@ class Survey:
         self.identical += evidence.keys.identical
         self.scores.update(list(evidence.scores))
         self.labels += evidence.label is not None
+        self.opinions += finding.is_opinion
         for reply in finding.replies:
             self.judges.setdefault(reply.name, Counter())[reply.how] += 1
             if reply.directed is not None and reply.directed.raw is not None:

@@ -46,10 +46,11 @@ class Evidence:
 
 @dataclass(slots=True)
 class Taken:
-    """How many rows of a table were new, and how many were there already."""
+    """How many rows of a table were new, how many were there already, and how many labels say otherwise than the one that stays."""
 
     new: int = 0
     known: int = 0
+    conflicting: int = 0
 
 
 class EvidenceWriter:
@@ -74,6 +75,7 @@ class EvidenceWriter:
         for name, taken in found.items():
             self.taken[name].new += taken.new
             self.taken[name].known += taken.known
+            self.taken[name].conflicting += taken.conflicting
 
     def close(self) -> None:
         """Release the database."""
@@ -85,7 +87,19 @@ def _store(connection: Connection, batch: Sequence[Evidence], now: float) -> dic
     with connection.begin():
         _register(connection, batch, now)
         _insert_pairs(connection, batch)
-        return {table.name: _insert_missing(connection, table, column, rows) for table, column, rows in _rows(batch, now)}
+        taken = {table.name: _insert_missing(connection, table, column, rows) for table, column, rows in _rows(batch, now)}
+        taken["label"].conflicting = _conflicts(connection, batch)
+        return taken
+
+
+def _conflicts(connection: Connection, batch: Sequence[Evidence]) -> int:
+    """Count the labels of a batch that say otherwise than those that are stored."""
+    told = [(item.keys.pair, item.label.preferred) for item in batch if item.label is not None]
+    keys, label, stored = list(dict(told)), schema.label.c, dict[bytes, int]()
+    for start in range(0, len(keys), KEYS_PER_READ):
+        wanted = label.pair_key.in_(keys[start : start + KEYS_PER_READ])
+        stored |= {row[0]: row[1] for row in connection.execute(select(label.pair_key, label.preferred).where(wanted))}
+    return sum(preferred != stored[key] for key, preferred in told)
 
 
 def _register(connection: Connection, batch: Sequence[Evidence], now: float) -> None:

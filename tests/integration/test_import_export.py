@@ -262,6 +262,30 @@ def test_real_replies_imported_as_those_of_a_configured_judge_are_never_asked_fo
     assert (left_out["written"], left_out["left_out"]) == (235, {"inconsistent": 76, "half": 34, "tie": 5})
 
 
+def test_what_a_judge_said_in_an_export_is_no_label_and_the_way_to_bring_it_in_is_named(folder):
+    two_runs()
+    run("export", "--out", "p.jsonl")
+    found = report("import", "p.jsonl", "--url", "new.db")
+    assert (found["labels"], found["opinions"], found["stored"]["label"]["new"]) == (0, 6, 0)
+    assert rows("select * from label", "new.db") == []
+    assert "db merge" in run("import", "p.jsonl", "--url", "new.db").stdout
+
+
+def test_labels_that_were_exported_come_in_as_labels(folder):
+    run("import", write("in.jsonl", [record(n, label="a") for n in range(3)]))
+    run("export", "--label", "label", "--out", "p.jsonl")
+    found = report("import", "p.jsonl", "--url", "new.db")
+    assert (found["opinions"], found["stored"]["label"]["new"]) == (0, 3)
+
+
+def test_labels_that_contradict_the_first_one_are_counted_in_a_file_and_against_the_database(folder):
+    within = report("import", write("in.jsonl", [record(0, label="a"), record(0, label="b"), record(1, label="a")]))
+    assert (within["conflicting_labels"], within["stored"]["label"]) == (1, {"new": 2, "known": 1})
+    again = write("again.jsonl", [record(0, label="a"), record(1, label="tie")])
+    assert report("import", again)["conflicting_labels"] == 1
+    assert "labels in conflict" in run("import", again).stdout
+
+
 # Export
 
 
