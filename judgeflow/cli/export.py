@@ -28,7 +28,7 @@ def export(
     config: ConfigFile = None,
     what: Annotated[What, typer.Option(help="pairs: preferences; calls: every reply; outcomes: what --run decided.")] = "pairs",
     judge: Annotated[str | None, typer.Option(metavar="ID", help="One judge, by its id or the beginning of its fingerprint.")] = None,
-    run: Annotated[str | None, typer.Option(metavar="NAME", help="Pairs that this run decided.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="NAME", help="Pairs that this run decided, by the judges that it asked.")] = None,
     source: Annotated[list[Source] | None, typer.Option(help="Pairs that --run decided so; repeatable.")] = None,
     min_agreement: Annotated[
         MinAgreement, typer.Option(help="both: the two orders prefer the same; any: one does and none objects.")
@@ -79,6 +79,20 @@ def export(
         asyncio.run(sink.take(records, tell))
         sink.complete()
     _report(tally, sink, what, as_json=as_json)
+    if what == "pairs" and not tally.written and not tally.left_out and not as_json:
+        _tell_sources(address, label)
+
+
+def _tell_sources(address: str, label: str) -> None:
+    """Say on stderr what could be exported instead of nothing."""
+    import asyncio
+
+    from judgeflow.exchange.exporting import sources
+
+    there = ", ".join(f"{number:,} {what}" for what, number in asyncio.run(sources(address)).items())
+    typer.echo(
+        f"no pair of this selection has a {label}; there are {there or 'no labels and no verdicts'} (--label verdict | label)", err=True
+    )
 
 
 def _check(what: str, run: str | None, sources: Sequence[str], share: float | None, out: Path) -> None:

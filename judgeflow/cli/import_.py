@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 BATCH = 256
 """Records of one transaction: few enough that a run on the same database hardly waits."""
 
-_OPINIONS = "{:,}: what a judge or a scorer says is no label. To bring verdicts in: judgeflow db merge, or import what judgeflow export --what calls wrote"
+_OPINIONS = (
+    "{:,}: what a judge or a scorer says is no label. To bring verdicts in: "
+    "judgeflow db merge, or import what judgeflow export --what calls wrote"
+)
 
 
 def import_(

@@ -86,6 +86,12 @@ async def preferences(
                 yield _preferences(chunk, texts, demands, form, tally)
 
 
+async def sources(url: str) -> dict[str, int]:
+    """Return what a database has to export, in words, and how much of it.  Raises as `reading`."""
+    async with reading(url) as connection:
+        return await extract.sources(connection)
+
+
 def _preferences(
     chunk: Sequence[Testimony | Labelled], texts: dict[bytes, Texts], demands: Demands, form: Format, tally: Tally
 ) -> Exported:

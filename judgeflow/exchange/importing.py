@@ -24,9 +24,10 @@ MOST_BAD = 1000
 
 @dataclass(slots=True)
 class Survey:
-    """What a file holds: records, replies by judge and by how they came to their verdict, scores by scorer, labels; `opinions` are not taken as such.
+    """What a file holds: records, replies by judge and by how they came to their verdict, scores by scorer, labels.
 
-    `raw` counts replies with a text, `read_by` how many of those that the template cannot read the other packaged ones can.
+    `opinions` counts labels that were left out, since a judge or a scorer said so. `raw` counts replies with a text, `read_by` how many
+    of those that the template cannot read the other packaged ones can.
     """
 
     records: int = 0

@@ -158,6 +158,16 @@ async def labelled(connection: AsyncConnection, selection: Selection) -> AsyncGe
         yield Labelled(where=_where(row), preferred=row.preferred, source=row.label_source)
 
 
+async def sources(connection: AsyncConnection) -> dict[str, int]:
+    """Return what there is to export, in words: labels by where they are from, and pairs by the judge that was heard on them."""
+    label, call = schema.label.c, schema.call.c
+    labels = await connection.execute(select(label.source, func.count()).group_by(label.source).order_by(label.source))
+    found = {f"labels of {source}": number for source, number in labels}
+    called = identities.names(await identities.judges(connection))
+    heard = select(call.judge, func.count(call.pair_key.distinct())).group_by(call.judge)
+    return found | {f"pairs judged by {called[judge]}": number for judge, number in await connection.execute(heard)}
+
+
 async def _selected(connection: AsyncConnection, selection: Selection, table: Any, columns: Iterable[Any]) -> Select[Any]:
     """A statement over `table` with the pair's hashes, its category and how the run decided it, in the order of pair keys."""
     pair, label = schema.pair, schema.label.alias("about")

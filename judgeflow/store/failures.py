@@ -17,12 +17,17 @@ NOTHING_LEFT = 65536
 """A disk with fewer bytes than this is full for a database that begins to be written."""
 
 _ELSEWHERE = "or choose another [store] url"
+SAVE = (
+    "or save what can be read: `sqlite3 COPY .recover | sqlite3 NEW.db`, then `judgeflow db check --url NEW.db`; verdicts that are in an "
+    "outcomes file come back by `judgeflow import`"
+)
+"""What else to do about a damaged SQLite file than to restore a backup."""
 _CAUSES = (
     ("locked", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
     ("readonly", f"it cannot be written; make the file and its folder writable, {_ELSEWHERE}"),
     ("disk is full", f"the disk is full; free some space, {_ELSEWHERE}; everything acknowledged so far is kept"),
     ("not a database", f"it is damaged or no SQLite database; restore a backup, {_ELSEWHERE}"),
-    ("malformed", f"it is damaged; save a copy and restore a backup (`judgeflow db check` lists what it finds), {_ELSEWHERE}"),
+    ("malformed", f"it is damaged; save a copy and restore a backup, {SAVE}; {_ELSEWHERE}"),
     ("unable to open", f"it cannot be opened; check that its folder exists and that both may be read and written, {_ELSEWHERE}"),
     ("disk i/o error", f"the disk reports an error; check it and its free space, {_ELSEWHERE}"),
 )
@@ -44,7 +49,7 @@ _CAUSES_BY_STATE = (
     ("55P03", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
     ("57P", f"the server is shutting down, starting, or ended this connection; see that it runs; {_ELSE}"),
     ("08", f"the connection to the server was lost; see that it runs; {_ELSE}"),
-    ("XX001", "it is damaged; restore a backup (`judgeflow db check` lists what it finds)"),
+    ("XX001", "it is damaged; restore a backup"),
     ("XX002", "an index is damaged; let the owner run: REINDEX DATABASE name"),
 )
 """SQLSTATE codes of PostgreSQL, or how they begin, and what to do."""

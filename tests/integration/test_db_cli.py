@@ -147,7 +147,19 @@ def test_check_says_what_is_wrong_and_fails(filled, damage, finding):
     answer = json.loads(result.stdout)
     assert answer["ok"] is False
     assert finding in {item["check"] for item in answer["findings"] if not item["ok"]}
-    assert f"WRONG {finding}: " in db("check", "--url", filled).stdout
+    printed = db("check", "--url", filled)
+    assert f"WRONG {finding}: " in printed.stdout
+    assert "restore a backup, or save what can be read: `sqlite3 COPY .recover" in printed.stderr
+
+
+def test_a_file_too_damaged_to_be_checked_is_told_with_the_way_to_save_it(filled):
+    change(filled, "PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = bytearray(filled.read_bytes())
+    whole[100:4096] = b"\xff" * 3996  # the page that says where the tables are
+    filled.write_bytes(whole)
+    told = str(db("check", "--url", filled).exception)
+    assert "sqlite3 COPY .recover | sqlite3 NEW.db" in told
+    assert "lists what it finds" not in told
 
 
 def test_a_file_that_is_no_database_is_an_error_of_the_store(path):

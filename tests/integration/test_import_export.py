@@ -349,6 +349,14 @@ def test_labels_can_be_exported_instead_of_verdicts(verdicts):
     assert {(each["chosen"].partition(" ")[0], each["judge"], each["source"]) for each in found} == {("this", None, "in.jsonl")}
 
 
+def test_an_export_of_nothing_says_what_there_is(folder):
+    run("import", write("in.jsonl", [judged(0)]), *ABC)
+    told = "no pair of this selection has a label; there are 1 pairs judged by expert (--label verdict | label)"
+    assert told in run("export", "--label", "label", "--out", "p.jsonl").stderr
+    run("import", write("known.jsonl", [record(n, label="a") for n in range(2)]), "--url", "new.db")
+    assert "has a verdict; there are 2 labels of known.jsonl" in run("export", "--out", "p.jsonl", "--url", "new.db").stderr
+
+
 def test_a_split_puts_every_prompt_on_one_side(folder):
     run("import", write("in.jsonl", [judged(n) | {"prompt": f"p{n % 50}"} for n in range(200)]), *ABC)
     files = report("export", "--out", "p.jsonl", "--split-by-prompt", "0.3")["files"]

@@ -19,7 +19,8 @@ def check(url: Url = None, config: ConfigFile = None, progress: ShowProgress = T
 
     from judgeflow.cli.progress import activity
     from judgeflow.store.check import check as run_checks
-    from judgeflow.store.engines import database_at
+    from judgeflow.store.engines import database_at, file_of
+    from judgeflow.store.failures import SAVE
 
     address = address_of(url, config)
     with activity(wanted=progress) as tell:
@@ -30,5 +31,7 @@ def check(url: Url = None, config: ConfigFile = None, progress: ShowProgress = T
     else:
         for finding in findings:
             print(f"{'ok   ' if finding.ok else 'WRONG'} {finding.check}: {finding.detail}")
+        if not sound and file_of(address) is not None:
+            typer.echo(f"copy the file with its -wal before anything else; restore a backup, {SAVE}", err=True)
     if not sound:
         raise typer.Exit(1)
