@@ -84,11 +84,13 @@ def _head(found: Found) -> Iterator[str]:
     )
     yield f"judge {found.judge} (orders: {found.orders}), scorer {found.trace.scorer or 'none'}"
     yield from _reservations(found)
+    scorer = "" if found.trace.scorer is None else f" of the scorer {_share(measured.scorer_accuracy)},"
     if evidence.reference == "labels":
-        own, judge = measured.scorer_accuracy, measured.judge_accuracy
-        yield f"accuracy of the scorer {_share(own)}, of the judge {_share(judge)}, against labels"
+        yield f"accuracy{scorer} of the judge {_share(measured.judge_accuracy)}, against labels"
     else:
-        yield f"no labels: measured is agreement with the full judge, of the scorer {_share(measured.scorer_accuracy)}"
+        yield f"no labels: measured is agreement with the full judge,{scorer}".rstrip(",")
+    if found.trace.scorer is None:
+        yield "There are no scores: only random, never and always can be played."
 
 
 def _reservations(found: Found) -> Iterator[str]:
