@@ -124,8 +124,9 @@ def grid(
     """Yield every combination that is to be played in time: `never` and `always` once, the others with each share."""
     import dataclasses
 
-    from judgeflow.replay.findings import playable
+    from judgeflow.replay.findings import check_playable, playable
 
+    check_playable(trace, policies or ())
     windows: Sequence[int | None] = rates or [common.requests_per_minute]
     for name, rate in itertools.product(policies or playable(trace), windows):
         for share in shares if name not in {"never", "always"} else [1.0]:

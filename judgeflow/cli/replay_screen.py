@@ -16,6 +16,7 @@ from judgeflow.replay.compare import Compared
 from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
 from judgeflow.replay.measure import SHARES, TARGET, OrderValue, PositionBias
 from judgeflow.replay.panel import title
+from judgeflow.types import Stock
 
 SAMPLE = 0.8
 """Where fewer of the pairs are measured or explained, it is said that nobody knows how they were chosen."""
@@ -45,6 +46,7 @@ def _told(compared: Compared, *, several: bool) -> Iterator[str]:
     yield from map(_bias, first.biases)
     for found in compared.found:
         yield from [arm.refused for arm in found.arms if arm.refused][:1]
+    yield from _unpaced(first.arms)
     for found in compared.found:
         if several:
             yield f"With {found.judge}:"
@@ -82,11 +84,13 @@ def _head(found: Found) -> Iterator[str]:
     )
     yield f"judge {found.judge} (orders: {found.orders}), scorer {found.trace.scorer or 'none'}"
     yield from _reservations(found)
+    scorer = "" if found.trace.scorer is None else f" of the scorer {_share(measured.scorer_accuracy)},"
     if evidence.reference == "labels":
-        own, judge = measured.scorer_accuracy, measured.judge_accuracy
-        yield f"accuracy of the scorer {_share(own)}, of the judge {_share(judge)}, against labels"
+        yield f"accuracy{scorer} of the judge {_share(measured.judge_accuracy)}, against labels"
     else:
-        yield f"no labels: measured is agreement with the full judge, of the scorer {_share(measured.scorer_accuracy)}"
+        yield f"no labels: measured is agreement with the full judge,{scorer}".rstrip(",")
+    if found.trace.scorer is None:
+        yield "There are no scores: only random, never and always can be played."
 
 
 def _reservations(found: Found) -> Iterator[str]:
@@ -153,6 +157,18 @@ def _saved(found: Found) -> Iterator[str]:
             f"Calls saved: against random, in reaching what random has with {TARGET:.0%} judged, taken where the curve first does. "
             f"A calibrated scorer before a perfect judge saves {max(0.0, found.measured.bound):.0%} in expectation (2 accuracy - 1)."
         )
+
+
+def _unpaced(arms: Sequence[Arm]) -> Iterator[str]:
+    """How a budget was divided where nothing says over how many steps."""
+    for arm in arms:
+        asked, stock = arm.what_if, arm.what_if.budget(1).stock
+        if arm.played is not None and stock != Stock() and asked.steps is None and len(arm.played.steps) > 1:
+            yield (
+                "The budget is taken as it comes, as in a run whose [budget] has no steps. To spread it over the run, set [budget] steps = "
+                f"{len(arm.played.steps)} in --config."
+            )
+            return
 
 
 def _blocking(found: Found, advice: Advice) -> str:

@@ -116,6 +116,17 @@ def playable(trace: Trace) -> tuple[str, ...]:
     return ("never", "random", *scored, *uncertain, "always")
 
 
+def check_playable(trace: Trace, policies: Sequence[str]) -> None:
+    """Raise `ReplayError` for a policy that ranks by scores, where there are none."""
+    if np.isnan(trace.logits).all():
+        for name in policies:
+            if name in SCORED:
+                raise ReplayError(
+                    f"{trace.source}: policy {name} ranks by a scorer's beliefs, and none are recorded; judgeflow score the pairs, "
+                    "judgeflow import the scores, and name their scorer with --scorer"
+                )
+
+
 POLICIES = ("error", "uncertainty", "margin", "random", "always", "never", ORACLE)
 """What can be played in time."""
 

@@ -12,11 +12,11 @@ from judgeflow.replay.selection import Lot
 from judgeflow.replay.trace import COLUMNS, Bools, Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
 from judgeflow.routing.policy import own_judge
-from judgeflow.store.identities import named
+from judgeflow.store.identities import listed, named
 
 
 def judges_of(trace: Trace, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the judges that are `wanted`, by id or by the beginning of a fingerprint; none means the only one there is.
+    """Return the names of the judges that are `wanted`, by id, model or the beginning of a fingerprint; none means the only one there is.
 
     Raises `ReplayError` naming the judges there are, or of which one of several may be meant.
     """
@@ -29,7 +29,7 @@ def judges_of(trace: Trace, wanted: tuple[str, ...]) -> tuple[str, ...]:
     if not wanted and len(called) > 1:
         raise ReplayError(
             f"{trace.source}: verdicts of more than one judge: choose with --judge, several times to compare; there are "
-            f"{', '.join(trace.testimonies)}"
+            f"{listed(trace.testimonies)}"
         )
     try:
         return tuple(called[named(name, there)] for name in wanted) or tuple(trace.testimonies)

@@ -166,7 +166,8 @@ async def read_database(url: str, *, run: str | None = None, scorer: str | None 
         await _recall_replies(connection, gathered, there.judges)
     if not gathered.index:
         raise ReplayError(f"{name}: {_nothing(run, designs)}")
-    return gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None), designs)
+    trace = gathered.trace(name if run is None else f"{name}, run {run}", scorer or (f"run {run}" if run else None), designs)
+    return replace(trace, scorer=None) if np.isnan(trace.logits).all() else trace
 
 
 def _nothing(run: str | None, designs: Mapping[str, Design]) -> str:

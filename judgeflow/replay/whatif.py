@@ -118,10 +118,14 @@ class WhatIf:
         return LimitsConfig(**_shared(LimitsConfig, self))
 
     def budget(self, steps: int) -> BudgetConfig:
-        """The same as `[budget]`, for a run of so many steps unless it says otherwise."""
+        """The same as `[budget]`; it lasts for so many steps only where nothing else would move an adaptive threshold.
+
+        A run with a share and no `steps` takes the whole budget as it comes, and so does its replay.
+        """
         stock = {name: getattr(self, ours) for name, ours in _OF_BUDGET.items() if name != "steps"}
         limited = any(amount is not None for amount in stock.values())
-        lasts = steps if limited and self.steps is None and self.threshold == "adaptive" else self.steps
+        paced = self.max_share is None and self.step_deadline_s is None and self.threshold == "adaptive"
+        lasts = steps if limited and self.steps is None and paced else self.steps
         return BudgetConfig.model_validate(stock | {"steps": lasts})
 
     @property

@@ -1,8 +1,8 @@
-"""Judges as a verdict database knows them, and how people name them: by id, or by the beginning of a fingerprint."""
+"""Judges as a verdict database knows them, and how people name them: by id, by model, or by the beginning of a fingerprint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -36,7 +36,7 @@ def judges_named(settings: Mapping[str, Any]) -> dict[str, float]:
 
 
 def named(wanted: str, there: Mapping[bytes, JudgeIdentity]) -> bytes:
-    """Return the fingerprint of the judge with this name or id, else of the one whose fingerprint begins so.
+    """Return the fingerprint of the judge with this name or id, else of the one with this model or whose fingerprint begins so.
 
     Raises `UsageError` naming the judges there are where it is none of them, and those it may be where it is several.
     """
@@ -44,11 +44,17 @@ def named(wanted: str, there: Mapping[bytes, JudgeIdentity]) -> bytes:
     ways = (
         [key for key, name in called.items() if name == wanted],
         [key for key, judge in there.items() if judge.id == wanted],
+        [key for key, judge in there.items() if judge.model == wanted],
         [key for key in there if wanted and key.hex().startswith(wanted.lower())],
     )
     found = next(filter(None, ways), [])
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"--judge {wanted}: may be {', '.join(called[key] for key in found)}; name one of these")
-    raise UsageError(f"--judge {wanted}: no such judge; there are {', '.join(called.values()) or 'none'}")
+        raise UsageError(f"--judge {wanted}: may be {listed(called[key] for key in found)}; name one of these")
+    raise UsageError(f"--judge {wanted}: no such judge; there are {listed(called.values()) or 'none'}")
+
+
+def listed(called: Iterable[str]) -> str:
+    """Return names one after the other; those with spaces in quotes, so that each can be copied to the command line."""
+    return ", ".join(f'"{name}"' if " " in name else name for name in called)

@@ -240,6 +240,30 @@ def test_a_budget_that_does_not_reach_is_told_with_the_advice(judged):
     assert "admit verdicts on 2.1% of the pairs only" in " ".join(result.stdout.split())
 
 
+def test_a_budget_is_taken_as_it_comes_unless_it_is_given_steps(judged):
+    budget = ("--budget-requests", 60, "--latency", "1", "--step-size", 60)
+    told = found(judged, *budget, "--policy", "error", "--share", 0.2)["what_ifs"][0]
+    assert (told["calls"], told["steps"]) == (60, 4)
+    assert "[budget] steps = 4 in --config" in " ".join(run(judged, *budget).stdout.split())
+    assert "steps = 4" not in run(judged, "--latency", "1", "--step-size", 60).stdout
+
+
+def test_a_run_without_a_scorer_has_no_beliefs_that_a_policy_could_rank_by(tmp_path):
+    judge = ScriptedJudge(Opinions(truth=Opinions.truths(PAIRS)))
+    path = tmp_path / "unscored.db"
+    asyncio.run(judge_with(path, judge, "one", FEW, scored=False, policy="always"))
+    result = run(path)
+    assert "scorer none" in result.stdout
+    assert "of the scorer" not in result.stdout
+    assert "policy error ranks by a scorer's beliefs, and none are recorded" in complaint(path, "--policy", "error")
+
+
+def test_a_judge_is_found_by_its_model_where_that_is_the_only_one(database):
+    path, _ = database("always", FEW)
+    assert found(path, "--judge", "scripted-judge")["judge"] == "scripted scripted-judge"
+    assert 'there are "scripted scripted-judge"' in complaint(path, "--judge", "scripted")
+
+
 def test_pairs_without_a_score_are_left_out_where_others_have_one(write):
     some = (record | ({"rm_scores": None} if number % 2 else {}) for number, record in enumerate(records()))
     assert found(write(some))["measured_pairs"] == len(PAIRS) // 2
@@ -257,9 +281,10 @@ def test_bad_records_that_are_left_out_are_told(write):
     assert f"{path}:1: skipped:" in result.stderr
 
 
-async def judge_with(path, judge, run, pairs=PAIRS, **routing):
+async def judge_with(path, judge, run, pairs=PAIRS, *, scored=True, **routing):
     store = await SqlStore.open(str(path))
-    async with Scheduler(judge=judge, scorer=FakeScorer(), store=store, routing=RoutingConfig(**routing), run=run) as scheduler:
+    scorer = FakeScorer() if scored else None
+    async with Scheduler(judge=judge, scorer=scorer, store=store, routing=RoutingConfig(**routing), run=run) as scheduler:
         await scheduler.route(pairs)
     await store.aclose()
 
@@ -340,7 +365,7 @@ def test_a_judge_is_found_by_its_fingerprint_and_an_ambiguous_name_lists_whom_it
     assert found(path, "--run", "longer", "--judge", key[:12].upper())["judge"] == name
     assert found(path, "--run", "longer", "--judge", name)["judge"] == name
     message = complaint(path, "--run", "longer", "--judge", "scripted scripted-judge")
-    assert "may be scripted scripted-judge@" in message
+    assert 'may be "scripted scripted-judge@' in message
     assert name in message
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from judgeflow import Scheduler
 from judgeflow.clock import VirtualClock
-from judgeflow.config import RoutingConfig
+from judgeflow.config import BudgetConfig, RoutingConfig
 from judgeflow.judges.gate import WindowGate
 from judgeflow.keys import pair_keys
 from judgeflow.replay.gather import Gathering
@@ -62,7 +62,9 @@ def live(what_if, pairs, latency=LATENCY):
             store=MemoryStore(),
             scorer=FakeScorer(pairs),
             routing=what_if.routing,
-            budget=what_if.budget(len(steps)),
+            budget=BudgetConfig(
+                requests=what_if.budget_requests, tokens=what_if.budget_tokens, usd=what_if.budget_usd, steps=what_if.steps
+            ),
             orders=what_if.orders,
             run=what_if.run,
             max_in_flight=what_if.max_in_flight,

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from replays import chunks, everything_judged, judge, live, some_pairs
+from replays import LONGEST, chunks, everything_judged, judge, live, some_pairs
 
 from judgeflow import Scheduler, Seat
 from judgeflow.clock import VirtualClock
@@ -50,6 +50,12 @@ SETTINGS = {
     "a budget of tokens": {"budget_tokens": 20_000, "steps": 4},
     "a budget of dollars": {"budget_usd": 0.04, "steps": 4},
     "a hard budget of tokens": {"budget_tokens": 12_000, "threshold": 0.1},
+    "a share and a budget of requests": {"budget_requests": 61, "max_share": 0.3},
+    "a share and more tokens than it takes": {"budget_tokens": 30_000, "max_share": 0.2},
+    "a share and a budget of tokens": {"budget_tokens": 9_000, "max_share": 0.3},
+    "a share and more dollars than it takes": {"budget_usd": 0.08, "max_share": 0.2},
+    "a share and a budget of dollars": {"budget_usd": 0.03, "max_share": 0.3},
+    "a share and a budget for its steps": {"budget_usd": 0.03, "max_share": 0.3, "steps": 4},
     "a deadline": {"max_share": 0.8, "step_deadline_s": 100.0, "requests_per_minute": 15, "pause_s": 60.0},
     "a short deadline": {"max_share": 0.5, "step_deadline_s": 40.0},
     "a deadline, adaptive orders": {"max_share": 0.5, "step_deadline_s": 90.0, "orders": "adaptive", "max_in_flight": 10},
@@ -92,6 +98,18 @@ def test_tokens_and_dollars_are_those_that_were_paid(replay):
     what_if = WhatIf(step_size=STEP, max_share=0.25)
     real, played = live(what_if, PAIRS), replay.play(what_if)
     assert [step.statistics.spent.tokens for step in real.steps] == [step.tokens for step in played.steps]
+    assert [step.statistics.spent.usd for step in real.steps] == pytest.approx([step.usd for step in played.steps])
+
+
+@pytest.mark.parametrize("usd", [0.02, 0.08])
+def test_dollars_that_nobody_recorded_are_counted_by_the_prices_of_the_settings(usd, monkeypatch):
+    unpriced = everything_judged(PAIRS)
+    free = {name: dataclasses.replace(said, usd=np.zeros_like(said.usd)) for name, said in unpriced.testimonies.items()}
+    prices = {"prompt_usd_per_mtok": 2.0, "completion_usd_per_mtok": 8.0}
+    what_if = WhatIf(step_size=STEP, max_share=0.25, budget_usd=usd, longest_reply=LONGEST, **prices)
+    monkeypatch.setattr(batcher, "FIRST_PIECE", STEP)
+    real, played = live(what_if, PAIRS), play(dataclasses.replace(unpriced, testimonies=free), what_if)
+    assert [outcome.status for outcome in real.outcomes] == [STATUSES[code] for code in played.statuses]
     assert [step.statistics.spent.usd for step in real.steps] == pytest.approx([step.usd for step in played.steps])
 
 
