@@ -244,6 +244,6 @@ def _named(adapter: str) -> Iterator[None]:
     """Say in every error which adapter it comes from."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is raised on, and says where it came from
         error.add_note(f"(while judgeflow.adapters.trl.{adapter} scored a batch for TRL)")
         raise

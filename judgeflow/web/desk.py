@@ -62,7 +62,7 @@ class RunHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRow:
-    """One pair of a step: `latency_s` is that of its slowest reply, `choices` what each reply prefers, in canonical order."""
+    """One pair of a step: `latency_s` is that of its slowest reply, `replies` what each of them prefers, in canonical order, or why it says nothing."""
 
     key: str
     prompt: str | None
