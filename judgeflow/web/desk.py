@@ -62,7 +62,10 @@ class RunHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRow:
-    """One pair of a step: `latency_s` is that of its slowest reply, `replies` what each of them prefers, in canonical order, or why it says nothing."""
+    """One pair of a step: `latency_s` is that of its slowest reply.
+
+    `replies` are what each of them prefers, in canonical order, or why it prefers nothing.
+    """
 
     key: str
     prompt: str | None
