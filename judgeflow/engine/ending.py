@@ -34,7 +34,9 @@ class Ending:
         budget: Budget,
         clock: Clock,
         observers: Observers,
+        deadline_s: float | None = None,
     ) -> None:
+        self._deadline_s = deadline_s
         self._cheapest: Cost | None = None  # the least that a question of this run was priced at, by component
         self._run = run
         self._store = store
@@ -43,6 +45,7 @@ class Ending:
         self._clock = clock
         self._observers = observers
         self._budget_notice_given = False
+        self._slow_notice_given = False
         self._recordings: set[asyncio.Task[Any]] = set()
 
     def note_prices(self, costs: Iterable[Cost]) -> None:
@@ -66,6 +69,7 @@ class Ending:
         await self._in_time(self._record(statistics, steps.final_decisions(course.items, planned.plan, final)), course)
         self._observers.step(statistics)
         self._tell_if_spent(left)
+        self._tell_if_too_slow()
         return statistics
 
     async def aclose(self) -> None:
@@ -105,3 +109,12 @@ class Ending:
         if not left.admits(self._cheapest or Cost()):
             self._budget_notice_given = True
             self._observers.notice("budget_spent", requests_left=left.requests, tokens_left=left.tokens, usd_left=left.usd)
+
+    def _tell_if_too_slow(self) -> None:
+        """Say, once until that changes, that no judge answers within a step: what is asked about comes too late for it."""
+        if self._panel is None or self._deadline_s is None:
+            return
+        latency_s = self._panel.too_slow_s(self._deadline_s)
+        if latency_s is not None and not self._slow_notice_given:
+            self._observers.notice("judge_too_slow", latency_s=round(latency_s, 3), step_deadline_s=self._deadline_s)
+        self._slow_notice_given = latency_s is not None

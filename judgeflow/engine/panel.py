@@ -188,6 +188,12 @@ class Panel:
             if dispatcher.health.breaker.state == "closed" and dispatcher.left_alone is None
         ]
 
+    def too_slow_s(self, deadline_s: float) -> float | None:
+        """Return how long the quickest judge's slower replies take (seconds), if that is longer than a whole step may; else None."""
+        now = self._dispatchers[0].clock.now()
+        latency_s = min(each.experience.latency_s(each.seat.timeout_s, deadline_s, now) for each in self._dispatchers)
+        return latency_s if latency_s >= deadline_s else None
+
     def in_time(self, left_s: float, deadline_s: float) -> Stock:
         """Return what can be asked of all judges so that the replies are there in `left_s` seconds.
 

@@ -84,7 +84,9 @@ class Session:
         self._interrupted = False
         keeps = panel is not None and rules.routing.after_deadline == "keep"
         self._late = LateWork(panel, late_outcomes) if panel is not None and keeps else None
-        self._ending = Ending(run=run, store=store, panel=panel, budget=budget, clock=clock, observers=observers)
+        self._ending = Ending(
+            run=run, store=store, panel=panel, budget=budget, clock=clock, observers=observers, deadline_s=rules.routing.step_deadline_s
+        )
 
     def stop(self) -> None:
         """Ask nothing more; steps under way return with what is in flight."""

@@ -36,6 +36,7 @@ NOTICES = (
     "judge_half_open",
     "judge_opened",
     "judge_stopped",
+    "judge_too_slow",
     "limits_tightened",
     "replies_not_stored",
     "reply_not_stored",

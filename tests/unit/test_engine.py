@@ -317,6 +317,37 @@ def test_a_judge_that_was_too_slow_for_the_deadline_is_asked_a_few_questions_aga
     assert judged == [0, 0, 5, 40]
 
 
+@pytest.mark.parametrize(("latency", "told"), [(29.0, []), (31.0, [{"latency_s": 31.0, "step_deadline_s": 30.0}])])
+def test_a_judge_that_is_too_slow_for_the_deadline_is_told_of_once(latency, told):
+    seen = Watcher()
+
+    async def main(clock):
+        judge = ScriptedJudge(clock=clock, latency=latency)
+        routing = RoutingConfig(policy="random", step_deadline_s=30.0)
+        async with scheduling(clock, judge, routing=routing, observers=[seen], max_in_flight=4) as scheduler:
+            for number in range(4):
+                await scheduler.route(arithmetic_pairs(4, seed=number))
+                await clock.sleep(60.0)
+
+    run(main)
+    assert [fields for event, fields in seen.notices if event == "judge_too_slow"] == told
+
+
+def test_a_judge_that_is_too_slow_for_the_deadline_again_is_told_of_again():
+    seen = Watcher()
+
+    async def main(clock):
+        judge = ScriptedJudge(clock=clock, latency=5.0, faults=["slow"] * 48 + ["ok"] * 80 + ["slow"] * 48, slow_s=35.0)
+        routing = RoutingConfig(policy="always", step_deadline_s=30.0)
+        async with scheduling(clock, judge, routing=routing, observers=[seen]) as scheduler:
+            for number in range(11):
+                await scheduler.route(arithmetic_pairs(8, seed=number))
+                await clock.sleep(300.0)
+
+    run(main)
+    assert [event for event, _ in seen.notices if event == "judge_too_slow"] == ["judge_too_slow"] * 2
+
+
 def test_a_step_that_sends_more_than_is_remembered_does_not_take_its_slow_replies_for_the_usual_ones(monkeypatch):
     """100 at once of a judge that needs 10 to 30 s, nine in ten of them at most 28: the next step has 28.5 s and asks again."""
     monkeypatch.setattr("judgeflow.routing.threshold.REMEMBERED", 40)
