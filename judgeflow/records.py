@@ -2,7 +2,8 @@
 
 A pair record is `{"id"?, "prompt": str | [messages], "response_a": str, "response_b": str, "label"?: "a"|"b"|"tie", "group"?,
 "category"?, "strength"?}`; other keys are kept as metadata.  Instead of two responses and a label it may have `chosen` and `rejected`,
-each a text or a list of messages that ends with the response, as most published sets do.  A record that cannot be used is reported
+each a text or a list of messages that ends with the response, as most published sets do; both may be whole dialogues, whose common
+beginning is then the prompt.  A file whose name ends in .gz is read as what was compressed.  A record that cannot be used is reported
 with file and line, or row.
 """
 
@@ -10,7 +11,10 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import gzip
+import io
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +22,17 @@ from typing import Any, Literal
 
 import orjson
 
+from judgeflow.dialogue import prompt_and_responses
 from judgeflow.errors import RecordError
 from judgeflow.keys import prompt_from_body, text_hash
 from judgeflow.parquet import is_parquet, parquet_rows
-from judgeflow.types import Outcome, Pair, Preference, Prompt, Verdict
+from judgeflow.types import Label, Outcome, Pair, Preference, Prompt, Verdict
 
 OnBadRecord = Literal["fatal", "skip"]
 _OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group", "conversational"})
 _EXPECTED = "each line should be a JSON object with prompt, response_a and response_b"
+UNREADABLE = (OSError, EOFError, zlib.error)
+"""What reading a file may raise."""
 RawRecord = bytes | str | dict[str, Any]
 """A line that is to be decoded, or a row that has been."""
 
@@ -67,15 +74,29 @@ def raw_records(source: Path) -> Iterator[tuple[int, RawRecord]]:
     yield from parquet_rows(source) if is_parquet(source) else _lines(source)
 
 
+def open_records(source: Path) -> io.BufferedIOBase:
+    """Open a file of records, one that ends in .gz as what was compressed.  Reading raises what `unreadable` explains."""
+    return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
+
+
+def unreadable(source: Path, error: Exception) -> RecordError:
+    """Return the error that says why a file cannot be read."""
+    if isinstance(error, gzip.BadGzipFile):
+        return RecordError(f"{source}: cannot be read: its name ends in .gz, and it is not compressed with gzip; rename or compress it")
+    if isinstance(error, EOFError | zlib.error):
+        return RecordError(f"{source}: cannot be read: what was compressed ends too early, or is damaged; copy or download it again")
+    return RecordError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with source.open("rb") as stream:
+        with open_records(source) as stream:
             for number, line in enumerate(stream, start=1):
                 content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if content.strip():
                     yield number, content
-    except OSError as error:
-        raise RecordError(f"{source}: cannot be read: {error.strerror or error}") from None
+    except UNREADABLE as error:
+        raise unreadable(source, error) from None
 
 
 def _unit(source: Path) -> str:
@@ -118,36 +139,55 @@ def decode(raw: RawRecord) -> dict[str, Any]:
 
 def pair_from_record(record: dict[str, Any]) -> Pair:
     """Return the pair of one decoded record.  Raises `ValueError` naming the key that is missing or wrong."""
-    if "chosen" in record and "rejected" in record and not {"response_a", "response_b"} & record.keys():
-        record = _from_preference(record)
-    missing = [key for key in ("prompt", "response_a", "response_b") if key not in record]
+    is_preference = "chosen" in record and "rejected" in record and not {"response_a", "response_b"} & record.keys()
+    first, second = sides = ("chosen", "rejected") if is_preference else ("response_a", "response_b")
+    _check(record, sides)
+    try:
+        prompt, one, other = prompt_and_responses(_prompt_of(record), {first: record[first], second: record[second]})
+    except ValueError as error:
+        raise _about_prompt(error, sides) from None
+    for name, text in ((first, one), (second, other)):
+        if not text.strip():
+            raise ValueError(f"{name} is empty")
+    label = record.get("label")
+    if is_preference:
+        one, other, label = _placed(one, other, label)
+    return Pair(
+        prompt=prompt,
+        response_a=one,
+        response_b=other,
+        id=_text_or_none(record.get("id")),
+        group=_text_or_none(record.get("group")),
+        label=label,
+        metadata={key: value for key, value in record.items() if key not in _OWN_KEYS and not (is_preference and key in sides)},
+    )
+
+
+def _check(record: dict[str, Any], sides: tuple[str, str]) -> None:
+    """Raise `ValueError` for a record that is no pair whatever its texts say."""
+    dialogues = all(isinstance(record.get(side), list) or sides == ("chosen", "rejected") for side in sides)
+    missing = [key for key in (*(() if dialogues else ("prompt",)), *sides) if key not in record]
     if missing:
-        raise ValueError(f"{', '.join(missing)} is missing; a record needs prompt, response_a and response_b")
-    for key in ("response_a", "response_b"):
-        _require_text(record, key)
+        raise ValueError(f"{', '.join(missing)} is missing; a record needs prompt, {sides[0]} and {sides[1]}")
+    for side in sides:
+        if not isinstance(record[side], str | list | dict):
+            raise ValueError(f"{side} is {_json_type(record[side])}; it should be a string, or messages")
     if record.get("label") not in (None, "a", "b", "tie"):
         raise ValueError(f'label is {record["label"]!r}; accepted are "a", "b" and "tie"')
     _check_strength(record.get("strength"))
     for key in ("id", "group"):
         if not isinstance(record.get(key), str | int | None) or isinstance(record.get(key), bool):
             raise ValueError(f"{key} is {_json_type(record[key])}; it should be a string")
-    try:
-        return Pair(
-            prompt=_prompt_of(record),
-            response_a=record["response_a"],
-            response_b=record["response_b"],
-            id=_text_or_none(record.get("id")),
-            group=_text_or_none(record.get("group")),
-            label=record.get("label"),
-            metadata={key: value for key, value in record.items() if key not in _OWN_KEYS},
-        )
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"prompt: {error}") from None
+
+
+def _about_prompt(error: ValueError, sides: tuple[str, str]) -> ValueError:
+    """The same error with the name of the key that it is about."""
+    return error if str(error).startswith(("prompt", *sides)) else ValueError(f"prompt: {error}")
 
 
 def _prompt_of(record: dict[str, Any]) -> Any:
     """The prompt, which stands as the JSON text of its messages where `conversational` says so."""
-    prompt = record["prompt"]
+    prompt = record.get("prompt")
     if record.get("conversational") is not True or not isinstance(prompt, str):
         return prompt
     try:
@@ -156,35 +196,13 @@ def _prompt_of(record: dict[str, Any]) -> Any:
         raise ValueError("conversational is true, so the JSON text of a list of messages is expected") from None
 
 
-def _from_preference(record: dict[str, Any]) -> dict[str, Any]:
-    """The same record with two responses and a label.
-
-    The response whose text has the smaller hash is response_a: nothing about the better one follows from its place.
-    """
-    if record.get("label") not in (None, "tie"):
-        raise ValueError(f'label is {record["label"]!r} beside chosen and rejected, which say the same; accepted is only "tie"')
-    (before, chosen), (other, rejected) = (_last_turn(record, key) for key in ("chosen", "rejected"))
-    rest = {key: value for key, value in record.items() if key not in {"chosen", "rejected"}}
-    if rest.get("prompt") is None:
-        if not before or before != other:
-            raise ValueError("prompt is missing, and chosen and rejected do not begin with the same messages")
-        rest["prompt"] = before
+def _placed(chosen: str, rejected: str, label: object) -> tuple[str, str, Label]:
+    """The responses in the order of their hashes, so that nothing about the better one follows from its place, and the label."""
+    if label not in (None, "tie"):
+        raise ValueError(f'label is {label!r} beside chosen and rejected, which say the same; accepted is only "tie"')
     is_first = text_hash(chosen) <= text_hash(rejected)
-    response_a, response_b = (chosen, rejected) if is_first else (rejected, chosen)
-    return rest | {"response_a": response_a, "response_b": response_b, "label": rest.get("label") or ("a" if is_first else "b")}
-
-
-def _last_turn(record: dict[str, Any], key: str) -> tuple[list[Any], str]:
-    """The messages before a response, and its text."""
-    value = record[key]
-    if not isinstance(value, list):
-        _require_text(record, key)
-        return [], value
-    last = value[-1] if value else None
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        raise ValueError(f"{key} is a list that does not end with a message of the assistant")
-    _require_text({key: last.get("content")}, key)
-    return value[:-1], str(last["content"])
+    one, other = (chosen, rejected) if is_first else (rejected, chosen)
+    return one, other, "tie" if label == "tie" else "a" if is_first else "b"
 
 
 def _check_strength(value: object) -> None:
@@ -192,14 +210,6 @@ def _check_strength(value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
     if value is not None and not number:
         raise ValueError(f"strength is {value!r}; a positive number is expected")
-
-
-def _require_text(record: dict[str, Any], key: str) -> None:
-    value = record[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is {_json_type(value)}; it should be a string")
-    if not value.strip():
-        raise ValueError(f"{key} is empty")
 
 
 def _text_or_none(value: str | int | None) -> str | None:

@@ -12,9 +12,7 @@ from typing import Any
 
 from judgeflow.adapters.rendezvous import Place
 from judgeflow.errors import UsageError
-
-ENDS = ("<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<eos>", "</s>", "<pad>")
-"""What a response may end with and is no part of it."""
+from judgeflow.rendered import without_ends
 
 TAIL = 64
 """So many characters of a prompt that was cut at its beginning tell where it ends."""
@@ -102,7 +100,7 @@ def _behind(query: str, prompt: str, name: str) -> str:
     for text in (prompt, prompt[-TAIL:]):
         start = query.find(text)
         if text and start >= 0:
-            return _without_ends(query[start + len(text) :])
+            return without_ends(query[start + len(text) :])
     raise UsageError(f"{name} does not have its prompt in it, so where its response begins cannot be told")
 
 
@@ -110,11 +108,4 @@ def _split(query: str, marker: str, name: str) -> Sample:
     prompt, found, response = query.rpartition(marker)
     if not found:
         raise UsageError(f"{name} does not have the marker {marker!r} in it, which a response follows")
-    return Sample(prompt=prompt + marker, response=_without_ends(response))
-
-
-def _without_ends(text: str) -> str:
-    """Return a response without the special tokens that end it, and without the line breaks between and after those."""
-    while (end := next((each for each in ENDS if text.rstrip("\n").endswith(each)), None)) is not None:
-        text = text.rstrip("\n").removesuffix(end)
-    return text
+    return Sample(prompt=prompt + marker, response=without_ends(response))

@@ -25,8 +25,8 @@ from typing import Any
 
 from judgeflow.adapters.groups import Places, as_groups, figures_of, groups_of, halves_of, rewards_of, silence_of, sources_of
 from judgeflow.adapters.routers import Gateway, RouterSource
-from judgeflow.adapters.texts import is_conversational, prompt_of, response_of
 from judgeflow.chance import chance
+from judgeflow.dialogue import is_conversational, prompt_of, response_of
 from judgeflow.errors import UsageError
 from judgeflow.keys import pair_keys
 from judgeflow.types import IDENTICAL, Group, Outcome, Prompt, StepResult

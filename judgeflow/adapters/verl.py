@@ -17,8 +17,8 @@ from typing import Any
 
 from judgeflow.adapters.groups import as_groups, groups_of, rewards_of
 from judgeflow.adapters.routers import close_at_exit
-from judgeflow.adapters.texts import prompt_of
 from judgeflow.client import RouteClient
+from judgeflow.dialogue import prompt_of
 from judgeflow.engine.loop_thread import LoopThread
 from judgeflow.errors import UsageError
 from judgeflow.types import Prompt

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from judgeflow.dialogue import transcript, turns
 from judgeflow.parquet import Kind
 from judgeflow.store.extract import Labelled, Testimony, Texts, Where
-from judgeflow.types import Call, JudgeIdentity, Message, Prompt, Verdict
+from judgeflow.types import Call, JudgeIdentity, Prompt, Verdict
 from judgeflow.verdicts.combine import combine
-from judgeflow.verdicts.prompt import transcript
 
 INCONSISTENT, TIE, UNREADABLE, ONE_ORDER, HALF, SLIGHT = "inconsistent", "tie", "unreadable", "one_order", "half", "slight"
 LEFT_OUT: Mapping[str, str] = {
@@ -157,9 +157,8 @@ def _choice(side: int | None, *, swap: bool) -> str | None:
 
 def _prompt(prompt: Prompt, form: Format) -> Any:
     if form == "text":
-        return transcript(prompt)
-    messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
-    return [{"role": message.role, "content": message.content} for message in messages]
+        return prompt if isinstance(prompt, str) else transcript(prompt)
+    return [{"role": message.role, "content": message.content} for message in turns(prompt)]
 
 
 def _response(text: str, form: Format) -> Any:

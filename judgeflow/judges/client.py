@@ -17,6 +17,7 @@ import orjson
 from aiohttp.abc import AbstractStreamWriter
 
 from judgeflow.config import JudgeConnection
+from judgeflow.dialogue import transcript
 from judgeflow.errors import (
     GatewayFailed,
     JudgeBusy,
@@ -38,7 +39,7 @@ from judgeflow.ports import DEPARTURE, Departure
 from judgeflow.tokens import TokenCount, TokenCounter
 from judgeflow.types import Cost, JudgeIdentity, Question, Reading, Reply, Usage
 from judgeflow.verdicts.parse import read_reply
-from judgeflow.verdicts.prompt import Template, render, transcript
+from judgeflow.verdicts.prompt import Template, render
 
 LARGE_BODY_BYTES = 2**20
 _TOKENS_PER_MESSAGE = 8

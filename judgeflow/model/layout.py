@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from judgeflow.dialogue import transcript, turns
 from judgeflow.errors import ConfigurationError
 from judgeflow.types import Prompt
 
@@ -59,11 +60,6 @@ class _Frame:
         return sum(map(len, self.fixed))
 
 
-def prompt_text(prompt: Prompt) -> str:
-    """Return a prompt as one text: chat messages one below the other, each after its role."""
-    return prompt if isinstance(prompt, str) else "\n".join(f"{message.role}: {message.content}" for message in prompt)
-
-
 class Layout:
     """Turns texts into rows of token ids.  `max_tokens` bounds a row, special tokens included.
 
@@ -100,11 +96,11 @@ class Layout:
 
     def _framed(self, prompt: Prompt, responses: tuple[str, ...]) -> tuple[_Frame, tuple[str, ...]]:
         """Return a text's frame, and its contents in order."""
-        messages = (("user", prompt),) if isinstance(prompt, str) else tuple((message.role, message.content) for message in prompt)
-        frame = self._conversation(tuple(role for role, _ in messages), len(responses))
+        messages = turns(prompt)
+        frame = self._conversation(tuple(message.role for message in messages), len(responses))
         if frame is None:
-            return self._plain(len(responses)), (prompt_text(prompt), *responses)
-        return frame, (*(content for _, content in messages), *responses)
+            return self._plain(len(responses)), (transcript(prompt), *responses)
+        return frame, (*(message.content for message in messages), *responses)
 
     def _conversation(self, roles: tuple[str, ...], responses: int) -> _Frame | None:
         """Return the frame of a conversation with these roles, by the chat template; None where there is none that can be used."""

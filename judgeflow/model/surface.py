@@ -13,9 +13,10 @@ from collections.abc import Callable, Collection
 from math import log1p
 from typing import NamedTuple
 
+from judgeflow.dialogue import transcript
 from judgeflow.types import Prompt
 
-SURFACE_VERSION = 1
+SURFACE_VERSION = 2
 
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"[.!?](?!\S)|[。！？]")  # noqa: RUF001 - what ends a Chinese or Japanese sentence
@@ -40,7 +41,7 @@ class _Prompt:
     """What features need of a prompt, worked out once for all its responses."""
 
     def __init__(self, prompt: Prompt) -> None:
-        text = prompt if isinstance(prompt, str) else "\n".join(f"{message.role}: {message.content}" for message in prompt)
+        text = transcript(prompt)
         words = _words(text)
         self.length = len(words)
         self.words = frozenset(words)

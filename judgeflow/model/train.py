@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from judgeflow.dialogue import transcript
 from judgeflow.errors import ConfigurationError, UsageError
 from judgeflow.model.backbone import load_backbone
 from judgeflow.model.checkpoint import check_target, save
 from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
 from judgeflow.model.data import labelled
 from judgeflow.model.encoder import longest_input
-from judgeflow.model.layout import MARKERS, Layout, prompt_text
+from judgeflow.model.layout import MARKERS, Layout
 from judgeflow.model.network import Network, out_of_memory
 from judgeflow.model.reading import Reader
 from judgeflow.model.resume import Keeper, OtherRun, State, UnusableState, forget, identity_of, state_folder
@@ -152,7 +153,7 @@ def make_bodies(source: str, pairs: Sequence[Pair], model: ModelConfig, *, train
     if source != SCRATCH:
         loaded = [load_backbone(source) for _ in range(count)]
         return [body for body, _ in loaded], loaded[0][1]
-    texts = (text for pair in pairs for text in (prompt_text(pair.prompt), pair.response_a, pair.response_b))
+    texts = (text for pair in pairs for text in (transcript(pair.prompt), pair.response_a, pair.response_b))
     tokenizer = character_tokenizer((*texts, *MARKERS), model.max_tokens)
     dropout = model.dropout if model.uncertainty == "mc-dropout" else 0.0
     return [small_bert(len(tokenizer), model.max_tokens, dropout=dropout) for _ in range(count)], tokenizer

@@ -25,9 +25,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from judgeflow.dialogue import transcript
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import NONCE_DIGITS, digest
-from judgeflow.types import Message, Prompt, Question
+from judgeflow.types import Message, Question
 
 SLOTS = ("prompt", "response_a", "response_b")
 _SLOT = re.compile(r"\{(" + "|".join(SLOTS) + r")\}")
@@ -158,13 +159,6 @@ def _pieces(system: str | None, user: str) -> tuple[tuple[str, tuple[str, ...]],
     """The messages of a template as role and pieces, of which every second one names a slot."""
     messages = [("user", user)] if system is None else [("system", system), ("user", user)]
     return tuple((role, tuple(_SLOT.split(text))) for role, text in messages)
-
-
-def transcript(prompt: Prompt) -> str:
-    """Return a prompt as the judge is shown it: a conversation becomes one block per turn."""
-    if isinstance(prompt, str):
-        return prompt
-    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in prompt)
 
 
 def find_question(messages: Sequence[Mapping[str, Any]]) -> Shown | None:

@@ -134,8 +134,11 @@ def in_fresh_process(tmp_path, source, **options):
         ({key: value for key, value in rm_bench(1).items() if key != "domain"}, "subset is missing"),
         (judgebench(1) | {"label": "A=B"}, 'label is \'A=B\'; accepted are "A>B" and "B>A"'),
         (judgebench(1) | {"question": None}, "question is NoneType"),
-        (preference(1) | {"rejected": [{"role": "user", "content": "x"}]}, "rejected is a list that does not end with a message of"),
-        ({"chosen": "x", "rejected": "y"}, "prompt is missing, and chosen and rejected do not begin with the same messages"),
+        (
+            preference(1) | {"rejected": [{"role": "user", "content": "x"}]},
+            "rejected is a dialogue that does not end with a message of the assistant, but of the user",
+        ),
+        ({"chosen": "x", "rejected": "y"}, "prompt is missing; where another column holds it"),
         ({"instruction": "x", "output": "y"}, "the keys instruction, output are of no format known"),
         ("text", "a record is a JSON object"),
     ],

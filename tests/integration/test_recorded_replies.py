@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from judgeflow.dialogue import transcript
 from judgeflow.keys import digest, pair_keys, questions
 from judgeflow.records import read_pairs
 from judgeflow.types import Call, JudgeIdentity, ReadingStatus, Reply
 from judgeflow.verdicts.combine import combine
 from judgeflow.verdicts.parse import read_reply
-from judgeflow.verdicts.prompt import find_question, load_template, render, transcript
+from judgeflow.verdicts.prompt import find_question, load_template, render
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 JUDGEBENCH, MTBENCH = DATA / "judgebench_gpt4o.jsonl", DATA / "mtbench_position_judges.jsonl"

@@ -17,6 +17,11 @@ def row(prompt, *responses: str, most: int = 64, tokenizer=TOKENIZER) -> tuple[s
     return "".join(tokenizer.convert_ids_to_tokens(list(made.ids))), made
 
 
+def plain(text: str) -> str:
+    """A text in the small alphabet of these tokenizers, which lacks the capitals of roles."""
+    return text.replace("User", "[UNK]ser").replace("Assistant", "[UNK]ssistant").replace("Bot", "[UNK]ot")
+
+
 def test_a_row_is_prompt_and_response_between_special_tokens():
     text, made = row("how", "so")
     assert text == "[CLS]how[SEP]so[SEP]"
@@ -64,7 +69,15 @@ def test_text_that_looks_like_special_tokens_stays_text():
 
 def test_chat_prompts_are_read_with_their_roles():
     chat = as_prompt([{"role": "user", "content": "hi"}, {"role": "bot", "content": "yo"}])
-    assert row(chat, "ok")[0] == "[CLS]user: hi\nbot: yo[SEP]ok[SEP]"
+    assert row(chat, "ok")[0] == plain("[CLS]User: hi\n\nBot: yo[SEP]ok[SEP]")
+
+
+def test_a_prompt_that_a_template_has_made_is_read_as_its_messages_with_or_without_a_template_of_the_scorer():
+    made = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    chat = as_prompt([{"role": "user", "content": "hi"}])
+    assert row(made, "ok")[0] == row(chat, "ok")[0] == plain("[CLS]User: hi[SEP]ok[SEP]")
+    assert row(made, "ok", tokenizer=CHAT)[0] == row(chat, "ok", tokenizer=CHAT)[0]
+    assert "im_start" not in row(made, "ok", tokenizer=CHAT)[0]
 
 
 def test_a_room_that_holds_nothing_is_refused():
@@ -201,12 +214,12 @@ REPEATS = "{% for m in messages %}{{ m['content'] + m['content'] }}{% endfor %}"
 
 @pytest.mark.parametrize("template", [REFUSES, FORGETS, REPEATS, "{{ nothing.at.all }}"])
 def test_a_template_without_a_form_for_a_conversation_leaves_it_to_the_plain_layout(template):
-    assert row(TALK, "so", tokenizer=chat_tokenizer(template))[0] == "<|e|>user: hi\nassistant: yo\nuser: why<|e|>so<|e|>"
+    assert row(TALK, "so", tokenizer=chat_tokenizer(template))[0] == plain("<|e|>User: hi\n\nAssistant: yo\n\nUser: why<|e|>so<|e|>")
 
 
 def test_a_conversation_whose_template_leaves_no_room_is_read_plainly():
     text, made = row(as_prompt([{"role": "user", "content": "hi"}] * 9), "so", most=64, tokenizer=CHAT)
-    assert text.endswith("user: hi<|e|>so<|e|>")
+    assert text.endswith(plain("User: hi<|e|>so<|e|>"))
     assert len(made) == 64
 
 

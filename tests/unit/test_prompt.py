@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from judgeflow.dialogue import transcript
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import digest, pair_keys, questions
 from judgeflow.types import Message, Pair
-from judgeflow.verdicts.prompt import Grade, find_question, load_template, packaged_templates, parse_template, render, transcript
+from judgeflow.verdicts.prompt import Grade, find_question, load_template, packaged_templates, parse_template, render
 
 unhurried = settings(deadline=None)
 JUDGE = digest("judge/1", "judge")

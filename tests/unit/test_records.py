@@ -115,7 +115,7 @@ def test_a_response_of_a_megabyte_is_read_whole(file):
         (line(response_a=""), "response_a is empty"),
         (line(response_b=" \n\t"), "response_b is empty"),
         (line(response_a=None), "response_a is null; it should be a string"),
-        (line(response_a=["x"]), "response_a is an array; it should be a string"),
+        (line(response_a=["x"]), "response_a: a message has 'role' and 'content', it is not str"),
         (line(response_b=1.5), "response_b is a number; it should be a string"),
         (line(label="A"), 'label is \'A\'; accepted are "a", "b" and "tie"'),
         (line(label=1), "label is 1; accepted are"),
@@ -124,11 +124,11 @@ def test_a_response_of_a_megabyte_is_read_whole(file):
         (line(id=["7"]), "id is an array; it should be a string"),
         (line(id=True), "id is a boolean; it should be a string"),
         (line(group=1.5), "group is a number; it should be a string"),
-        (line(prompt=7), "prompt: a prompt is a string or a list of messages, not int"),
-        (line(prompt=None), "prompt: a prompt is a string or a list of messages"),
-        (line(prompt={"role": "user", "content": "Hi"}), "prompt: a prompt is a string or a list of messages"),
+        (line(prompt=7), "prompt: a prompt is a text or a list of messages, not int"),
+        (line(prompt=None), "prompt is missing; where another column holds it, say so: --columns prompt=NAME"),
+        (line(prompt={"role": "user", "content": "Hi"}), "prompt: a prompt is a text or a list of messages, not dict"),
         (line(prompt=[]), "prompt: a prompt given as messages needs at least one message"),
-        (line(prompt=[{"role": "user", "content": [1]}]), "prompt: a message needs 'role' and 'content', both strings"),
+        (line(prompt=[{"role": "user", "content": [1]}]), "prompt: a message has a part of type int; the judge is shown text only"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_named_with_file_line_and_reason(file, content, reason):
@@ -341,12 +341,16 @@ ANSWER = {"role": "assistant", "content": "x"}
     ("changes", "reason"),
     [
         ({"label": "a"}, "label is 'a' beside chosen and rejected"),
-        ({"chosen": ["x", "y"]}, "chosen is a list that does not end with a message of the assistant"),
-        ({"rejected": []}, "rejected is a list that does not end"),
+        ({"chosen": ["x", "y"]}, "chosen: a message has 'role' and 'content', it is not str"),
+        ({"rejected": []}, "rejected: a completion given as messages needs at least one message"),
+        (
+            {"rejected": [ANSWER, ANSWER | {"role": "user"}]},
+            "rejected is a dialogue that does not end with a message of the assistant, but of the user",
+        ),
         ({"rejected": " "}, "rejected is empty"),
         ({"chosen": [ANSWER | {"content": ""}]}, "chosen is empty"),
         ({"chosen": None}, "chosen is null; it should be a string"),
-        ({"prompt": None}, "prompt is missing, and chosen and rejected do not begin with the same messages"),
+        ({"prompt": None}, "prompt is missing; where another column holds it"),
     ],
 )
 def test_what_is_wrong_with_a_preference_is_told_by_its_own_keys(changes, reason):
