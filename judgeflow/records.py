@@ -45,6 +45,14 @@ class BadRecord:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """One record of any source that could not be used: where it stands, and why."""
+
+    place: str
+    reason: str
+
+
 def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tuple[list[Pair], list[BadRecord]]:
     """Read a whole file of pairs; return them with the records that were skipped.
 
@@ -59,7 +67,7 @@ def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tup
         except ValueError as error:
             bad.append(BadRecord(line=number, reason=str(error)))
     if bad and on_bad_record == "fatal":
-        raise bad_records(source, bad)
+        raise refusal([Unusable(place=place(source, each.line), reason=each.reason) for each in bad])
     if not pairs:
         first = f"the first of {len(bad)} bad records is {_unit(source)} {bad[0].line}: {bad[0].reason}" if bad else ""
         raise RecordError(f"{source}: holds no usable pair; {first or _EXPECTED}")
@@ -108,9 +116,9 @@ def place(source: Path, number: int) -> str:
     return f"{source}: row {number}" if is_parquet(source) else f"{source}:{number}"
 
 
-def bad_records(source: Path, bad: Sequence[BadRecord], begun: str = "Nothing was begun.") -> RecordError:
-    """Return the error that names up to ten bad records of a file."""
-    shown = [f"{place(source, record.line)}: {record.reason}" for record in bad[:10]]
+def refusal(bad: Sequence[Unusable], begun: str = "Nothing was begun.") -> RecordError:
+    """Return the error that names up to ten bad records."""
+    shown = [f"{record.place}: {record.reason}" for record in bad[:10]]
     if len(bad) > 10:
         shown.append(f"... and {len(bad) - 10} more")
     return RecordError("\n".join([*shown, f"{begun} Mend the records, or leave them out with --on-bad-record skip."]))

@@ -117,18 +117,18 @@ def _opinionated(path: Path | None, rates: Mapping[str, float], template: str | 
 
 def _read(path: Path) -> list[Pair]:
     """The usable pairs of a file; what is not usable is left out with a word about it, since nobody can ask about it."""
-    from judgeflow.errors import RecordError
-    from judgeflow.records import read_pairs
+    from judgeflow.adapters.datasets import scan_dataset
+    from judgeflow.errors import UsageError
 
     try:
-        pairs, bad = read_pairs(path, on_bad_record="skip")
-    except RecordError as error:
+        scan = scan_dataset(path)
+    except UsageError as error:
         raise _mistake(str(error)) from None
-    for record in bad[:10]:
-        typer.echo(f"{path}:{record.line}: left out: {record.reason}", err=True)
-    if len(bad) > 10:
-        typer.echo(f"... and {len(bad) - 10} more left out", err=True)
-    return pairs
+    for record in scan.bad[:10]:
+        typer.echo(f"{record.place}: left out: {record.reason}", err=True)
+    if len(scan.bad) > 10:
+        typer.echo(f"... and {len(scan.bad) - 10} more left out", err=True)
+    return list(scan.pairs)
 
 
 async def _serve(server: FakeJudge, about: str) -> None:

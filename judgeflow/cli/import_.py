@@ -10,12 +10,15 @@ import typer
 from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 from judgeflow.cli.options import OnBadRecord, ShowProgress
+from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from judgeflow.exchange.importing import Survey
-    from judgeflow.exchange.replies import Rules
+    from judgeflow.adapters.sources import Reading
+    from judgeflow.exchange.evidence import Finding
+    from judgeflow.exchange.importing import Records, Survey
+    from judgeflow.records import Unusable
     from judgeflow.store.evidence import Evidence, EvidenceWriter
     from judgeflow.types import JudgeIdentity
     from judgeflow.verdicts.prompt import Template
@@ -45,6 +48,10 @@ def import_(
         Path | None, typer.Option(metavar="PAIRS.jsonl", help="The file that judgeflow score has scored: FILE has no texts.")
     ] = None,
     scorer: Annotated[str, typer.Option(metavar="NAME", help="Whose scores those without a name are.")] = "imported",
+    kind: PairsFormat = "auto",
+    subset: PairsSubset = None,
+    split: PairsSplit = None,
+    columns: PairsColumns = None,
     labels: Annotated[bool, typer.Option("--labels/--no-labels", help="Take labels too.")] = True,
     on_bad_record: Annotated[
         OnBadRecord, typer.Option(help="fatal: stop before anything is stored; skip: leave bad records out.")
@@ -62,10 +69,12 @@ def import_(
     """
     import asyncio
     import contextlib
+    import time
 
     from judgeflow.cli.db.common import address_of
     from judgeflow.cli.interrupt import interruptible
-    from judgeflow.exchange.importing import require_one_judge, require_template, survey
+    from judgeflow.cli.records import reading_of
+    from judgeflow.exchange.importing import findings, require_one_judge, require_template, survey
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter
 
@@ -75,8 +84,9 @@ def import_(
         file: Rules(template=read_by, source=file.name, judge=judge, counts_as=identity, scorer=scorer, labels=labels, pairs=pairs)
         for file in files
     }
+    reading = reading_of(kind, split, subset, columns)
     with interruptible(lambda: "nothing was stored yet"):
-        found = {file: survey(file, rules[file]) for file in files}
+        found = {file: survey(_records(file, reading), rules[file]) for file in files}
     for file, held in found.items():
         _tell_bad(file, held, on_bad_record)
         require_template(file, held, rules[file])
@@ -87,7 +97,7 @@ def import_(
     writer = asyncio.run(EvidenceWriter.open(address))
     done = dict.fromkeys(files, 0)
     with interruptible(lambda: _kept(found, done)), contextlib.closing(writer):
-        _write(writer, found, rules, done, progress=progress)
+        _write(writer, found, lambda file: findings(_records(file, reading), rules[file], time.time()), done, progress=progress)
     _report(found, writer, as_json=as_json)
 
 
@@ -110,30 +120,50 @@ def _reading(counts_as: Path | None, template: str | None) -> tuple[Template, Ju
 
 def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:
     """Raise `RecordError` for bad records, or say which are left out."""
+    from judgeflow.cli.records import tell_skipped
     from judgeflow.errors import RecordError
-    from judgeflow.records import bad_records, place
+    from judgeflow.records import refusal
 
     if found.bad and on_bad_record == "fatal":
-        raise bad_records(file, found.bad, "Nothing was stored.")
+        raise refusal(found.bad, "Nothing was stored.")
     for record in found.bad:
-        typer.echo(f"{place(file, record.line)}: skipped: {record.reason}", err=True)
+        tell_skipped(record.place, record.reason)
     if found.bad_count > len(found.bad):
         typer.echo(f"{file}: skipped: {found.bad_count - len(found.bad):,} more", err=True)
     if not found.records:
         raise RecordError(f"{file}: holds no usable record")
 
 
+def _records(file: Path, reading: Reading) -> Records:
+    """The records of a file, a folder or a set of the hub: judgeflow's own as they are, of another format the pairs."""
+    from judgeflow.adapters.datasets import formatted_records
+    from judgeflow.adapters.formats import OWN, pairs_of
+    from judgeflow.records import Unusable
+
+    for place, kind, record in formatted_records(file, reading, beliefs=True):
+        if isinstance(record, Unusable) or kind in OWN:
+            yield place, record
+            continue
+        try:
+            yield place, pairs_of(record, kind)
+        except ValueError as error:
+            yield place, Unusable(place=place, reason=str(error))
+
+
 def _write(
-    writer: EvidenceWriter, found: Mapping[Path, Survey], rules: Mapping[Path, Rules], done: dict[Path, int], *, progress: bool
+    writer: EvidenceWriter,
+    found: Mapping[Path, Survey],
+    look: Callable[[Path], Iterable[Finding | Unusable]],
+    done: dict[Path, int],
+    *,
+    progress: bool,
 ) -> None:
     """Store the records of every file, counting them in `done`."""
-    import time
-
     from judgeflow.cli.progress import activity
 
     with activity(wanted=progress) as tell:
         for file, held in found.items():
-            for batch in _batches(file, rules[file], time.time()):
+            for batch in _batches(look(file)):
                 writer.write(batch)
                 done[file] += len(batch)
                 tell(file.name, done[file], held.records)
@@ -144,12 +174,11 @@ def _kept(found: Mapping[Path, Survey], done: Mapping[Path, int]) -> str:
     return f"{sum(done.values()):,} of {records:,} records are stored, if not some more; the same command goes on from there"
 
 
-def _batches(file: Path, rules: Rules, now: float) -> Iterator[Sequence[Evidence]]:
+def _batches(findings: Iterable[Finding | Unusable]) -> Iterator[Sequence[Evidence]]:
     from judgeflow.exchange.evidence import Finding
-    from judgeflow.exchange.importing import findings
 
     batch: list[Evidence] = []
-    for _, finding in findings(file, rules, now):
+    for finding in findings:
         if isinstance(finding, Finding) and not finding.evidence.keys.identical:
             batch.append(finding.evidence)
         if len(batch) == BATCH:

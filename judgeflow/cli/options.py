@@ -27,7 +27,19 @@ Evidence = Literal["context", "preference", "relative"]
 Weights = Literal["one", "fisher"]
 Schedule = Literal["cosine", "linear", "constant"]
 DType = Literal["auto", "float32", "bfloat16"]
-Format = Literal["auto", "pairs", "preference", "rewardbench", "rewardbench2", "rm-bench", "judgebench"]
+Format = Literal[
+    "auto",
+    "pairs",
+    "preference",
+    "implicit-prompt",
+    "hh-rlhf",
+    "helpsteer2",
+    "ultrafeedback",
+    "rewardbench",
+    "rewardbench2",
+    "rm-bench",
+    "judgebench",
+]
 
 ReplayPolicy = StrEnum("ReplayPolicy", ["error", "uncertainty", "margin", "random", "always", "never", "oracle"])
 Source = StrEnum("Source", ["judge", "store", "scorer", "fallback"])

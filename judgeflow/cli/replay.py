@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from judgeflow.cli import replay_options as options
 from judgeflow.cli.options import ShowProgress
 
 if TYPE_CHECKING:
-    from judgeflow.records import BadRecord
+    from judgeflow.records import Unusable
     from judgeflow.replay.compare import Compared
     from judgeflow.replay.trace import Trace
 
 _KEPT = "a replay only reads, and nothing of it was written; the same command begins again"
-_SUFFIXES = {".jsonl", ".json", ".parquet"}
+_SUFFIXES = {".jsonl", ".json", ".parquet", ".gz"}
 
 
 def replay(
@@ -91,8 +89,8 @@ def replay(
 def _read(source: str, *, run: str | None, scorer: str | None, template: str, pairs: Path | None, on_bad_record: str) -> Trace:
     import asyncio
 
+    from judgeflow.cli.records import tell_skipped
     from judgeflow.errors import UsageError
-    from judgeflow.records import place
     from judgeflow.replay.read import read_database, read_file
 
     if "://" not in source and not Path(source).exists():
@@ -102,8 +100,8 @@ def _read(source: str, *, run: str | None, scorer: str | None, template: str, pa
     if run is not None:
         raise UsageError(f"--run {run}: {source} is a file of records, which has no runs; name a verdict database")
 
-    def tell(record: BadRecord) -> None:
-        typer.echo(f"{place(Path(source), record.line)}: skipped: {record.reason}", err=True)
+    def tell(record: Unusable) -> None:
+        tell_skipped(record.place, record.reason)
 
     leave_out = on_bad_record == "skip"
     return read_file(source, scorer=scorer, template=template, pairs=pairs, on_bad_record="skip" if leave_out else "fatal", tell=tell)

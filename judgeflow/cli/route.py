@@ -11,7 +11,7 @@ from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.interrupt import say
 from judgeflow.cli.options import OnBadRecord, Settings, ShowProgress
 from judgeflow.cli.overrides import overrides
-from judgeflow.cli.records import PairsFormat, PairsSplit
+from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
     from judgeflow.cli.outcomes_file import OutcomesFile
@@ -29,7 +29,9 @@ def route(
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")] = Path("judgeflow.toml"),
     step_size: Annotated[int, typer.Option(min=1, help="Pairs of one step.")] = DEFAULT_STEP_SIZE,
     kind: PairsFormat = "auto",
+    subset: PairsSubset = None,
     split: PairsSplit = None,
+    columns: PairsColumns = None,
     on_bad_record: Annotated[
         OnBadRecord, typer.Option(help="fatal: stop before anything is asked; skip: leave bad records out.")
     ] = "fatal",
@@ -51,19 +53,21 @@ def route(
     """
     from judgeflow.build import store_url
     from judgeflow.cli.outcomes_file import OutcomesFile
-    from judgeflow.cli.records import read_usable
+    from judgeflow.cli.records import content_digest, read_usable, reading_of
     from judgeflow.cli.summary import JudgeShare, Summary
     from judgeflow.config import load_config
     from judgeflow.store.engines import file_of
 
     loaded = load_config(config, overrides(settings))
-    records, skipped = read_usable(pairs, on_bad_record, kind, split)
+    reading = reading_of(kind, split, subset, columns)
+    records, skipped = read_usable(pairs, on_bad_record, reading)
     database = file_of(store_url(loaded))
     taken = {pairs: "the pairs", config: "the configuration"} | ({database: "the verdict database"} if database else {})
     with OutcomesFile(out, taken) as outcomes:
         run = _Run(
             config=loaded,
             source=pairs,
+            content=content_digest(pairs, records, reading),
             pairs=records,
             outcomes=outcomes,
             step_size=step_size,
@@ -117,6 +121,7 @@ class _Run:
         *,
         config: Config,
         source: Path,
+        content: bytes,
         pairs: list[Pair],
         outcomes: OutcomesFile,
         step_size: int,
@@ -131,6 +136,7 @@ class _Run:
         self.interrupted = False
         self._config = config
         self._source = source
+        self._content = content
         self._pairs = pairs
         self._outcomes = outcomes
         self._step_size = step_size
@@ -181,9 +187,7 @@ class _Run:
 
     def _fingerprint(self) -> bytes:
         """What makes this input another input: its content, how that is read and how it is cut into steps."""
-        from judgeflow.cli.records import content_digest
-
-        return content_digest(self._source, self._pairs) + self._step_size.to_bytes(8, "little")
+        return self._content + self._step_size.to_bytes(8, "little")
 
     async def _write(self, scheduler: Scheduler) -> None:
         from judgeflow.records import outcome_line

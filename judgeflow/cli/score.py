@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from judgeflow.cli.options import DType, OnBadRecord, ShowProgress
-from judgeflow.cli.records import PairsFormat, PairsSplit
+from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,9 @@ def score(
         int | None, typer.Option(min=1, help="Tokens of one batch, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
     kind: PairsFormat = "auto",
+    subset: PairsSubset = None,
     split: PairsSplit = None,
+    columns: PairsColumns = None,
     on_bad_record: Annotated[OnBadRecord, typer.Option(help="fatal: stop before scoring; skip: leave bad records out.")] = "fatal",
     progress: ShowProgress = True,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
@@ -52,12 +54,12 @@ def score(
     from judgeflow.cli.benchmark import benchmark_of
     from judgeflow.cli.plots import write_plots
     from judgeflow.cli.progress import activity
-    from judgeflow.cli.records import read_records
+    from judgeflow.cli.records import read_records, reading_of
     from judgeflow.model.checkpoint import read_summary
     from judgeflow.model.scorer import SngpScorer
 
     _check(out, plot, evaluate=evaluate)
-    records = read_records(pairs, on_bad_record, kind, split)
+    records = read_records(pairs, on_bad_record, reading_of(kind, split, subset, columns))
     model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
     started = time.monotonic()
     preferences: list[Preference] = []

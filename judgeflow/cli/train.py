@@ -9,7 +9,7 @@ import typer
 
 from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.options import DType, Encoder, Evidence, OnBadRecord, Pooling, Schedule, ShowProgress, Uncertainty, Weights
-from judgeflow.cli.records import PairsFormat, PairsSplit
+from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +101,9 @@ def train(
         int | None, typer.Option(min=1, help="Tokens of one batch while reading, padding included. Default: 4096, on a GPU 65536.")
     ] = None,
     kind: PairsFormat = "auto",
+    subset: PairsSubset = None,
     split: PairsSplit = None,
+    columns: PairsColumns = None,
     on_bad_record: Annotated[OnBadRecord, typer.Option(help="fatal: stop before training; skip: leave bad records out.")] = "fatal",
     progress: ShowProgress = True,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
@@ -120,7 +122,7 @@ def train(
     from judgeflow.cli.progress import activity
     from judgeflow.cli.quality import print_rivals
     from judgeflow.cli.recipes import choose_recipe
-    from judgeflow.cli.records import read_records
+    from judgeflow.cli.records import read_records, reading_of
     from judgeflow.errors import UsageError
     from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
     from judgeflow.model.rivals import compare_rivals
@@ -164,7 +166,7 @@ def train(
         validation_share=validation_share,
         seed=seed,
     )
-    labelled = read_records(pairs, on_bad_record, kind, split)
+    labelled = read_records(pairs, on_bad_record, reading_of(kind, split, subset, columns))
     told = _Told()
     try:
         with ExitStack() as open_files:

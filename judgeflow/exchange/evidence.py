@@ -73,6 +73,13 @@ def find(record: Mapping[str, Any], rules: Rules, now: float) -> Finding:
     return Finding(evidence=evidence, is_opinion=is_opinion, replies=replies)
 
 
+def find_label(pair: Pair, rules: Rules) -> Finding:
+    """Return the evidence in a pair of a published set: its label."""
+    keys = pair_keys(pair)
+    known = _label(pair, {"category": pair.metadata.get("category")}, keys, rules) if rules.labels and not keys.identical else None
+    return Finding(evidence=Evidence(pair=pair, keys=keys, label=known))
+
+
 def _nested(key: str, value: Any) -> Any:
     """A value that a table holds as JSON text."""
     if key not in _NESTED or not isinstance(value, str) or not value.lstrip().startswith("{"):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from judgeflow.errors import RecordError, UsageError
-from judgeflow.exchange.evidence import Finding, find
+from judgeflow.exchange.evidence import Finding, find, find_label
 from judgeflow.exchange.replies import BY_WINNER, UNREADABLE, Rules
-from judgeflow.records import BadRecord, RawRecord, decode, place, raw_records
-from judgeflow.types import ReadingStatus, Reply
+from judgeflow.records import RawRecord, Unusable, decode, place, raw_records
+from judgeflow.types import Pair, ReadingStatus, Reply
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, load_template, packaged_templates
 
@@ -32,7 +32,7 @@ class Survey:
 
     records: int = 0
     identical: int = 0
-    bad: list[BadRecord] = field(default_factory=list)
+    bad: list[Unusable] = field(default_factory=list)
     bad_count: int = 0
     judges: dict[str, Counter[str]] = field(default_factory=dict)
     scores: Counter[str] = field(default_factory=Counter)
@@ -64,37 +64,53 @@ class Survey:
             )
 
 
-def findings(source: Path, rules: Rules, now: float) -> Iterator[tuple[int, Finding | BadRecord]]:
-    """Yield what every record of a file says, or why it says nothing, with its line or row.  Raises `RecordError` as `raw_records`."""
-    texts = None if rules.pairs is None else raw_records(rules.pairs)
+Records = Iterable[tuple[str, Mapping[str, Any] | Sequence[Pair] | Unusable]]
+"""Places with a record of judgeflow's own, the labelled pairs of somebody else's, or why there are none."""
+
+
+def records_of(source: Path) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
+    """Yield the records of a file of judgeflow's own.  Raises `RecordError` as `raw_records`."""
     for number, raw in raw_records(source):
+        where = place(source, number)
+        try:
+            yield where, decode(raw)
+        except ValueError as error:
+            yield where, Unusable(place=where, reason=str(error))
+
+
+def findings(records: Records, rules: Rules, now: float) -> Iterator[Finding | Unusable]:
+    """Yield what every record says, or why it says nothing.  Raises `RecordError` where `rules.pairs` does not belong to the records."""
+    texts = None if rules.pairs is None else raw_records(rules.pairs)
+    for where, record in records:
         beside = None if texts is None else next(texts, None)  # also where this record cannot be read
         try:
-            record = decode(raw)
-            if texts is not None:
-                record = _completed(record, beside, place(source, number), rules.pairs)
-            yield number, find(record, rules, now)
+            if isinstance(record, Unusable):
+                yield record
+            elif isinstance(record, Mapping):
+                yield find(record if texts is None else _completed(record, beside, where, rules.pairs), rules, now)
+            else:
+                yield from (find_label(pair, rules) for pair in record)
         except ValueError as error:
-            yield number, BadRecord(line=number, reason=str(error))
+            yield Unusable(place=where, reason=str(error))
     if texts is not None and next(texts, None) is not None:
-        raise RecordError(f"{rules.pairs} has more records than {source}: these are not the pairs that it was made from")
+        raise RecordError(f"{rules.pairs} has more records than {rules.source}: these are not the pairs that it was made from")
 
 
-def _completed(record: dict[str, Any], raw: tuple[int, RawRecord] | None, where: str, pairs: Path | None) -> dict[str, Any]:
+def _completed(record: Mapping[str, Any], raw: tuple[int, RawRecord] | None, where: str, pairs: Path | None) -> dict[str, Any]:
     """A record with the texts of the pair that stands in the same place.  Raises `RecordError` if that is not its pair."""
     if raw is None:
         raise RecordError(f"{where}: {pairs} has fewer records: these are not the pairs that this file was made from")
     pair = decode(raw[1])
     if "id" in record and str(record["id"]) != str(pair.get("id")):
         raise RecordError(f"{where}: id is {record['id']!r}, and the record in the same place of {pairs} has {pair.get('id')!r}")
-    return record | {key: pair[key] for key in _TEXTS if key in pair}
+    return dict(record) | {key: pair[key] for key in _TEXTS if key in pair}
 
 
-def survey(source: Path, rules: Rules) -> Survey:
-    """Look at a whole file.  Raises `RecordError` for one that cannot be read."""
+def survey(records: Records, rules: Rules) -> Survey:
+    """Look at all records.  Raises `RecordError` as `findings`."""
     found = Survey()
     others = {name: load_template(name) for name in packaged_templates()}
-    for _, finding in findings(source, rules, 0.0):
+    for finding in findings(records, rules, 0.0):
         if isinstance(finding, Finding):
             found.add(finding, others)
         else:

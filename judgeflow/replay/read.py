@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from judgeflow.adapters.datasets import read_dataset
 from judgeflow.errors import ReplayError
 from judgeflow.exchange.evidence import EXPORTED, Finding
-from judgeflow.exchange.importing import findings
+from judgeflow.exchange.importing import findings, records_of
 from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
-from judgeflow.records import BadRecord, OnBadRecord, bad_records, read_pairs
+from judgeflow.records import OnBadRecord, Unusable, refusal
 from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
 from judgeflow.replay.selection import Design, Draw, design_of
@@ -40,7 +41,7 @@ def read_file(
     template: str = "default",
     pairs: Path | None = None,
     on_bad_record: OnBadRecord = "fatal",
-    tell: Callable[[BadRecord], None] = lambda _: None,
+    tell: Callable[[Unusable], None] = lambda _: None,
 ) -> Trace:
     """Return the trace of a file of pair records with recorded replies, scores and labels; see `judgeflow import` for their forms.
 
@@ -50,15 +51,15 @@ def read_file(
     for what cannot be read, `ReplayError` where a scorer has to be chosen.
     """
     source = Path(path)
-    gathered, scores, bad = Gathering(), dict[str, dict[bytes, Preference]](), list[BadRecord]()
+    gathered, scores, bad = Gathering(), dict[str, dict[bytes, Preference]](), list[Unusable]()
     rules = Rules(template=load_template(template), source=source.name, pairs=pairs)
-    for _, finding in findings(source, rules, 0.0):
+    for finding in findings(records_of(source), rules, 0.0):
         if isinstance(finding, Finding):
             _take(gathered, scores, finding)
         else:
             bad.append(finding)
     if bad and on_bad_record == "fatal":
-        raise bad_records(source, bad)
+        raise refusal(bad)
     for record in bad:
         tell(record)
     if not gathered.index:
@@ -116,12 +117,12 @@ def _beliefs(scores: Mapping[str, Mapping[bytes, Preference]], chosen: str | Non
 
 
 def with_labels(trace: Trace, path: Path) -> Trace:
-    """Return the trace with the labels of a file of pair records, found by what the pairs say; others stay as they are.
+    """Return the trace with the labels of a file of pairs in any format, found by what the pairs say; others stay as they are.
 
     Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace is labelled there.
     """
     sides = {"a": 1.0, "b": -1.0, "tie": 0.0}
-    pairs = [(pair_keys(pair), pair.label) for pair in read_pairs(path)[0]]
+    pairs = [(pair_keys(pair), pair.label) for pair in read_dataset(path)]
     known = {keys.pair: 0.5 + (1 if keys.canonical else -1) * sides[label] / 2 for keys, label in pairs if label is not None}
     if known.keys().isdisjoint(trace.keys):
         raise ReplayError(f"{path}: labels no pair of {trace.source}; name the file that was routed")
@@ -130,11 +131,11 @@ def with_labels(trace: Trace, path: Path) -> Trace:
 
 
 def with_order(trace: Trace, path: Path) -> Trace:
-    """Return the trace with what a file of pair records says of which response was given first, found by what the pairs say.
+    """Return the trace with what a file of pairs in any format says of which response was given first, found by what the pairs say.
 
     Raises `RecordError` for what cannot be read, `ReplayError` where no pair of the trace stands there.
     """
-    known = {keys.pair: not keys.canonical for keys in map(pair_keys, read_pairs(path)[0])}
+    known = {keys.pair: not keys.canonical for keys in map(pair_keys, read_dataset(path))}
     if known.keys().isdisjoint(trace.keys):
         raise ReplayError(f"{path}: holds no pair of {trace.source}; name the file that was routed")
     told = [known.get(key) for key in trace.keys]

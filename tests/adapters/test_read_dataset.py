@@ -10,6 +10,7 @@ from published import judgebench, preference, rewardbench, rewardbench2, rm_benc
 from pyarrow import parquet
 
 from judgeflow.adapters.datasets import read_dataset, scan_dataset
+from judgeflow.adapters.sources import Reading
 from judgeflow.errors import RecordError, UsageError
 from judgeflow.types import Message
 
@@ -31,7 +32,7 @@ def better(pair):
 def test_a_format_is_recognised_by_its_keys_and_reads_as_if_it_had_been_named(tmp_path, name):
     path = write_lines(tmp_path / "set.jsonl", [PUBLISHED[name]])
     assert scan_dataset(path).format == name
-    assert scan_dataset(path) == scan_dataset(path, format=name)
+    assert scan_dataset(path) == scan_dataset(path, Reading(format=name))
 
 
 def test_rewardbench_records_become_pairs_with_their_category_and_the_better_response_in_either_place(tmp_path):
@@ -103,7 +104,7 @@ def test_a_folder_is_read_by_the_datasets_library_and_asks_which_split(tmp_path)
 def test_a_name_that_the_hub_cannot_give_offline_says_so_and_what_else_can_be_given(tmp_path):
     told = in_fresh_process(tmp_path, "allenai/reward-bench")
     assert told.startswith("allenai/reward-bench: there is no such file or folder, and the hub could not be reached")
-    assert told.endswith("a local .json, .jsonl or .parquet file can be given instead of a name")
+    assert told.endswith("a local .jsonl, .json or .parquet file can be given instead of a name")
 
 
 def in_fresh_process(tmp_path, source, **options):
@@ -125,7 +126,7 @@ def in_fresh_process(tmp_path, source, **options):
         (rewardbench(1) | {"subset": "alpacaeval-hrad"}, "subset is 'alpacaeval-hrad', which RewardBench does not have"),
         (rewardbench(1) | {"id": None}, "id is None"),
         (rewardbench(1) | {"chosen": " "}, "chosen is empty"),
-        (rewardbench(1) | {"prompt": 7}, "prompt: a prompt is a string or a list of messages, not int"),
+        (rewardbench(1) | {"prompt": 7}, "prompt: a prompt is a text or a list of messages, not int"),
         ({key: value for key, value in rewardbench(1).items() if key != "prompt"}, "prompt is missing"),
         (rewardbench2(1) | {"num_correct": 2}, "num_correct is 2, but chosen has 1 responses"),
         (rewardbench2(1) | {"rejected": "no"}, "rejected should be a list of responses"),
@@ -139,7 +140,7 @@ def in_fresh_process(tmp_path, source, **options):
             "rejected is a dialogue that does not end with a message of the assistant, but of the user",
         ),
         ({"chosen": "x", "rejected": "y"}, "prompt is missing; where another column holds it"),
-        ({"instruction": "x", "output": "y"}, "the keys instruction, output are of no format known"),
+        ({"instruction": "x", "output": "y"}, "the keys are instruction, output, of no format known; known are pairs, preference"),
         ("text", "a record is a JSON object"),
     ],
 )
@@ -176,7 +177,7 @@ def test_a_file_that_is_broken_is_named(tmp_path, name, content, told):
 
 def test_what_cannot_be_asked_for_is_refused(tmp_path):
     path = write_lines(tmp_path / "set.jsonl", [rm_bench(0)])
-    with pytest.raises(UsageError, match="format rmbench: accepted are auto, pairs, preference, rewardbench"):
+    with pytest.raises(UsageError, match="format rmbench: accepted are auto, pairs, preference, implicit-prompt"):
         read_dataset(path, format="rmbench")
     with pytest.raises(UsageError, match="a file has no splits"):
         read_dataset(path, split="train")
