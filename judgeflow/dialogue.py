@@ -84,6 +84,9 @@ def prompt_and_responses(prompt: object, sides: Mapping[str, object]) -> tuple[P
     """
     (first, one), (second, other) = sides.items()
     if isinstance(one, str) and isinstance(other, str) and None in (rendered(one), rendered(other)):
+        if prompt is None:
+            begin = "; where both begin with it: --format implicit-prompt" if first == "chosen" else ""
+            raise ValueError(f"prompt is missing; where another column holds it, say so: --columns prompt=NAME{begin}")
         return _of_texts(prompt, one, other)
     one, other = _dialogue(one, first), _dialogue(other, second)
     if prompt is not None and not isinstance(prompt, str):
@@ -97,8 +100,6 @@ def prompt_and_responses(prompt: object, sides: Mapping[str, object]) -> tuple[P
 
 
 def _of_texts(prompt: object, one: str, other: str) -> tuple[Prompt, str, str]:
-    if prompt is None:
-        raise ValueError("prompt is missing; where another column holds it, say so: --columns prompt=NAME")
     shown = prompt_of(prompt)
     if isinstance(shown, str) and (found := rendered(shown)) is not None and found.open:
         return shown, without_ends(one), without_ends(other)

@@ -18,6 +18,7 @@ STRONGEST = 3
 """The greatest `preference_strength` of HelpSteer2."""
 
 HH_MARK = "\n\nHuman:"
+_HH_ANSWER = "\n\nAssistant:"
 _HELPSTEER_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 _KEPT = ("preference_statement", "split", "id", "group", "category")
 _SCORES = (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"), ("chosen_avg_rating", "rejected_avg_rating"))
@@ -60,7 +61,7 @@ def ultrafeedback(record: Record) -> list[Pair]:
     pair = {name: record.get(key) for name, key in sides.items()}
     scores = next((names for names in _SCORES if names[0] in record and names[1] in record), None)
     equal = scores is not None and record[scores[0]] is not None and record[scores[0]] == record[scores[1]]
-    about = {key: record[key] for key in _ABOUT_SCORES & record.keys()}
+    about = {key: value for key, value in record.items() if key in _ABOUT_SCORES}
     return _named(pair | {"id": record.get("prompt_id"), "label": "tie" if equal else None} | about, sides)
 
 
@@ -69,7 +70,7 @@ def hh_rlhf(record: Record) -> list[Pair]:
     require(record, "chosen", "rejected")
     pair = dict(record)
     if pair.get("prompt") is not None:
-        asked = text(pair, "prompt").rstrip(" ")
+        asked = text(pair, "prompt").rstrip(" ").removesuffix(_HH_ANSWER) + _HH_ANSWER
         pair |= {side: f"{asked} {text(pair, side).lstrip(' ')}" for side in ("chosen", "rejected")}
     pair |= {side: _hh_dialogue(pair, side) for side in ("chosen", "rejected")}
     return [pair_from_record({key: value for key, value in pair.items() if key != "prompt"})]

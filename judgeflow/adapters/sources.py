@@ -151,7 +151,7 @@ def _loaded(name: str, reading: Reading) -> _Rows:
     try:
         found, of_column = _split_of(datasets, name, reading)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UsageError(f"{name}: {_why(name, reading, error)}") from None
+        raise UsageError(f"{name}: {_why(datasets, name, reading, error)}") from None
     return _Rows(place=lambda number: f"{name} ({found.split}): row {number}", numbered=_table(found), split=of_column)
 
 
@@ -176,6 +176,14 @@ def _split_of(datasets: Any, name: str, reading: Reading) -> tuple[Any, str | No
     raise UsageError(f"{name}: has the splits {', '.join(names)}; name one (--split)")
 
 
+def _subsets(datasets: Any, name: str) -> list[str]:
+    """The configurations of a folder or a set; none where they cannot be had."""
+    try:
+        return list(datasets.get_dataset_config_names(name))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError):
+        return []
+
+
 def _table(found: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     for batch in found.iter(batch_size=_ROWS_AT_A_TIME):
@@ -184,12 +192,13 @@ def _table(found: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, dict(zip(batch, values, strict=True))
 
 
-def _why(name: str, reading: Reading, error: Exception) -> str:
+def _why(datasets: Any, name: str, reading: Reading, error: Exception) -> str:
     said = str(error).partition("\n")[0] or type(error).__name__
     if isinstance(error, ConnectionError):
         return f"there is no such file or folder, and the hub could not be reached: {said}; {_LOCAL}"
-    if "Config name is missing" in said or "BuilderConfig" in said:
-        return f"{said.rstrip('.')}; name one with --subset"
+    subsets = _subsets(datasets, name)
+    if len(subsets) > 1 and reading.subset not in subsets:
+        return f"has the subsets {', '.join(subsets)}; name one (--subset)"
     of = f" {reading.subset} in" if reading.subset is not None else ""
     if Path(name).is_dir():
         return f"the datasets library cannot read{of} this folder: {said}; {_LOCAL}"

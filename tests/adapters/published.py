@@ -1,5 +1,6 @@
 """Small sets in the shapes that the benchmarks are published in, with records of our own."""
 
+import gzip
 import json
 
 DOMAINS = ("chat", "code", "math", "safety-refuse", "safety-response")
@@ -63,8 +64,61 @@ def preference(number):
     }
 
 
+def helpsteer2(number, strength=-2, split="train"):
+    return {
+        "split": split,
+        "prompt": f"Is {number} even?",
+        "response_1": f"{number} is even.",
+        "response_2": f"{number} is odd.",
+        "preference_strength": strength,
+        "preference_statement": "@Response 1 is better than @Response 2.",
+        "preference_elaboration": "Half of it is whole.",
+        "three_most_similar_preferences": [{"preference": strength}],
+        "all_preferences_unprocessed": [{"preference": strength}, {"preference": 1}],
+    }
+
+
+def ultrafeedback(number, scores=(8.5, 6.0)):
+    question = {"content": f"Say {number}.", "role": "user"}
+    chosen = [question, {"content": f"{number}", "role": "assistant"}]
+    return {
+        "prompt": f"Say {number}.",
+        "prompt_id": f"hash-{number}",
+        "chosen": chosen,
+        "rejected": [question, {"content": "No.", "role": "assistant"}],
+        "messages": chosen,
+        "score_chosen": scores[0],
+        "score_rejected": scores[1],
+    }
+
+
+def argilla(number):
+    return {
+        "source": "evol_instruct",
+        "instruction": f"Say {number}.",
+        "chosen_response": f"{number}",
+        "rejected_response": "No.",
+        "chosen_avg_rating": 4.75,
+        "rejected_avg_rating": 2.0,
+        "chosen_model": "gpt-4",
+    }
+
+
+def argilla_cleaned(number):
+    record = ultrafeedback(number)
+    kept = {key: record[key] for key in ("prompt", "chosen", "rejected")}
+    about = {"chosen-rating": 5.0, "chosen-model": "gpt-4", "rejected-rating": 3.0, "rejected-model": "parrot", "source": "sharegpt"}
+    return kept | about
+
+
+def hh_rlhf(number, answers=("yes", "no")):
+    before = f"\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Is {number} a number?\n\nAssistant:"
+    return {side: f"{before} {answer}" for side, answer in zip(("chosen", "rejected"), answers, strict=True)}
+
+
 def write_lines(path, records):
-    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    with gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w") as stream:
+        stream.writelines(f"{json.dumps(record)}\n" for record in records)
     return path
 
 

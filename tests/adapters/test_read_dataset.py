@@ -1,17 +1,28 @@
 """Published files, folders and names as labelled pairs, and what is said about those that cannot be read."""
 
+import gzip
 import json
-import subprocess
-import sys
 
 import pyarrow as pa
 import pytest
-from published import judgebench, preference, rewardbench, rewardbench2, rm_bench, write_array, write_lines
+from published import (
+    helpsteer2,
+    hh_rlhf,
+    judgebench,
+    preference,
+    rewardbench,
+    rewardbench2,
+    rm_bench,
+    ultrafeedback,
+    write_array,
+    write_lines,
+)
 from pyarrow import parquet
 
 from judgeflow.adapters.datasets import read_dataset, scan_dataset
 from judgeflow.adapters.sources import Reading
 from judgeflow.errors import RecordError, UsageError
+from judgeflow.records import read_pairs
 from judgeflow.types import Message
 
 PUBLISHED = {
@@ -20,6 +31,9 @@ PUBLISHED = {
     "rm-bench": rm_bench(1),
     "judgebench": judgebench(1),
     "preference": preference(1),
+    "helpsteer2": helpsteer2(1),
+    "ultrafeedback": ultrafeedback(1),
+    "hh-rlhf": hh_rlhf(1),
     "pairs": {"prompt": "p", "response_a": "x", "response_b": "y"},
 }
 
@@ -91,35 +105,6 @@ def test_lines_arrays_and_parquet_hold_the_same_pairs(tmp_path):
     assert len(scan_dataset(lines).pairs) == 27
 
 
-def test_a_folder_is_read_by_the_datasets_library_and_asks_which_split(tmp_path):
-    folder = tmp_path / "judgebench"
-    folder.mkdir()
-    write_lines(folder / "train.jsonl", [judgebench(n) for n in range(3)])
-    assert in_fresh_process(tmp_path, folder) == ["pair-0", "pair-1", "pair-2"]
-    write_lines(folder / "test.jsonl", [judgebench(9, label="A=B")])
-    assert "has the splits train, test; name one (--split)" in in_fresh_process(tmp_path, folder)
-    assert "(test): row 1: label is 'A=B'" in in_fresh_process(tmp_path, folder, split="test")
-
-
-def test_a_name_that_the_hub_cannot_give_offline_says_so_and_what_else_can_be_given(tmp_path):
-    told = in_fresh_process(tmp_path, "allenai/reward-bench")
-    assert told.startswith("allenai/reward-bench: there is no such file or folder, and the hub could not be reached")
-    assert told.endswith("a local .jsonl, .json or .parquet file can be given instead of a name")
-
-
-def in_fresh_process(tmp_path, source, **options):
-    """The ids of the pairs, or the error: the datasets library reads its settings once, when it is imported."""
-    script = (
-        "import json, sys\nfrom judgeflow.adapters.datasets import read_dataset\nfrom judgeflow.errors import UsageError\n"
-        "try:\n    print(json.dumps([pair.id for pair in read_dataset(sys.argv[1], **json.loads(sys.argv[2]))]))\n"
-        "except UsageError as error:\n    print(json.dumps(str(error)))\n"
-    )
-    environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", script, str(source), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.mark.parametrize(
     ("record", "told"),
     [
@@ -175,11 +160,33 @@ def test_a_file_that_is_broken_is_named(tmp_path, name, content, told):
         read_dataset(tmp_path / name)
 
 
+def test_a_compressed_file_holds_the_same_pairs_as_the_plain_one(tmp_path):
+    records = [hh_rlhf(n) for n in range(3)]
+    plain, packed = (write_lines(tmp_path / name, records) for name in ("set.jsonl", "set.jsonl.gz"))
+    assert scan_dataset(packed) == scan_dataset(plain)
+    (tmp_path / "set.json.gz").write_bytes(gzip.compress(json.dumps(records).encode()))
+    assert scan_dataset(tmp_path / "set.json.gz").pairs == scan_dataset(plain).pairs
+    assert read_pairs(packed)[0] == list(scan_dataset(plain).pairs)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"prompt": "p"}\n', "its name ends in .gz, and it is not compressed with gzip"),
+        (gzip.compress(b'{"prompt": "p"}\n' * 99)[:-9], "what was compressed ends too early, or is damaged; copy or download it again"),
+    ],
+)
+def test_a_compressed_file_that_is_broken_is_named(tmp_path, content, told):
+    (tmp_path / "set.jsonl.gz").write_bytes(content)
+    with pytest.raises(RecordError, match=rf"set.jsonl.gz: cannot be read: {told}"):
+        read_dataset(tmp_path / "set.jsonl.gz")
+
+
 def test_what_cannot_be_asked_for_is_refused(tmp_path):
     path = write_lines(tmp_path / "set.jsonl", [rm_bench(0)])
     with pytest.raises(UsageError, match="format rmbench: accepted are auto, pairs, preference, implicit-prompt"):
         read_dataset(path, format="rmbench")
-    with pytest.raises(UsageError, match="a file has no splits"):
+    with pytest.raises(UsageError, match="a file has no splits, and its records no column split; leave --split away"):
         read_dataset(path, split="train")
     with pytest.raises(RecordError, match="cannot be read: No such file"):
         read_dataset(tmp_path / "missing.jsonl")
