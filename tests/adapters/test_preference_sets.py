@@ -128,7 +128,9 @@ def test_texts_that_begin_alike_have_whole_words_of_it_as_their_prompt(one, chos
 
 def test_an_implicit_prompt_of_texts_is_never_guessed(tmp_path):
     path = write_lines(tmp_path / "set.jsonl", [{"question": "2 + 2?", "chosen": "It is 4", "rejected": "It is 5"}])
-    with pytest.raises(RecordError, match="prompt is missing; .*--columns prompt=NAME; where both begin with it: --format implicit-prompt"):
+    with pytest.raises(
+        RecordError, match=r"prompt is missing; .*--columns prompt=NAME; where both begin with it: --format implicit-prompt"
+    ):
         read_dataset(path)
     with pytest.raises(RecordError, match="do not begin with the same words"):
         read_dataset(write_lines(path, [{"chosen": "yes", "rejected": "no"}]), format="implicit-prompt")
@@ -167,7 +169,7 @@ def test_columns_can_make_a_set_one_of_the_known_ones(one):
     [
         ({"promt": "instruction"}, "columns: no format reads a key promt; accepted are prompt, chosen, rejected"),
         ({"prompt": "instr"}, "set.jsonl:1: instr of --columns is missing; the keys are instruction, better, worse"),
-        ({"chosen": "better"}, "set.jsonl:1: rejected is missing"),
+        ({"chosen": "better"}, "set.jsonl:1: prompt, rejected is missing; a record needs"),
     ],
 )
 def test_columns_that_are_not_there_are_named(tmp_path, columns, told):
@@ -177,16 +179,12 @@ def test_columns_that_are_not_there_are_named(tmp_path, columns, told):
 
 
 def test_columns_on_the_command_line_are_pairs_of_names():
-    assert dict(reading_of("auto", None, None, "prompt=instruction, chosen = better").columns) == {
-        "prompt": "instruction",
-        "chosen": "better",
-    }
-    for told, complaint in (
-        ("prompt", "--columns prompt: expected KEY=COLUMN"),
-        ("id=a,id=b", "--columns: id is given twice, as a and as b"),
-    ):
-        with pytest.raises(UsageError, match=complaint):
-            reading_of("auto", None, None, told)
+    found = reading_of("auto", None, None, "prompt=instruction, chosen = better").columns
+    assert dict(found) == {"prompt": "instruction", "chosen": "better"}
+    with pytest.raises(UsageError, match="--columns prompt: expected KEY=COLUMN"):
+        reading_of("auto", None, None, "prompt")
+    with pytest.raises(UsageError, match="--columns: id is given twice, as a and as b"):
+        reading_of("auto", None, None, "id=a,id=b")
 
 
 # What is no set of pairs
@@ -207,7 +205,10 @@ def test_columns_on_the_command_line_are_pairs_of_names():
         ({"prompt": "p", "completion": "x", "label": True}, "holds a single response, and no pair: put two responses to a prompt into one"),
         ({"prompt": "p"}, "holds no two responses to compare: prompts and single dialogues are for trainers"),
         ({"messages": []}, "holds no two responses to compare"),
-        ({"prompt": "p", "response": "x", "helpfulness": 3, "correctness": 4}, "of nvidia/HelpSteer2 the pairs are in --subset preference"),
+        (
+            {"prompt": "p", "response": "x", "helpfulness": 3, "correctness": 4},
+            "holds a single response with ratings, and no pair; of nvidia/HelpSteer2 the pairs are in --subset",
+        ),
         ({"prompt": "p", "response_a": "x"}, "response_b is missing; a record needs prompt, response_a, response_b, or say which column"),
         ({}, "the keys are none, of no format known"),
     ],
