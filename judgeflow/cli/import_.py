@@ -33,7 +33,7 @@ _OPINIONS = (
 
 
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Records: .jsonl, or .parquet with the same columns.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Records: .jsonl, .json or .parquet files, or a data set.")],
     url: Url = None,
     config: ConfigFile = None,
     counts_as: Annotated[
