@@ -27,12 +27,24 @@ def groups_of(prompts: Sequence[Prompt], size: int | None) -> list[Places]:
     """
     if size is not None and _in_a_row(prompts, size):
         return _slices(range(len(prompts)), size)
-    places: dict[Prompt, list[int]] = defaultdict(list)
-    for place, prompt in enumerate(prompts):
-        places[prompt].append(place)
+    places = _by_prompt(prompts)
     for prompt, found in places.items():
         _check(prompt, len(found), size)
     return [members for found in places.values() for members in _slices(found, size or len(found))]
+
+
+def groups_here(prompts: Sequence[Prompt | None], size: int) -> list[Places]:
+    """Return the groups of a batch of which only some rows are here; None stands for a row that is not.
+
+    As `groups_of`, but what is here of a group is a group.  Where nothing is missing, it is `groups_of`.
+    """
+    found = [prompt for prompt in prompts if prompt is not None]
+    if len(found) == len(prompts):
+        return groups_of(found, size)
+    slices = [[place for place in places if prompts[place] is not None] for places in _slices(range(len(prompts)), size)]
+    if len(prompts) % size == 0 and all(len({prompts[place] for place in here}) <= 1 for here in slices):
+        return [tuple(here) for here in slices if here]
+    return [here for places in _by_prompt(prompts).values() for here in _slices(places, size)]
 
 
 def halves_of(prompts: Sequence[Prompt]) -> list[Places]:
@@ -111,8 +123,12 @@ def _count(places: Sequence[Places]) -> int:
 
 def sources_of(result: StepResult, groups: Sequence[Group], places: Sequence[Places]) -> list[str]:
     """Return who decided about each response's pairs, in the order of the batch: "judge 2, scorer 1"."""
-    counts = counts_of(result, groups, places)
-    return [", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED for counted in counts]
+    return [told_sources(counted) for counted in counts_of(result, groups, places)]
+
+
+def told_sources(counted: Mapping[str, int]) -> str:
+    """Return who decided about a response's pairs: "judge 2, scorer 1", and "masked" where it has none."""
+    return ", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED
 
 
 def silence_of(result: StepResult) -> str:
@@ -122,22 +138,33 @@ def silence_of(result: StepResult) -> str:
     return f"{reasons.total()} of {len(result.outcomes)} pairs ({told}), which count as even" if reasons else ""
 
 
-def figures_of(statistics: StepStatistics) -> Mapping[str, float]:
-    """Return a step's figures for a trainer's log: finite numbers only, without those that the step has none for."""
+def figures_of(statistics: StepStatistics, share: float = 1.0) -> Mapping[str, float]:
+    """Return a step's figures for a trainer's log: finite numbers only, without those that the step has none for.
+
+    Of what is counted it is the `share` that belongs to one of several ranks: theirs add up to the step's.
+    """
     pairs = max(1, statistics.pairs)
     judged = sum(statistics.sources.get(source, 0) for source in ("judge", "store"))
     figures: dict[str, float | None] = {
-        "pairs": statistics.pairs,
+        "pairs": statistics.pairs * share,
         "judged_share": judged / pairs,
         "agreement": statistics.agreement,
         "threshold": statistics.threshold,
-        "calls": statistics.calls,
-        "tokens": statistics.spent.tokens,
-        "usd": statistics.spent.usd,
+        "calls": statistics.calls * share,
+        "tokens": statistics.spent.tokens * share,
+        "usd": statistics.spent.usd * share,
         "seconds": statistics.seconds,
-        **{f"source/{source}": statistics.sources.get(source, 0) for source in ("scorer", "judge", "store", "fallback")},
+        **{f"source/{source}": statistics.sources.get(source, 0) * share for source in ("scorer", "judge", "store", "fallback")},
     }
     return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}
+
+
+def _by_prompt(prompts: Sequence[Prompt | None]) -> dict[Prompt, list[int]]:
+    places: dict[Prompt, list[int]] = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        if prompt is not None:
+            places[prompt].append(place)
+    return places
 
 
 def _slices(places: Sequence[int], size: int) -> list[Places]:
@@ -157,8 +184,8 @@ def _check(prompt: Prompt, count: int, size: int | None) -> None:
     if size is not None and count % size:
         raise UsageError(
             f"prompt {_shown(prompt)} has {count} responses here, and its groups have {size}: a part of a group is in another process or "
-            "another batch, and judging a part would give wrong rewards. Let each process hold whole groups "
-            f"(samples per process and generation batch a multiple of {size})"
+            "another batch, and judging a part gives wrong rewards. Let the processes ask one service, where parts meet (docs/trl.md), "
+            f"or let each process hold whole groups (samples per process and generation batch a multiple of {size})"
         )
 
 

@@ -7,7 +7,6 @@ one after the other or at once, then share one scheduler: one budget, one quota,
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from judgeflow.client import RouteClient
+from judgeflow.client.wire import PartAnswer, PartRequest
 from judgeflow.config import Config, load_config
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.engine.scheduler import Scheduler
@@ -45,34 +46,53 @@ class SyncGroupRouter(Protocol):
         ...
 
 
+@runtime_checkable
+class PartRouter(Protocol):
+    """Where ranks that hold parts of a batch meet: a client of a service."""
+
+    def route_part_sync(self, part: PartRequest) -> PartAnswer:
+        """Return what the part's responses are worth once the whole batch is judged.  Any thread may call.  Raises `JudgeflowError`."""
+        ...
+
+
 Router = GroupRouter | SyncGroupRouter
 RouterSource = Router | Config | str | Path
 
 
 class Gateway:
-    """Routes through a router, or through a scheduler of its own made from a configuration.
+    """Routes through a router, or through one of its own: a scheduler made from a configuration, or a client of the service at an address.
 
     A configuration is read at once, so mistakes show before training; the scheduler is built, and its store opened, with the first step,
-    and closed when the program ends.  A router that is given is the caller's to close.  Raises `ConfigurationError`, and `UsageError` for
-    what is neither.  May be used from any thread.
+    and closed when the program ends, as a client is.  A router that is given is the caller's to close.  Raises `ConfigurationError`, and
+    `UsageError` for what is nothing of these.  May be used from any thread.
     """
 
     def __init__(self, source: RouterSource) -> None:
-        self._source = load_config(source) if isinstance(source, str | Path) else source
+        self._source = _understood(source)
         if not isinstance(self._source, Config | SyncGroupRouter | GroupRouter):
-            raise UsageError(f"{self._source!r} routes no groups; give a configuration file, a Scheduler, or what has route_groups()")
+            raise UsageError(
+                f"{self._source!r} routes no groups; give a configuration file, the address of a service, a Scheduler, or what has "
+                "route_groups()"
+            )
         self._opening = threading.Lock()
         self._call: Callable[[Sequence[Group], int | None], StepResult] | None = None  # from the first step on
+
+    @property
+    def brings_ranks_together(self) -> bool:
+        """Whether processes that hold parts of a batch meet where this leads."""
+        return isinstance(self._source, PartRouter)
+
+    def route_part(self, part: PartRequest) -> PartAnswer:
+        """Return what the part's responses are worth; blocks the caller like `route`."""
+        source = self._source
+        assert isinstance(source, PartRouter)  # callers look at `brings_ranks_together`
+        return _elsewhere(lambda: source.route_part_sync(part)) if in_running_loop() else source.route_part_sync(part)
 
     def route(self, groups: Sequence[Group], step: int | None) -> StepResult:
         """Return the step's result; blocks the caller until it is there, also where the caller is in an event loop."""
         with self._opening:
             call = self._call = self._call or self._opened()
         return _elsewhere(lambda: call(groups, step)) if in_running_loop() else call(groups, step)
-
-    async def aroute(self, groups: Sequence[Group], step: int | None) -> StepResult:
-        """Return the step's result; the caller's loop goes on meanwhile."""
-        return await asyncio.to_thread(self.route, groups, step)
 
     def _opened(self) -> Callable[[Sequence[Group], int | None], StepResult]:
         source = self._source
@@ -83,6 +103,14 @@ class Gateway:
             return source.route_groups_sync
         thread, router = LoopThread(), source
         return lambda groups, step: thread.run(router.route_groups(groups, step))
+
+
+def _understood(source: RouterSource) -> Router | Config:
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        client = RouteClient(source)
+        close_at_exit(client.close)
+        return client
+    return load_config(source) if isinstance(source, str | Path) else source
 
 
 def close_at_exit(close: Callable[[], None]) -> None:

@@ -8,7 +8,8 @@
     online_dpo_reward    for OnlineDPOTrainer, whose batches are laid out in another way
     PairwiseJudge        what TRL before 1.1 called a judge, for its trainers and callbacks
 
-Each takes a configuration file, a `Scheduler`, or anything that routes groups (`judgeflow.adapters.routers`).  TRL itself is not imported.
+Each takes a configuration file, the address of a service (`judgeflow serve --route`), a `Scheduler`, or anything that routes groups
+(`judgeflow.adapters.routers`).  TRL itself is not imported.
 
 A response's reward is its advantage over its siblings: A_i = scale / (K-1) * sum over j != i of the logit that i is better than j.  Rewards
 of a group sum to zero.  What TRL makes of them: GRPO divides by the group's standard deviation, which erases how sure the judge was (set
@@ -17,19 +18,34 @@ of a group sum to zero.  What TRL makes of them: GRPO divides by the group's sta
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from judgeflow.adapters.groups import Places, as_groups, figures_of, groups_of, halves_of, rewards_of, silence_of, sources_of
+from judgeflow.adapters.groups import (
+    Places,
+    as_groups,
+    figures_of,
+    groups_of,
+    halves_of,
+    rewards_of,
+    silence_of,
+    sources_of,
+    told_sources,
+)
+from judgeflow.adapters.ranks import Rank, rank_of, stretches_of
 from judgeflow.adapters.routers import Gateway, RouterSource
+from judgeflow.adapters.texts import check_lengths, texts_of
 from judgeflow.chance import chance
-from judgeflow.dialogue import is_conversational, prompt_of, response_of
+from judgeflow.client.wire import PartRequest
 from judgeflow.errors import UsageError
 from judgeflow.keys import pair_keys
-from judgeflow.types import IDENTICAL, Group, Outcome, Prompt, StepResult
+from judgeflow.types import IDENTICAL, Outcome, Prompt
 
 _LOG = logging.getLogger("judgeflow")
 
@@ -59,9 +75,8 @@ def judge_reward(
     scorer = _RewardScorer(router, scale=scale, num_generations=num_generations, eos_token_ids=eos_token_ids, name=name)
 
     async def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Rewards:
-        with _named("judge_reward"):
-            batch = scorer.batch(prompts, completions, completion_ids, columns)
-            return scorer.rewards(batch, await scorer.gateway.aroute(batch.groups, batch.step), columns)
+        with _named("judge_reward"):  # the caller's loop goes on meanwhile
+            return await asyncio.to_thread(scorer.rewards, prompts, completions, completion_ids, columns)
 
     reward.__name__ = reward.__qualname__ = scorer.name
     return reward
@@ -93,8 +108,7 @@ def online_dpo_reward(router: RouterSource, *, scale: float = 1.0, name: str = "
 def _sync_function(scorer: _RewardScorer, adapter: str) -> Callable[..., Rewards]:
     def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Rewards:
         with _named(adapter):
-            batch = scorer.batch(prompts, completions, completion_ids, columns)
-            return scorer.rewards(batch, scorer.gateway.route(batch.groups, batch.step), columns)
+            return scorer.rewards(prompts, completions, completion_ids, columns)
 
     reward.__name__ = reward.__qualname__ = scorer.name
     return reward
@@ -116,22 +130,25 @@ class PairwiseJudge:
         `shuffle_order` is ignored: judgeflow asks in both orders.  Raises `UsageError` for what is not pairs, and what the router raises.
         """
         with _named("PairwiseJudge"):
-            _check_lengths(prompts, completions=completions)
+            check_lengths(prompts, completions=completions)
             for place, pair in enumerate(completions):
                 if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
                     raise UsageError(f"completions[{place}]: expected two completions of one prompt")
             firsts, seconds = [pair[0] for pair in completions], [pair[1] for pair in completions]
-            texts = _texts([*prompts, *prompts], [*firsts, *seconds])
+            texts = texts_of([*prompts, *prompts], [*firsts, *seconds])
             groups = as_groups(*texts, halves_of(texts[0]), usable=[True] * len(texts[0]), name="judge")
             return [_winner(outcome) for outcome in self._gateway.route(groups, None).outcomes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """One call of a reward function: its groups, where their responses stand in it, and the number of its step."""
+    """One call of a reward function: what the judge reads, which of it takes part, and the numbers of the call and of its step."""
 
-    groups: tuple[Group, ...]
-    places: list[Places]
+    prompts: Sequence[Prompt]
+    responses: Sequence[str]
+    usable: Sequence[bool]
+    size: int | None
+    number: int
     step: int | None
 
 
@@ -148,33 +165,87 @@ class _RewardScorer:
         eos_token_ids: Collection[int] = (),
         find: Callable[[Sequence[Prompt], int | None], list[Places]] = groups_of,
     ) -> None:
-        self.gateway = Gateway(router)
         self.name, self._scale = name, scale
+        self._gateway = Gateway(router)
         self._num_generations = num_generations
         self._eos_token_ids = frozenset(eos_token_ids)
         self._find = find
-        self._next_step = 0  # the least number that no call has had; changed by batch() only
+        self._calls = 0  # changed by _batch() only, as the next is
+        self._next_step = 0  # the least number that no call has had
 
-    def batch(self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any, columns: Mapping[str, Any]) -> _Batch:
-        """Return what is to be routed.  Raises `UsageError` for a batch that does not consist of whole groups of texts."""
-        _check_lengths(prompts, completions=completions, completion_ids=completion_ids)
-        texts = _texts(prompts, completions)
-        places = self._find(texts[0], self._num_generations or _generations(columns))
+    def rewards(self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any, columns: Mapping[str, Any]) -> Rewards:
+        """Return the rewards in the order of the batch, and log what is known about them.
+
+        Blocks until they are there, also where the caller is in an event loop.  Raises `UsageError` for a batch that does not consist of
+        whole groups of texts, and is no part of one that ranks put together.
+        """
+        batch = self._batch(prompts, completions, completion_ids, columns)
+        rank = rank_of(_trainer(columns)) if self._gateway.brings_ranks_together else None
+        return self._own(batch, columns) if rank is None else self._joined(batch, rank, columns)
+
+    def _own(self, batch: _Batch, columns: Mapping[str, Any]) -> Rewards:
+        """The rewards of a batch that is all here."""
+        places = self._find(batch.prompts, batch.size)
+        groups = as_groups(batch.prompts, batch.responses, places, usable=batch.usable, name=f"{self.name}-{batch.step}")
+        result = self._gateway.route(groups, batch.step)
+        rewards = rewards_of(result, groups, places, self._scale)
+        self._warn(result.statistics.step, silence_of(result))
+        self._log(columns, figures_of(result.statistics), sources_of(result, groups, places))
+        return rewards
+
+    def _joined(self, batch: _Batch, rank: Rank, columns: Mapping[str, Any]) -> Rewards:
+        """The rewards of what this rank has of a batch, once the others have brought theirs."""
+        began = time.monotonic()
+        answer = self._gateway.route_part(self._part(batch, rank))
+        rewards = [place.reward * self._scale if used else None for place, used in zip(answer.places, batch.usable, strict=True)]
+        if not all(value is None or math.isfinite(value) for value in rewards):
+            raise UsageError(f"the service gave {rewards}; expected are finite numbers")
+        incomplete = sum(place.of < place.wanted for place in answer.places)
+        self._warn(answer.statistics.step, answer.silence)
+        if incomplete:
+            _LOG.warning(
+                "%s: step %d: ranks %s did not come in time; %d of %d responses here are compared with a part of their siblings",
+                self.name, answer.statistics.step, list(answer.missing), incomplete, len(rewards),
+            )  # fmt: skip
+        figures = {**figures_of(answer.statistics, answer.share), "seconds": time.monotonic() - began, "incomplete": float(incomplete)}
+        self._log(
+            columns, figures, [told_sources(place.sources if used else {}) for place, used in zip(answer.places, batch.usable, strict=True)]
+        )
+        return rewards
+
+    def _part(self, batch: _Batch, rank: Rank) -> PartRequest:
+        if batch.size is None:
+            raise UsageError("nobody says how many responses a prompt has over all processes; give num_generations")
+        return PartRequest(
+            job=f"{self.name}@{rank.job}",
+            batch=batch.number,
+            rank=rank.index,
+            ranks=rank.count,
+            size=batch.size,
+            step=batch.step,
+            stretches=stretches_of(batch.prompts, batch.responses, batch.usable),
+        )
+
+    def _batch(self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any, columns: Mapping[str, Any]) -> _Batch:
+        """Return what is to be judged.  Raises `UsageError` naming what is no text."""
+        check_lengths(prompts, completions=completions, completion_ids=completion_ids)
+        texts, usable = texts_of(prompts, completions), self._usable(completion_ids, len(prompts))
+        size = self._num_generations or _generations(_trainer(columns))
+        self._calls += 1
         step = self._step(columns.get("trainer_state"))
-        groups = as_groups(*texts, places, usable=self._usable(completion_ids, len(prompts)), name=f"{self.name}-{step}")
-        return _Batch(groups=groups, places=places, step=step)
+        return _Batch(prompts=texts[0], responses=texts[1], usable=usable, size=size, number=self._calls, step=step)
 
-    def rewards(self, batch: _Batch, result: StepResult, columns: Mapping[str, Any]) -> Rewards:
-        """Return the rewards in the order of the batch, once what is known about them is logged."""
-        rewards = rewards_of(result, batch.groups, batch.places, self._scale)
-        if silent := silence_of(result):
-            _LOG.warning("%s: step %d: nobody had a word on %s", self.name, result.statistics.step, silent)
+    def _warn(self, step: int, silent: str) -> None:
+        if silent:
+            _LOG.warning("%s: step %d: nobody had a word on %s", self.name, step, silent)
+
+    def _log(self, columns: Mapping[str, Any], figures: Mapping[str, float], sources: list[str]) -> None:
+        """Give the trainer what it logs, if it takes it."""
         if (log_metric := columns.get("log_metric")) is not None:
-            for name, value in figures_of(result.statistics).items():
+            for name, value in figures.items():
                 log_metric(f"{self.name}/{name}", value)
         if (log_extra := columns.get("log_extra")) is not None:
-            log_extra(f"{self.name}/sources", sources_of(result, batch.groups, batch.places))
-        return rewards
+            log_extra(f"{self.name}/sources", sources)
 
     def _usable(self, completion_ids: Any, count: int) -> list[bool]:
         if not self._eos_token_ids:
@@ -192,42 +263,16 @@ class _RewardScorer:
         return step
 
 
-def _generations(columns: Mapping[str, Any]) -> int | None:
-    """Return how many responses the trainer samples for a prompt, in training or in evaluation; None if it cannot be asked.
+def _trainer(columns: Mapping[str, Any]) -> Any:
+    """Return the trainer that calls, or None: it passes its own method to log by, so whose method that is tells."""
+    return getattr(columns.get("log_metric"), "__self__", None)
 
-    It passes its own method to log by, so whose method that is tells who calls.
-    """
-    trainer = getattr(columns.get("log_metric"), "__self__", None)
+
+def _generations(trainer: Any) -> int | None:
+    """Return how many responses a trainer samples for a prompt, in training or in evaluation; None if it cannot be asked."""
     training = getattr(getattr(trainer, "model", None), "training", True)
     found = getattr(trainer, "num_generations" if training else "num_generations_eval", None)
     return found if isinstance(found, int) else None
-
-
-def _check_lengths(prompts: Sequence[Any], **others: Any) -> None:
-    for name, values in others.items():
-        if values is not None and len(values) != len(prompts):
-            raise UsageError(f"{name} has {len(values)} entries for {len(prompts)} prompts; expected is one for each")
-
-
-def _texts(prompts: Sequence[Any], completions: Sequence[Any]) -> tuple[list[Prompt], list[str]]:
-    """Return what the judge is to read.  Raises `UsageError` naming what cannot be read, or is in another format than the rest."""
-    for name, values in (("prompts", prompts), ("completions", completions)):
-        kinds = [is_conversational(value) for value in values]
-        if any(kinds) and not all(kinds):
-            raise UsageError(
-                f"{name}[{kinds.index(not kinds[0])}] is in another format than {name}[0]; expected are texts or messages, not both"
-            )
-    return _read("prompts", prompts, prompt_of), _read("completions", completions, response_of)
-
-
-def _read(name: str, values: Sequence[Any], read: Callable[[object], Any]) -> list[Any]:
-    texts = []
-    for place, value in enumerate(values):
-        try:
-            texts.append(read(value))
-        except ValueError as error:
-            raise UsageError(f"{name}[{place}]: {error}") from None
-    return texts
 
 
 def _winner(outcome: Outcome) -> int:

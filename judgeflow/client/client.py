@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import parse_qsl
 
 import aiohttp
 import orjson
@@ -19,12 +20,17 @@ from judgeflow.client.wire import (
     ANSWER,
     ATTEMPT,
     LINE,
+    PART_ANSWER,
+    PART_PATH,
+    PART_REQUEST,
     REQUEST,
     REWARD_ANSWER,
     REWARD_PATH,
     REWARD_REQUEST,
     ROUTE_PATH,
     STREAM_PATH,
+    PartAnswer,
+    PartRequest,
     RewardAnswer,
     RewardRequest,
     RouteRequest,
@@ -52,8 +58,9 @@ class RouteClient:
 
     A service that cannot be reached, or is just being restarted, is asked again for `retry_for_s`: what it has paid for is stored, so it
     goes on where it was.  One attempt may take `timeout_s` (None: as long as the step takes).  `token` is what the service asks visitors
-    for.  Belongs to the loop it is used in; `route_sync` and `route_groups_sync` keep a loop of their own, and may be called from several
-    threads.  All methods raise `ServiceError` where no answer can be had, and `UsageError` for what the service does not accept.
+    for; it may stand in the address too (`http://HOST:8765/?token=TOKEN`).  Belongs to the loop it is used in; `route_sync` and its like
+    keep a loop of their own, and may be called from several threads.  All methods raise `ServiceError` where no answer can be had, and
+    `UsageError` for what the service does not accept.
     """
 
     def __init__(
@@ -67,7 +74,9 @@ class RouteClient:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url!r} is no address of a service; expected is one like http://127.0.0.1:8765")
-        self.url = url.rstrip("/")
+        address, _, query = url.partition("?")
+        token = token or dict(parse_qsl(query)).get("token")
+        self.url = address.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s)
         self._retry_for_s = retry_for_s
@@ -120,6 +129,13 @@ class RouteClient:
         request = RewardRequest(prompt=prompt, response=response, size=size, group=group)
         return _understood(REWARD_ANSWER, await self._ask(REWARD_PATH, _body(REWARD_REQUEST, request)), self.url)
 
+    async def route_part(self, part: PartRequest) -> PartAnswer:
+        """Return what the responses of one rank's part of a batch are worth, when the other ranks have come too."""
+        answer = _understood(PART_ANSWER, await self._ask(PART_PATH, _body(PART_REQUEST, part)), self.url)
+        if len(answer.places) != part.count:
+            raise ServiceError(f"{self.url}: answered about {len(answer.places)} responses, and {part.count} were asked about")
+        return answer
+
     async def ready(self) -> bool:
         """Return whether the service takes requests now."""
         try:
@@ -135,6 +151,10 @@ class RouteClient:
     def route_groups_sync(self, groups: Sequence[Group], step: int | None = None) -> StepResult:
         """`route_groups` for synchronous trainers."""
         return self._synchronously().run(self.route_groups(groups, step))
+
+    def route_part_sync(self, part: PartRequest) -> PartAnswer:
+        """`route_part` for synchronous trainers."""
+        return self._synchronously().run(self.route_part(part))
 
     async def aclose(self) -> None:
         """Close the connections.  Idempotent."""

@@ -21,6 +21,7 @@ T = TypeVar("T")
 ROUTE_PATH = "/v1/route"
 STREAM_PATH = "/v1/stream"
 REWARD_PATH = "/v1/reward"
+PART_PATH = "/v1/part"
 LINES = "application/x-ndjson"
 ATTEMPT = "Idempotency-Key"
 """Header that names a request: one that is repeated under the same name is answered once."""
@@ -155,11 +156,73 @@ class RewardAnswer:
     sources: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Responses to one prompt that stand one after the other in a batch; a false `mask` takes one out of the comparison."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    mask: tuple[bool, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and len(self.mask) != len(self.responses):
+            raise ValueError(f"{len(self.mask)} mask entries for {len(self.responses)} responses")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRequest:
+    """What one of several ranks holds of a batch, which is the ranks' parts in a row; it is answered when all of them have come.
+
+    `job` names the training, and what in it asks, so that two never meet; `batch` counts what that has asked about.  The parts of all ranks
+    have one length, and each prompt has `size` responses in the batch.  Without `step` steps count up from the run's last.
+    """
+
+    __pydantic_config__ = _CONFIG
+
+    job: str
+    batch: int
+    rank: int
+    ranks: int
+    size: int
+    stretches: tuple[Stretch, ...]
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank {self.rank} is none of {self.ranks} ranks, which count from 0")
+        if self.size < 2:
+            raise ValueError(f"a preference is between at least two responses to a prompt, and size is {self.size}")
+
+    @property
+    def count(self) -> int:
+        """How many responses it holds."""
+        return sum(len(stretch.responses) for stretch in self.stretches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartAnswer:
+    """What the responses of a part are worth, in their order; one that is masked has no sources.
+
+    `statistics` are those of the step in which the whole batch was judged, and `share` is this part's of its responses: the shares of all
+    ranks add up to 1.  `missing` are ranks that did not come in time.  `silence` tells one of the ranks which pairs nobody had a word on.
+    """
+
+    __pydantic_config__ = _CONFIG
+
+    places: tuple[RewardAnswer, ...]
+    statistics: StepStatistics
+    share: float
+    missing: tuple[int, ...] = ()
+    silence: str = ""
+
+
 REQUEST: TypeAdapter[RouteRequest] = TypeAdapter(RouteRequest)
 ANSWER: TypeAdapter[RouteAnswer] = TypeAdapter(RouteAnswer)
 LINE: TypeAdapter[StreamLine] = TypeAdapter(StreamLine)
 REWARD_REQUEST: TypeAdapter[RewardRequest] = TypeAdapter(RewardRequest)
 REWARD_ANSWER: TypeAdapter[RewardAnswer] = TypeAdapter(RewardAnswer)
+PART_REQUEST: TypeAdapter[PartRequest] = TypeAdapter(PartRequest)
+PART_ANSWER: TypeAdapter[PartAnswer] = TypeAdapter(PartAnswer)
 
 
 def pairs_of(request: RouteRequest) -> Sequence[Pair]:
@@ -177,6 +240,11 @@ def read_request(body: bytes) -> RouteRequest:
 def read_reward_request(body: bytes) -> RewardRequest:
     """Return what a body asks for.  Raises like `read_request`."""
     return _read(REWARD_REQUEST, body)
+
+
+def read_part_request(body: bytes) -> PartRequest:
+    """Return what a body asks for.  Raises like `read_request`."""
+    return _read(PART_REQUEST, body)
 
 
 def _read(adapter: TypeAdapter[T], body: bytes) -> T:

@@ -27,6 +27,7 @@ CALL_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 
 STEP_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 BREAKER_STATES = ("closed", "half_open", "open")
 NOTICES = (
+    "batch_incomplete",
     "budget_put_aside",
     "budget_spent",
     "group_incomplete",

@@ -13,6 +13,9 @@ from judgeflow.client.wire import (
     ATTEMPT,
     LINE,
     LINES,
+    PART_ANSWER,
+    PART_PATH,
+    PART_REQUEST,
     REQUEST,
     REWARD_ANSWER,
     REWARD_PATH,
@@ -39,6 +42,7 @@ def description() -> dict[str, Any]:
     asked, answer = _schema(REQUEST, "validation", schemas), _schema(ANSWER, "serialization", schemas)
     line = _schema(LINE, "serialization", schemas)
     sample, worth = _schema(REWARD_REQUEST, "validation", schemas), _schema(REWARD_ANSWER, "serialization", schemas)
+    part, worths = _schema(PART_REQUEST, "validation", schemas), _schema(PART_ANSWER, "serialization", schemas)
     once = {"name": ATTEMPT, "in": "header", "schema": {"type": "string"}, "description": "Requests of one name are answered once."}
     return {
         "openapi": "3.1.0",
@@ -51,6 +55,7 @@ def description() -> dict[str, Any]:
             ROUTE_PATH: {"post": _operation("Route pairs, or groups, as one step.", "route", asked, answer, parameters=[once])},
             STREAM_PATH: {"post": _operation("The same, outcome by outcome as they become final.", "stream", asked, line, kind=LINES)},
             REWARD_PATH: {"post": _operation("One response; answered when its siblings have come.", "reward", sample, worth)},
+            PART_PATH: {"post": _operation("One rank's part of a batch; answered when all ranks have come.", "part", part, worths)},
         },
         "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"token": []}],

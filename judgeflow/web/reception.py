@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 GRACE_S = 5.0
 """How long work goes on without anybody who waits for it: who has lost the connection asks again at once, who has died does not."""
@@ -25,7 +27,7 @@ class Busy(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[Any]
     waiting: int = 0
 
 
@@ -48,7 +50,7 @@ class Reception:
         """How many requests are being answered."""
         return len(self._running)
 
-    async def answer(self, name: str | None, work: Callable[[], Coroutine[Any, Any, bytes]]) -> bytes:
+    async def answer(self, name: str | None, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return what `work` makes.  A request of the same `name` shares it, while it runs and for a while after.
 
         When nobody has waited for it for a while, it is cancelled.  Raises `Busy`, and what the work raises.
@@ -57,7 +59,8 @@ class Reception:
         found = shared or self._begin(name, work)
         found.waiting += 1
         try:
-            return await asyncio.shield(found.task)
+            answer: T = await asyncio.shield(found.task)
+            return answer
         finally:
             found.waiting -= 1
             if not found.waiting and not found.task.done():
@@ -90,7 +93,7 @@ class Reception:
         if len(self._running) >= self._at_once:
             raise Busy(f"{self._at_once} requests are being answered, and no more are taken at a time")
 
-    def _begin(self, name: str | None, work: Callable[[], Coroutine[Any, Any, bytes]]) -> _Work:
+    def _begin(self, name: str | None, work: Callable[[], Coroutine[Any, Any, Any]]) -> _Work:
         self._admit()
         begun = _Work(task=asyncio.get_running_loop().create_task(work()))
         self._running.add(begun.task)
@@ -99,7 +102,7 @@ class Reception:
             self._named[name] = begun
         return begun
 
-    def _ended(self, name: str | None, task: asyncio.Task[bytes]) -> None:
+    def _ended(self, name: str | None, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         failed = task.cancelled() or task.exception() is not None
         if name:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from judgeflow.adapters.assembly import Assembly
 from judgeflow.adapters.rendezvous import Patience, Rendezvous, Tell
 from judgeflow.web.openrlhf import RemoteReward, openrlhf_routes
+from judgeflow.web.parts import part_routes
 from judgeflow.web.reception import Reception
 from judgeflow.web.trainers import Router, trainer_routes
 
@@ -30,6 +32,7 @@ class Service:
         self._settings = settings
         self._reception = Reception(at_once=settings.at_once)
         self._rendezvous = Rendezvous(router, patience=settings.patience, tell=tell)
+        self._assembly = Assembly(patience=settings.patience, tell=tell)
         self._router = router
 
     @property
@@ -39,16 +42,17 @@ class Service:
 
     @property
     def under_way(self) -> int:
-        """How many requests are being answered, or wait for siblings."""
-        return self._reception.under_way + self._rendezvous.waiting
+        """How many requests are being answered, or wait for siblings or other ranks."""
+        return self._reception.under_way + self._rendezvous.waiting + self._assembly.waiting
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes by which trainers ask."""
         return [
             *trainer_routes(self._router, self._reception, self._rendezvous),
+            *part_routes(self._router, self._reception, self._assembly),
             *openrlhf_routes(self._rendezvous, self._settings.remote_reward),
         ]
 
     async def aclose(self) -> None:
         """Take no more requests, and give those under way their time.  Idempotent."""
-        await asyncio.gather(self._reception.aclose(self._settings.drain_s), self._rendezvous.aclose())
+        await asyncio.gather(self._reception.aclose(self._settings.drain_s), self._rendezvous.aclose(), self._assembly.aclose())

@@ -87,7 +87,9 @@ def test_every_place_of_a_batch_is_in_one_whole_group_of_one_prompt_or_the_batch
 
 
 def test_a_part_of_a_group_is_refused_with_what_to_do(router):
-    with pytest.raises(UsageError, match=r"prompt 'q' has 2 responses here, and its groups have 4: .* Let each process hold whole groups"):
+    with pytest.raises(
+        UsageError, match=r"prompt 'q' has 2 responses here, and its groups have 4: .* ask one service, .* each process hold whole groups"
+    ):
         judge_reward_sync(router, num_generations=4)(["p"] * 4 + ["q"] * 2, list("abcdef"))
 
 
