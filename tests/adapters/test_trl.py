@@ -345,7 +345,7 @@ def test_a_result_about_other_groups_is_refused(router):
 
 
 def test_what_routes_nothing_and_mistakes_of_a_configuration_are_told_before_training(tmp_path):
-    with pytest.raises(UsageError, match="routes no groups; give a configuration file, a Scheduler"):
+    with pytest.raises(UsageError, match="routes no groups; give a configuration file, the address of a service, a Scheduler"):
         judge_reward(object())
     (tmp_path / "judgeflow.toml").write_text('[judge]\nmodle = "x"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match="modle"):
