@@ -7,14 +7,15 @@ one after the other or at once, then share one scheduler: one budget, one quota,
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from judgeflow.client import RouteClient
+from judgeflow.client import RouteClient, elect
 from judgeflow.client.wire import PartAnswer, PartRequest
 from judgeflow.config import Config, load_config
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
@@ -63,8 +64,9 @@ class Gateway:
     """Routes through a router, or through one of its own: a scheduler made from a configuration, or a client of the service at an address.
 
     A configuration is read at once, so mistakes show before training; the scheduler is built, and its store opened, with the first step,
-    and closed when the program ends, as a client is.  A router that is given is the caller's to close.  Raises `ConfigurationError`, and
-    `UsageError` for what is nothing of these.  May be used from any thread.
+    and closed when the program ends, as a client is.  Where a launcher has started several processes on this machine, and none elsewhere,
+    they have one scheduler in common, in a service that the first of them starts (`judgeflow.client.elect`).  A router that is given is the
+    caller's to close.  Raises `ConfigurationError`, and `UsageError` for what is nothing of these.  May be used from any thread.
     """
 
     def __init__(self, source: RouterSource) -> None:
@@ -110,7 +112,18 @@ def _understood(source: RouterSource) -> Router | Config:
         client = RouteClient(source)
         close_at_exit(client.close)
         return client
-    return load_config(source) if isinstance(source, str | Path) else source
+    settings = load_config(source) if isinstance(source, str | Path) else source
+    if not (isinstance(settings, Config) and _shares_machine(os.environ)):
+        return settings
+    client = elect(settings)
+    close_at_exit(client.close)
+    return client
+
+
+def _shares_machine(environ: Mapping[str, str]) -> bool:
+    """Whether this is one of several processes that torchrun, or a launcher that does as it does, has started, all of them here."""
+    here, everywhere = (environ.get(name, "") for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    return here == everywhere and here.isdigit() and int(here) > 1
 
 
 def close_at_exit(close: Callable[[], None]) -> None:

@@ -4,22 +4,24 @@
 >>> async with RouteClient("http://127.0.0.1:8765") as client:
 ...     step = await client.route_groups(groups, step=17)
 
-Loaded when first used: importing this package costs nothing.
+`elect("judgeflow.toml")` is such a client whose service nobody has to start.  Loaded when first used: importing this package costs nothing.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from judgeflow.client.client import RouteClient
+    from judgeflow.client.elected import elect
 
-__all__ = ["RouteClient"]
+__all__ = ["RouteClient", "elect"]
+
+_HOMES = {"RouteClient": "judgeflow.client.client", "elect": "judgeflow.client.elected"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from judgeflow.client.client import RouteClient
-
-    return RouteClient
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -76,8 +76,7 @@ class RouteClient:
             raise UsageError(f"{url!r} is no address of a service; expected is one like http://127.0.0.1:8765")
         address, _, query = url.partition("?")
         token = token or dict(parse_qsl(query)).get("token")
-        self.url = address.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._move(address, token)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s)
         self._retry_for_s = retry_for_s
         self._session: aiohttp.ClientSession | None = None
@@ -112,7 +111,8 @@ class RouteClient:
         """
         request = RouteRequest(pairs=tuple(pairs))
         try:
-            async with self._opened().post(self.url + STREAM_PATH, data=_body(REQUEST, request)) as response:
+            await self._reach()
+            async with self._opened().post(self.url + STREAM_PATH, data=_body(REQUEST, request), headers=self._headers) as response:
                 await _check(response)
                 async for raw in response.content:
                     line = _line(raw, self.url)
@@ -120,7 +120,7 @@ class RouteClient:
                         yield line.outcome.about(request.pairs[line.index])
                     elif line.total is not None:
                         return
-        except (_NotNow, *_LOST) as error:
+        except (NotNow, *_LOST) as error:
             raise ServiceError(f"{self.url}: {str(error) or 'gave no answer in time'}") from error
         raise ServiceError(f"{self.url}: the stream ended before its last line")
 
@@ -139,9 +139,10 @@ class RouteClient:
     async def ready(self) -> bool:
         """Return whether the service takes requests now."""
         try:
+            await self._reach()
             async with self._opened().get(self.url + "/readyz") as response:
                 return response.status == 200
-        except _LOST:
+        except (NotNow, *_LOST):
             return False
 
     def route_sync(self, pairs: Sequence[Pair], step: int | None = None) -> StepResult:
@@ -178,7 +179,7 @@ class RouteClient:
         for attempt in itertools.count(1):
             try:
                 return await self._attempt(path, body, name)
-            except _NotNow as error:
+            except NotNow as error:
                 pause = max(error.retry_after_s, PAUSES_S[min(attempt, len(PAUSES_S)) - 1])
                 if asyncio.get_running_loop().time() + pause > end:
                     raise ServiceError(f"{self.url}: {error}; asked {attempt} times within {self._retry_for_s:g} s") from error.__cause__
@@ -186,17 +187,26 @@ class RouteClient:
         raise AssertionError  # the loop above has no end
 
     async def _attempt(self, path: str, body: bytes, name: str) -> bytes:
-        """Ask once.  Raises `_NotNow` where asking again may help."""
+        """Ask once.  Raises `NotNow` where asking again may help."""
+        await self._reach()
         try:
-            async with self._opened().post(self.url + path, data=body, headers={ATTEMPT: name}) as response:
+            async with self._opened().post(self.url + path, data=body, headers={ATTEMPT: name, **self._headers}) as response:
                 await _check(response)
                 return await response.read()
         except _LOST as error:
-            raise _NotNow(f"cannot be reached: {error}" if str(error) else "gave no answer in time") from error
+            raise NotNow(f"cannot be reached: {error}" if str(error) else "gave no answer in time") from error
+
+    async def _reach(self) -> None:
+        """Get ready for an attempt; where a service may move, find it.  Raises `NotNow`, and what no other attempt would mend."""
+
+    def _move(self, url: str, token: str | None) -> None:
+        """Ask at another address from now on."""
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"Content-Type": "application/json", **self._headers}
+            headers = {"Content-Type": "application/json"}
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers, connector=aiohttp.TCPConnector(limit=0))
         return self._session
 
@@ -208,8 +218,8 @@ class RouteClient:
         return self._thread
 
 
-class _NotNow(Exception):
-    """The service cannot answer now."""
+class NotNow(Exception):
+    """The service cannot answer now; asking again may help."""
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -222,7 +232,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         return
     reason = _reason(await response.read()) or response.reason or "no reason given"
     if response.status in _AGAIN:
-        raise _NotNow(f"{response.status} {reason}", _seconds(response.headers.get("Retry-After", "")))
+        raise NotNow(f"{response.status} {reason}", _seconds(response.headers.get("Retry-After", "")))
     if response.status == 401:
         raise ServiceError(f"{response.url.origin()}: asks for its token, or does not know this one: {reason}")
     if response.status < 500:

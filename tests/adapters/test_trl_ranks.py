@@ -24,6 +24,7 @@ IN_FLIGHT = 4
 CONFIG = """
 [run]
 name = "ranks"
+directory = "{folder}"
 [judge]
 base_url = "{url}"
 model = "fake-judge"
@@ -37,7 +38,9 @@ policy = "always"
 
 
 def configured(folder, judge, *, limit=100_000, window_s=60.0):
-    (folder / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url, limit=limit, window_s=window_s, in_flight=IN_FLIGHT))
+    (folder / "judgeflow.toml").write_text(
+        CONFIG.format(folder=folder, url=judge.base_url, limit=limit, window_s=window_s, in_flight=IN_FLIGHT)
+    )
 
 
 def fake_judge(**more):
@@ -131,11 +134,12 @@ def total(called, name):
     return sum(rank["metrics"][name] for call in called for rank in call)
 
 
-def test_grpo_has_the_rewards_of_whole_groups_within_the_limits_of_one_account(tmp_path, ranks):
+@pytest.mark.parametrize("started", ["by hand", "by the first rank"])
+def test_grpo_has_the_rewards_of_whole_groups_within_the_limits_of_one_account(tmp_path, ranks, started):
     with serve_in_thread(fake_judge(limits=JudgeLimits(requests_per_minute=40, window_s=1.0))) as judge:
         configured(tmp_path, judge, limit=40, window_s=1.0)
-        with service(tmp_path) as (url, _):
-            ranks.begin("grpo", url, tmp_path)
+        with service(tmp_path) if started == "by hand" else contextlib.nullcontext([tmp_path / "judgeflow.toml"]) as (router, *_):
+            ranks.begin("grpo", router, tmp_path)
             codes, said = ranks.end(tmp_path)
         assert codes == [0, 0], said
         stats = judge.stats()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from judgeflow.testing import FakeJudge, serve_in_thread
 from judgeflow.web.description import description
 
@@ -36,6 +38,20 @@ def test_the_page_runs_as_it_stands(tmp_path):
                 assert (done.stderr, done.stdout) == ("", block("text"))
             finally:
                 server.terminate()
+
+
+@pytest.mark.slow
+def test_a_service_that_nobody_started_knows_what_the_other_has_asked(tmp_path):
+    started, elected = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    started = started.replace('RouteClient("http://127.0.0.1:8765")', 'elect("judgeflow.toml")').replace(
+        "import RouteClient", "import elect"
+    )
+    with serve_in_thread(FakeJudge()) as judge:
+        (tmp_path / "judgeflow.toml").write_text(block("toml").replace("http://127.0.0.1:8399/v1", judge.base_url))
+        for code, shown in ((started, block("text")), (elected, "6 pairs known\n")):
+            command = [sys.executable, "-W", "error", "-c", code]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.stderr, done.stdout) == ("", shown)
 
 
 def test_every_path_of_the_description_is_in_the_table():

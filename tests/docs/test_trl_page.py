@@ -1,5 +1,6 @@
 """docs/trl.md says what is true: its configuration is accepted, its programs train and judge, its tables are complete."""
 
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,19 @@ def tiny_model(folder):
 def test_the_five_minute_program_trains(folder):
     tiny_model(folder / "model")
     assert "12.0 pairs in the last step" in run(TRAINING.replace(MODEL, "./model"), folder)
+
+
+@pytest.mark.slow
+def test_the_same_program_trains_in_two_processes_with_one_scheduler(folder):
+    (command,) = blocks("console")
+    tiny_model(folder / "model")
+    (folder / "train.py").write_text(TRAINING.replace(MODEL, "./model"), encoding="utf-8")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command.split()[1:], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("12.0 pairs in the last step") == 2
+    (log,) = folder.glob(".judgeflow/*/service.log")
+    assert "pairs=24" in log.read_text(encoding="utf-8")
 
 
 def test_one_scheduler_is_shared_as_the_page_shows(folder):

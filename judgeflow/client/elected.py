@@ -1,0 +1,94 @@
+"""A service that nobody has to start: the first process of a machine that needs one starts it, and the others find it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from judgeflow.client.client import NotNow, RouteClient
+from judgeflow.client.meeting import Address, Meeting
+from judgeflow.config import DEFAULT_FILE, Config, load_config
+from judgeflow.errors import ServiceError
+
+_LOG = logging.getLogger("judgeflow")
+
+PROGRAM = "judgeflow.web.elected"
+LOOK_S = 0.05
+"""How often to look for a service that another process is starting."""
+
+
+def elect(config: str | Path | Config = DEFAULT_FILE, *, retry_for_s: float = 300.0) -> RouteClient:
+    """Return a client of the service that the processes of this machine with this configuration have in common.
+
+    >>> with elect("judgeflow.toml") as client:
+    ...     step = client.route_groups_sync(groups)
+
+    The first that asks something starts the service, in a process of its own, which ends when its last client is closed or dead.  If it
+    dies before, the next that asks starts it again.  The configuration is read at once: raises `ConfigurationError`.  A service that cannot
+    be started is a `ServiceError` of the method that needs it.
+    """
+    return ElectedClient(config if isinstance(config, Config) else load_config(config), retry_for_s=retry_for_s)
+
+
+class ElectedClient(RouteClient):
+    """A client that looks before each attempt where the service is, and starts it where nobody has."""
+
+    def __init__(self, settings: Config, *, retry_for_s: float = 300.0) -> None:
+        super().__init__("http://127.0.0.1", retry_for_s=retry_for_s)
+        self._settings = settings
+        self._meeting = Meeting.of(settings)
+        self._looking = threading.Lock()
+        self._attending: int | None = None  # from the first look until it is closed
+
+    async def aclose(self) -> None:
+        """Close the connections; the last client's end is the service's.  Idempotent."""
+        await super().aclose()
+        self._leave()
+
+    def close(self) -> None:
+        """Close a client that was used with `route_sync`.  Idempotent."""
+        super().close()
+        self._leave()
+
+    async def _reach(self) -> None:
+        end = asyncio.get_running_loop().time() + self._retry_for_s
+        while (found := await asyncio.to_thread(self._look)) is None:
+            if asyncio.get_running_loop().time() > end:
+                raise NotNow(f"another process has not got the service started; its log is {self._meeting.log}")
+            await asyncio.sleep(LOOK_S)
+        self._move(found.url, found.token)
+
+    def _look(self) -> Address | None:
+        """Return where the service is, once it is this process's turn to start it; None while others are about to."""
+        with self._looking:
+            if self._attending is None:
+                self._attending = self._meeting.attend()
+            office = self._meeting.office()
+            if office is not None:
+                try:
+                    self._start(office)
+                finally:
+                    os.close(office)  # the service has it
+            return self._meeting.address()
+
+    def _start(self, office: int) -> None:
+        """Start the service, which inherits the office, and return when it can be asked."""
+        self._meeting.withdraw()
+        command = [sys.executable, "-m", PROGRAM, str(self._meeting.folder), str(office)]
+        done = subprocess.run(  # noqa: S603 - this interpreter, and a module of ours
+            command, input=self._settings.model_dump_json(), pass_fds=[office], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ServiceError(f"the service could not be started: {done.stderr.strip()} (its log is {self._meeting.log})")
+        _LOG.info("started a service for the processes of this machine; its log is %s", self._meeting.log)
+
+    def _leave(self) -> None:
+        with self._looking:
+            attending, self._attending = self._attending, None
+            if attending is not None:
+                os.close(attending)

@@ -1,0 +1,182 @@
+"""Processes of one machine elect a service: one of them starts it, all use it, and whoever is killed, the others carry on."""
+
+import contextlib
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from judgeflow.client import elect
+from judgeflow.client.meeting import Address, Meeting
+from judgeflow.config import load_config
+from judgeflow.errors import ConfigurationError, ServiceError
+from judgeflow.testing import FakeJudge, JudgeLimits, arithmetic_pairs, serve_in_thread
+
+PAIRS = arithmetic_pairs(100)
+IN_FLIGHT, LIMIT = 4, 60
+CONFIG = """
+[run]
+directory = "{folder}"
+[judge]
+base_url = "{url}"
+model = "fake-judge"
+[limits]
+requests_per_minute = {limit}
+window_s = 1.0
+max_in_flight = {in_flight}
+[routing]
+policy = "always"
+"""
+WORKER = """
+import logging, sys
+from judgeflow.client import elect
+from judgeflow.testing import arithmetic_pairs
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+pairs = arithmetic_pairs(100)
+with elect("judgeflow.toml") as client:
+    for step in range(5):
+        result = client.route_sync(pairs[20 * step : 20 * step + 20])
+        print("routed", [outcome.choice for outcome in result.outcomes], flush=True)
+"""
+
+
+def configured(folder, url="http://127.0.0.1:9/v1", more=""):
+    (folder / "judgeflow.toml").write_text(CONFIG.format(folder=folder, url=url, limit=LIMIT, in_flight=IN_FLIGHT) + more, encoding="utf-8")
+    return load_config(folder / "judgeflow.toml")
+
+
+def moment():
+    threading.Event().wait(0.02)
+
+
+# Where they meet
+
+
+@pytest.fixture
+def meeting(tmp_path):
+    return Meeting.of(configured(tmp_path))
+
+
+def test_one_holds_the_office_until_its_last_descriptor_is_closed(meeting):
+    office = meeting.office()
+    assert meeting.office() is None
+    inherited = os.dup(office)
+    os.close(office)
+    assert meeting.office() is None
+    os.close(inherited)
+    os.close(meeting.office())
+
+
+def test_a_service_is_needed_as_long_as_somebody_attends(meeting):
+    first, second = meeting.attend(), meeting.attend()
+    os.close(first)
+    assert meeting.deserted() is None
+    os.close(second)
+    empty = meeting.deserted()
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(meeting.attend)
+        assert not late.done()
+        os.close(empty)
+        os.close(late.result(10))
+
+
+def test_an_address_can_be_read_by_its_user_only_and_withdrawn(meeting):
+    os.close(meeting.attend())
+    assert meeting.address() is None
+    address = Address(url="http://127.0.0.1:1", token="secret", pid=1)
+    meeting.announce(address)
+    assert meeting.address() == address
+    assert {stat.S_IMODE(path.stat().st_mode) for path in meeting.folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(meeting.folder.stat().st_mode) == 0o700
+    meeting.withdraw()
+    meeting.withdraw()
+    assert meeting.address() is None
+
+
+def test_only_who_has_the_same_settings_meets(tmp_path):
+    folders = [Meeting.of(configured(tmp_path, more=more)).folder for more in ("", "", "[budget]\nrequests = 5\n")]
+    (tmp_path / "other").mkdir()
+    folders.append(Meeting.of(configured(tmp_path / "other")).folder)
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+
+
+def test_a_folder_that_cannot_be_used_is_told_with_what_to_do_instead(tmp_path):
+    (tmp_path / ".judgeflow").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot be locked .* Start judgeflow serve --route and give its address instead"):
+        Meeting.of(configured(tmp_path)).attend()
+
+
+# What they have in common
+
+
+@contextlib.contextmanager
+def workers(folder, count):
+    with contextlib.ExitStack() as stack:
+        programs = []
+        for _ in range(count):
+            command = [sys.executable, "-c", WORKER]
+            programs.append(
+                stack.enter_context(subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+            )
+            stack.callback(programs[-1].kill)
+        yield programs
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_others_carry_on(tmp_path):
+    limits = JudgeLimits(requests_per_minute=LIMIT, window_s=1.0)
+    with serve_in_thread(FakeJudge.from_pairs(PAIRS, limits=limits)) as judge:
+        meeting = Meeting.of(configured(tmp_path, judge.base_url))
+        with workers(tmp_path, 3) as programs:
+            victim, *others = programs
+            while judge.statistics.requests < 60:
+                moment()
+            first = meeting.address()
+            os.kill(first.pid, signal.SIGKILL)
+            while judge.statistics.requests < 110:
+                moment()
+            second = meeting.address()
+            victim.kill()
+            said = [program.communicate(timeout=60)[0] for program in others]
+            told = "".join(said) + victim.communicate()[0]
+        while (office := meeting.office()) is None:
+            moment()
+        os.close(office)
+        stats = judge.stats()
+    assert [program.returncode for program in others] == [0, 0], told
+    assert (victim.returncode, first.pid != second.pid) == (-9, True)
+    assert told.count("started a service for the processes of this machine") == 2
+    routed = [[line for line in text.splitlines() if line.startswith("routed")] for text in said]
+    assert len(routed[0]) == 5
+    assert routed[0] == routed[1]
+    times = [question["requests"] for question in stats["questions"].values()]
+    assert len(times) == 2 * len(PAIRS)
+    assert sum(times) - len(times) <= IN_FLIGHT  # whose replies were on their way when the service died
+    assert stats["provoked_429"] == 0  # the sum of all, and of both services, has passed no limit
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".judgeflow", "judgeflow.db", "judgeflow.toml"]  # closed: no log is left
+
+
+@pytest.mark.slow
+def test_a_service_that_cannot_be_started_is_told_to_everybody_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    configured(tmp_path)
+    text = (tmp_path / "judgeflow.toml").read_text().replace('model = "fake-judge"', 'model = "fake-judge"\napi_key_env = "NO_SUCH_KEY"')
+    (tmp_path / "judgeflow.toml").write_text(text)
+    with elect(tmp_path / "judgeflow.toml") as first, elect(tmp_path / "judgeflow.toml") as second:
+        for client in (first, second):
+            with pytest.raises(
+                ServiceError, match=r"could not be started: .*the environment variable NO_SUCH_KEY is not set.*service\.log"
+            ):
+                client.route_sync(PAIRS[:1])
+
+
+def test_mistakes_of_a_configuration_are_told_at_once(tmp_path):
+    (tmp_path / "judgeflow.toml").write_text("[rooting]\n")
+    with pytest.raises(ConfigurationError, match="rooting"):
+        elect(tmp_path / "judgeflow.toml")
