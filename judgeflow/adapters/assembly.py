@@ -172,7 +172,10 @@ class Assembly:
         there = found.parts.get(part.rank)
         if found.is_open:
             if there is not None and there != part and found.askers[part.rank]:
-                raise UsageError(f"rank {part.rank} waits in batch {part.batch} with other responses; two trainings have one job's name")
+                raise UsageError(
+                    f"rank {part.rank} waits in batch {part.batch} with other responses: two trainings, or two reward functions of one, "
+                    f"have the name {part.job!r}"
+                )
             return found
         if there == part:
             return found

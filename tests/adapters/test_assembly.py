@@ -225,7 +225,7 @@ def test_two_trainings_under_one_jobs_name_are_refused():
     async def work(desk):
         first = desk.ask(0)
         await desk.settle()
-        with pytest.raises(UsageError, match="two trainings have one job's name"):
+        with pytest.raises(UsageError, match="two trainings, or two reward functions of one, have the name 'job'"):
             await desk.ask(0, rows=[(prompt, "other " + text) for prompt, text in ROWS])
         batches = await asyncio.gather(first, desk.ask(1), desk.ask(2))
         return batches[0]

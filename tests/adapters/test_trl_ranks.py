@@ -31,6 +31,7 @@ model = "fake-judge"
 [limits]
 requests_per_minute = {limit}
 window_s = {window_s}
+margin_s = 0.25
 max_in_flight = {in_flight}
 [routing]
 policy = "always"

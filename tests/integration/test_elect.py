@@ -28,6 +28,7 @@ model = "fake-judge"
 [limits]
 requests_per_minute = {limit}
 window_s = 1.0
+margin_s = 0.25
 max_in_flight = {in_flight}
 [routing]
 policy = "always"

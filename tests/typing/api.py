@@ -22,6 +22,7 @@ from judgeflow import (
     read_pairs,
 )
 from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
+from judgeflow.client import RouteClient, elect
 from judgeflow.observe.metrics import MetricsObserver, exposition
 from judgeflow.observe.tracing import TracingObserver
 from judgeflow.ports import BeginningObserver, FollowingObserver, Gate, Judge, Store
@@ -158,6 +159,8 @@ def account(statistics: StepStatistics) -> None:
 
 def reward(scheduler: Scheduler) -> None:
     assert_type(judge_reward("judgeflow.toml", scale=0.5, num_generations=4), Callable[..., Awaitable[list[float | None]]])
+    assert_type(judge_reward_sync("http://127.0.0.1:8765")(["p"] * 2, ["a", "b"]), list[float | None])
+    assert_type(elect("judgeflow.toml"), RouteClient)
     assert_type(judge_reward_sync(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
     assert_type(online_dpo_reward(scheduler)(["p"] * 2, ["a", "b"]), list[float | None])
     assert_type(PairwiseJudge(scheduler).judge(["p"], [("a", "b")]), list[int])
