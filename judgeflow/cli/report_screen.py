@@ -26,6 +26,7 @@ def print_report(figures: RunFigures) -> None:
     """Print a run."""
     console = Console()
     console.print(plain(_head(figures)))
+    console.print(plain(figures.news))
     for answer in figures.answers:
         style = _STYLES[answer.mood]
         console.print(Text.assemble((f"{answer.title:8}", style), (f"{answer.mood:7}", style), plain(answer.text)))
@@ -59,8 +60,7 @@ def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str
 def _head(figures: RunFigures) -> str:
     began = datetime.fromtimestamp(figures.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     asked = "" if figures.asked is None or not figures.pairs else f", {figures.asked:,} asked about ({figures.asked / figures.pairs:.1%})"
-    state = ", questions under way" if figures.running else ""
-    return f"run {figures.name}, since {began} UTC: {len(figures.steps):,} steps, {figures.pairs:,} pairs{asked}{state}"
+    return f"run {figures.name}, since {began} UTC: {len(figures.steps):,} steps, {figures.pairs:,} pairs{asked}"
 
 
 def _decided(figures: RunFigures) -> str:
@@ -149,6 +149,7 @@ def print_comparison(first: RunFigures, second: RunFigures, differences: Sequenc
     console = Console()
     for figures in (first, second):
         console.print(plain(_head(figures)))
+        console.print(plain(figures.news))
     _print(console, ["", first.name, second.name, "difference", "95 %", "beyond noise"], map(_difference, differences))
     for figures in (first, second):
         console.print(plain(f"{figures.name}: {figures.lift.verdict}"))

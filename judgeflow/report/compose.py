@@ -11,12 +11,14 @@ import numpy as np
 from judgeflow.report.answers import cost, healthy, helps
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.lift import lift
+from judgeflow.report.news import news_of
 from judgeflow.report.pace import forecast, left_after
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
 from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
 from judgeflow.routing.agreement import interval, share
-from judgeflow.store.survey import RunRow, StepRow
+from judgeflow.store.runs import RunRow, Standing, pace_of
+from judgeflow.store.survey import StepRow
 from judgeflow.types import Agreement, Cost, JudgeIdentity
 
 SHOWN = 5
@@ -131,7 +133,7 @@ def last_steps(decisions: Mapping[int, StepDecisions], keys: Collection[int]) ->
 
 
 def compose(
-    run: RunRow,
+    standing: Standing,
     ends: Mapping[int, Sequence[StepRow]],
     decisions: Mapping[int, StepDecisions],
     identities: Mapping[bytes, JudgeIdentity],
@@ -141,7 +143,7 @@ def compose(
     now: float,
 ) -> RunFigures:
     """Return the figures of a run; without `deep` what needs decisions or replies is None or empty.  `now` is Unix time in seconds."""
-    left = left_after(ends)
+    run, pace, left = standing.run, pace_of(standing, now), left_after(ends)
     steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
     judges = tuple(_all_judges(run, identities, deep))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
@@ -153,7 +155,8 @@ def compose(
     return RunFigures(
         name=run.name,
         at=now,
-        running=run.reserved != Cost(),
+        pace=pace,
+        news=news_of(standing, pace),
         complete=complete,
         created_at=run.created_at,
         config=run.config,

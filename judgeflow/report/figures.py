@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from judgeflow.store.runs import Pace
 from judgeflow.types import Cost, Stock
 
 Mood = Literal["good", "unsure", "bad"]
@@ -187,14 +188,15 @@ class RunFigures:
     """Everything that is told about one run, as it was at `at`.
 
     `complete` tells that decisions and replies were read up to the last step; before, `asked`, `changed`, `compared` and whatever else
-    needs them is None or empty.  `running` tells that questions are open which a process may be asking.  `changed` counts decisions
-    where the judge's word contradicts the scorer's, `compared` those where both have one; `prompt_tokens` and `completion_tokens` are
-    those that steps have recorded, `spent` is what the run's budget counts.
+    needs them is None or empty.  `pace` tells whether the run is at work, and `news` says it in one sentence.  `changed` counts decisions
+    where the judge's word contradicts the scorer's, `compared` those where both have one; `prompt_tokens` and `completion_tokens` are those
+    that steps have recorded, `spent` is what the run's budget counts.
     """
 
     name: str
     at: float
-    running: bool
+    pace: Pace
+    news: str
     complete: bool
     created_at: float
     config: Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 
 from judgeflow.report.figures import Forecast, StepFigures
@@ -11,6 +12,9 @@ from judgeflow.types import Cost, Stock
 
 LAST = 10
 """How many steps make the pace."""
+
+PAUSE_S, PAUSE = 60.0, 3.0
+"""Between two steps so many seconds pass at least, and so many times as many as usual, where a run stands still."""
 
 KINDS = ("requests", "tokens", "usd")
 
@@ -43,8 +47,8 @@ def _spent(rows: Sequence[StepRow], kind: str) -> list[float]:
 def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_wanted: int | None) -> Forecast | None:
     """Return what is spent first, and when; `taken` is paid or put aside.  None where nothing is limited, or nothing is being spent.
 
-    A step takes what the last `LAST` steps took on average, and as long as from one end to the next.  What is left is what the last step
-    has left, since a run may go on with another budget than it began with; else what `stock` leaves.
+    A step takes what the last `LAST` steps took on average, and as long as from one end to the next without pauses.  What is left is what
+    the last step has left, since a run may go on with another budget than it began with; else what `stock` leaves.
     """
     recent = steps[-LAST:]
     if not recent:
@@ -65,8 +69,22 @@ def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_want
 
 
 def seconds_a_step(steps: Sequence[StepFigures]) -> float | None:
-    """Return how long a step takes from one end to the next, on average; None of fewer than two."""
-    if len(steps) < 2:
+    """Return how long a step takes from one end to the next, on average; None of fewer than two, or where a pause hides it.
+
+    Between two steps a trainer works.  Where that took more than a minute and more than `PAUSE` times as long as it usually does, the run
+    stood still, and it counts as usual.  Of two steps nobody knows what is usual: there the steps themselves are the measure.
+    """
+    in_time = sorted(steps, key=lambda step: step.ended_at)
+    between = [after.ended_at - after.seconds - before.ended_at for before, after in itertools.pairwise(in_time)]
+    if not between:
         return None
-    ends = [step.ended_at for step in steps]
-    return (max(ends) - min(ends)) / (len(ends) - 1)
+    usual = statistics.median_low(between)
+    if len(between) == 1 and usual > _longest(max(step.seconds for step in steps)):
+        return None
+    worked = [usual if each > _longest(usual) else each for each in between]
+    return statistics.fmean(step.seconds for step in in_time[1:]) + statistics.fmean(worked)
+
+
+def _longest(usual: float) -> float:
+    """What may pass without being a pause."""
+    return max(PAUSE_S, PAUSE * usual)

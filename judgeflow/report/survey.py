@@ -22,9 +22,10 @@ from judgeflow.report.compose import Deep, compose, evaluate
 from judgeflow.report.figures import RunFigures
 from judgeflow.report.pairs import with_pairs
 from judgeflow.report.reading import Digest, Ends, ReplyBook, StepDecisions
-from judgeflow.store import browse, identities
+from judgeflow.store import browse, identities, runs
 from judgeflow.store import survey as store
-from judgeflow.store.survey import RunRow, Span
+from judgeflow.store.runs import Standing
+from judgeflow.store.survey import Span
 from judgeflow.types import JudgeIdentity
 
 IDS_AT_A_TIME = 256
@@ -52,12 +53,12 @@ async def open_survey(
     """
     async with store.readable(url) as database:
         async with database.connect() as connection:
-            found = await store.run_named(connection, run)
-            there = [] if found else await store.runs(connection)
+            found = await runs.run_named(connection, run)
+            there = () if found else await runs.runs(connection)
         if found is None and run == LATEST and there:
-            found = next((each for each in reversed(there) if each.run.name != TRIAL), there[-1]).run
+            found = next((each for each in there if each.run.name != TRIAL), there[0])
         if found is None:
-            raise UsageError(_unknown(database.where, run, [each.run.name for each in there]))
+            raise UsageError(_unknown(database.where, run, [each.run.name for each in reversed(there)]))
         yield Survey(database, found, wall=wall, monotonic=monotonic, page=page)
 
 
@@ -76,15 +77,15 @@ class Survey:
     def __init__(
         self,
         database: store.Readable,
-        run: RunRow,
+        standing: Standing,
         *,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         page: int = store.PAGE,
     ) -> None:
         self.database = database
-        self.name = run.name
-        self._run = run
+        self.name = standing.run.name
+        self._standing = standing
         self._wall = wall
         self._now = monotonic
         self._page = page
@@ -114,12 +115,13 @@ class Survey:
             async with self._reading:
                 await self._read_deep(give_up)
         complete = self._upto >= self._ends.last_id
-        return compose(self._run, self._ends.by_step, self._decisions, self._identities, self._deep, complete=complete, now=self._wall())
+        ends, now = self._ends.by_step, self._wall()
+        return compose(self._standing, ends, self._decisions, self._identities, self._deep, complete=complete, now=now)
 
     async def _read_steps(self) -> None:
         async with self.database.connect() as connection:
-            self._run = await store.run_named(connection, self.name) or self._run
-            ended = await store.steps(connection, self._run.id, self._ends.last_id)
+            self._standing = await runs.run_named(connection, self.name) or self._standing
+            ended = await store.steps(connection, self._standing.run.id, self._ends.last_id)
             if not self._identities or ended:
                 self._identities = await identities.judges(connection)
         self._stale |= self._ends.add(ended)
@@ -149,13 +151,13 @@ class Survey:
                 self._spans += store.spans({step: self._ends.by_step[step][-1].pairs for step in self._stale}, self._page)
                 self._stale.clear()
             async with self.database.connect() as connection:
-                page = await store.decisions(connection, self._run.id, self._spans[0])
+                page = await store.decisions(connection, self._standing.run.id, self._spans[0])
             self._decisions |= self._digest.add(self._spans.popleft(), page)
             self._version += 1
             yield
 
     async def _reply_pages(self) -> AsyncIterator[None]:
-        book, run_id = self._replies, self._run.id
+        book, run_id = self._replies, self._standing.run.id
         if self._after == "" and not book.since:
             async with self.database.connect() as connection:
                 book.look_from(await store.newest_reservation(connection) or 0.0)
@@ -181,4 +183,4 @@ class Survey:
                 self._replies.borrow(await browse.replies_about(connection, missing, list(self._identities)))
             self._tried.update(missing)
             found = await asyncio.to_thread(evaluate, self._decisions, self._replies, self._identities)
-        self._deep = await with_pairs(self.database, self._run.id, found, self._deep)
+        self._deep = await with_pairs(self.database, self._standing.run.id, found, self._deep)

@@ -16,7 +16,8 @@ from judgeflow.store import schema
 from judgeflow.store.database import Database
 from judgeflow.store.engines import database_at
 from judgeflow.store.ledger import USD_DECIMALS, ReservationState
-from judgeflow.store.queries import count, reading, runs
+from judgeflow.store.queries import count, open_reservations, reading
+from judgeflow.store.runs import runs
 from judgeflow.store.upkeep import Tell, one_moment, untold
 from judgeflow.types import Cost, ReadingStatus
 
@@ -184,7 +185,7 @@ async def _labels(at: Examination) -> str:
 async def _budgets(at: Examination) -> str:
     """Compare every run's counters with the sums over its reservations; one that was compacted counts for those it stands for."""
     sums = await _sums(at.connection)
-    for run in await runs(at.connection):
+    for run in [state.run for state in await runs(at.connection)]:
         for kind, cost in (("spent", run.spent), ("reserved", run.reserved)):
             found = sums.get((run.name, kind), (0, 0, 0.0))
             if (cost.requests, cost.tokens) != found[:2] or abs(cost.usd - found[2]) > USD_TOLERANCE:
@@ -220,10 +221,11 @@ async def _states(at: Examination) -> str:
 
 async def _open_reservations(connection: AsyncConnection) -> str:
     """Open reservations are no damage: a process is asking right now, or died while it did, and then they stay charged."""
+    still_open = await open_reservations(connection)
     held = [
-        f"run {run.name}: {run.open_reservations} open, {_amounts(run.reserved)} put aside"
-        for run in await runs(connection)
-        if run.open_reservations
+        f"run {run.name}: {still_open[run.id]} open, {_amounts(run.reserved)} put aside"
+        for run in [state.run for state in await runs(connection)]
+        if still_open[run.id]
     ]
     meaning = " (under way in a process that runs now; left by one that died, they stay charged at their worst case)"
     return "; ".join(held) + meaning if held else "no reservation is open"

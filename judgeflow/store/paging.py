@@ -1,15 +1,15 @@
-"""What a page that is looked at while runs go on shows of a database: the runs there are, a step's pairs in some order, a search.
+"""What a page that is looked at while runs go on shows of a database: a step's pairs in some order, a search.
 
 Every statement is short, but for a step of very many pairs; `store.window` ends those that are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Dialect, FromClause, RowMapping, Select, and_, func, not_, or_, select
+from sqlalchemy import ColumnElement, Dialect, FromClause, Select, and_, func, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.keys import canonical_json
@@ -18,7 +18,6 @@ from judgeflow.store.browse import calls_about, question_keys
 from judgeflow.store.extract import Texts, Where, texts
 from judgeflow.store.identities import judges
 from judgeflow.store.operations import DECISION_FIELDS
-from judgeflow.store.survey import RunRow, as_run
 from judgeflow.store.texts import holds
 from judgeflow.types import Call, Decision
 
@@ -29,34 +28,6 @@ PAIRS_BY_LATENCY = 20_000
 """More pairs of one step than this are not sorted by how long their replies took."""
 
 KEYS_AT_A_TIME = 512
-
-RECENT = 64
-"""Reservations that are looked at, newest first, for when a run was last at work."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """How far a run is: `planned` steps, if its configuration says how many; `active_at` is when it was last seen at work.
-
-    `steps` counts steps that have ended, each once; `step_seconds` is what the last one took.
-    """
-
-    run: RunRow
-    steps: int
-    last_step: int | None
-    step_seconds: float | None
-    active_at: float
-    planned: int | None
-
-
-class Pulse(NamedTuple):
-    """Changes whenever a run does: its newest end of a step, and what is spent and put aside."""
-
-    newest: int
-    requests: int
-    tokens: int
-    usd: float
-    reserved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,61 +54,6 @@ class Found:
     hits: tuple[Hit, ...]
     upto: bytes | None
     share: float
-
-
-_STEP, _RUN = schema.step.c, schema.run.c
-_OWN = _STEP.run_id == _RUN.id
-_NEWEST = select(func.max(_STEP.id)).where(_OWN).correlate(schema.run).scalar_subquery()
-_RUNS = select(
-    schema.run,
-    select(func.count(func.distinct(_STEP.step))).where(_OWN).correlate(schema.run).scalar_subquery().label("steps"),
-    _STEP.step.label("last_step"),
-    _STEP.seconds,
-    _STEP.created_at.label("ended_at"),
-).outerjoin_from(schema.run, schema.step, _STEP.id == _NEWEST)
-
-
-async def runs(connection: AsyncConnection) -> tuple[RunState, ...]:
-    """Return every run, the one last at work first."""
-    recent = await _recent(connection)
-    rows = (await connection.execute(_RUNS)).mappings()
-    return tuple(sorted((_run_state(row, recent) for row in rows), key=lambda state: -state.active_at))
-
-
-async def run(connection: AsyncConnection, number: int) -> RunState | None:
-    """Return one run by its id."""
-    row = (await connection.execute(_RUNS.where(_RUN.id == number))).mappings().first()
-    return None if row is None else _run_state(row, await _recent(connection))
-
-
-async def _recent(connection: AsyncConnection) -> dict[int, float]:
-    """When runs were last seen to put budget aside, as far as the newest reservations tell."""
-    at = schema.reservation.c
-    newest = (await connection.execute(select(at.run_id, at.created_at).order_by(at.created_at.desc()).limit(RECENT))).all()
-    return {row.run_id: row.created_at for row in reversed(newest)}
-
-
-def _run_state(row: RowMapping, recent: Mapping[int, float]) -> RunState:
-    found = as_run(row)
-    budget = found.config.get("budget")
-    return RunState(
-        run=found,
-        steps=row["steps"],
-        last_step=row["last_step"],
-        step_seconds=row["seconds"],
-        active_at=max(found.created_at, row["ended_at"] or 0.0, recent.get(found.id, 0.0)),
-        planned=budget.get("steps") if isinstance(budget, Mapping) else None,
-    )
-
-
-async def pulse(connection: AsyncConnection, number: int | None = None) -> Pulse:
-    """Return the pulse of one run, or of all together."""
-    sums = select(*(func.sum(_RUN[name]) for name in ("spent_requests", "spent_tokens", "spent_usd", "reserved_requests")))
-    newest = select(func.max(_STEP.id))
-    if number is not None:
-        sums, newest = sums.where(_RUN.id == number), newest.where(_STEP.run_id == number)
-    counted = (await connection.execute(sums)).one()
-    return Pulse((await connection.execute(newest)).scalar() or 0, *(value or 0 for value in counted))
 
 
 async def step_size(connection: AsyncConnection, run_id: int, step: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from judgeflow.store import migrate, schema
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
+from judgeflow.store.runs import Pace, pace_of, runs
 from judgeflow.types import Cost, ReadingStatus
 
 
@@ -49,10 +51,15 @@ class JudgeSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One run: what it has spent and put aside, its finished steps, and its reservations that are open."""
+    """One run: whether it is at work, what it has spent and put aside, its finished steps, and its reservations that are open.
+
+    `active_at` is when it was last seen at work.
+    """
 
     name: str
+    pace: Pace
     created_at: float
+    active_at: float
     spent: Cost
     reserved: Cost
     open_reservations: int
@@ -98,8 +105,8 @@ async def reading(url: str) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-async def summary(url: str) -> Summary:
-    """Return the figures of the database at `url`.  Raises as `reading`."""
+async def summary(url: str, *, wall: Callable[[], float] = time.time) -> Summary:
+    """Return the figures of the database at `url`; `wall` returns Unix time in seconds.  Raises as `reading`."""
     database = database_at(url)
     async with reading(url) as connection:
         table_bytes, sized_by = await sizes(connection)
@@ -111,7 +118,7 @@ async def summary(url: str) -> Summary:
             table_bytes=table_bytes,
             sized_by=sized_by,
             judges=await judges(connection),
-            runs=await runs(connection),
+            runs=await run_summaries(connection, wall()),
             scorers=await _counts(connection, schema.score.c.scorer),
             labels=await _counts(connection, schema.label.c.source),
         )
@@ -123,7 +130,7 @@ async def size_of(url: str) -> int:
         return await database_at(url).size(connection)
 
 
-async def _counts(connection: AsyncConnection, column: Any) -> dict[str, int]:
+async def _counts(connection: AsyncConnection, column: Any) -> dict[Any, int]:
     rows = await connection.execute(select(column, func.count()).group_by(column).order_by(column))
     return {name: number for name, number in rows}  # noqa: C416 - rows are not pairs to a type checker
 
@@ -244,28 +251,28 @@ async def agreement(connection: AsyncConnection) -> dict[bytes, tuple[int, float
     return {judge: (pairs, share) for judge, pairs, share in rows}
 
 
-async def runs(connection: AsyncConnection) -> tuple[RunSummary, ...]:
-    """Return every run, oldest first."""
-    run, step, decision, reservation = schema.run, schema.step.c, schema.decision.c, schema.reservation.c
-    # Open ones are few: one pass over the table finds them sooner than an index of all leads to each.
-    held = Counter((await connection.execute(select(reservation.run_id).where(reservation.state == ReservationState.OPEN.value))).scalars())
-    statement = select(
-        run,
-        select(func.count(step.step.distinct())).where(step.run_id == run.c.id).scalar_subquery().label("steps"),
-        select(func.max(step.step)).where(step.run_id == run.c.id).scalar_subquery().label("last"),
-        select(func.count()).where(decision.run_id == run.c.id).scalar_subquery().label("decisions"),
-    ).order_by(run.c.created_at, run.c.id)
-    rows = (await connection.execute(statement)).mappings()
+async def run_summaries(connection: AsyncConnection, now: float) -> tuple[RunSummary, ...]:
+    """Return every run, oldest first, as it is at `now` (Unix time in seconds)."""
+    held, decided = await open_reservations(connection), await _counts(connection, schema.decision.c.run_id)
     return tuple(
         RunSummary(
-            name=row["name"],
-            created_at=row["created_at"],
-            spent=Cost(requests=row["spent_requests"], tokens=row["spent_tokens"], usd=row["spent_usd"]),
-            reserved=Cost(requests=row["reserved_requests"], tokens=row["reserved_tokens"], usd=row["reserved_usd"]),
-            open_reservations=held[row["id"]],
-            steps=row["steps"],
-            last_step=row["last"],
-            decisions=row["decisions"],
+            name=state.run.name,
+            pace=pace_of(state, now),
+            created_at=state.run.created_at,
+            active_at=state.active_at,
+            spent=state.run.spent,
+            reserved=state.run.reserved,
+            open_reservations=held[state.run.id],
+            steps=state.steps,
+            last_step=state.last_step,
+            decisions=decided.get(state.run.id, 0),
         )
-        for row in rows
+        for state in sorted(await runs(connection), key=lambda state: (state.run.created_at, state.run.id))
     )
+
+
+async def open_reservations(connection: AsyncConnection) -> Counter[int]:
+    """Return how many reservations of each run are open, by its id."""
+    at = schema.reservation.c
+    # They are few: one pass over the table finds them sooner than an index of all leads to each.
+    return Counter((await connection.execute(select(at.run_id).where(at.state == ReservationState.OPEN.value))).scalars())

@@ -1,4 +1,4 @@
-"""What a report reads of one run: a few rows at once, decisions and replies page by page, as columns.
+"""What a report reads of one run: its steps at once, decisions and replies page by page, as columns.
 
 A page is read in milliseconds, so that nobody waits for a report.  Keys are cut to their first eight bytes, as whole numbers that sort as
 the keys do: among a million pairs two share such a beginning with a chance of 3e-8.
@@ -20,7 +20,6 @@ from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, 
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import store_errors
 from judgeflow.store.ledger import ReservationState
-from judgeflow.types import Cost
 
 PAGE = 16_384
 """Rows of a page: about 30 ms."""
@@ -61,17 +60,6 @@ async def readable(url: str) -> AsyncIterator[Readable]:
         await engine.dispose()
 
 
-class RunRow(NamedTuple):
-    """One run."""
-
-    id: int
-    name: str
-    config: Mapping[str, Any]
-    spent: Cost
-    reserved: Cost
-    created_at: float
-
-
 class StepRow(NamedTuple):
     """One end of one step: a row of `step`."""
 
@@ -92,45 +80,6 @@ class StepRow(NamedTuple):
     remaining: Mapping[str, float | None]
     seconds: float
     created_at: float
-
-
-class RunBrief(NamedTuple):
-    """One run and how far it is: its distinct steps, the pairs of all their ends, and when the last one came."""
-
-    run: RunRow
-    steps: int
-    pairs: int
-    ended_at: float | None
-
-
-async def run_named(connection: AsyncConnection, name: str) -> RunRow | None:
-    """Return a run; None if there is none of this name."""
-    row = (await connection.execute(select(schema.run).where(schema.run.c.name == name))).mappings().first()
-    return None if row is None else as_run(row)
-
-
-async def runs(connection: AsyncConnection) -> list[RunBrief]:
-    """Return every run; the one in which something happened last comes last."""
-    step = schema.step.c
-    sums = select(
-        step.run_id,
-        func.count(step.step.distinct()).label("steps"),
-        func.sum(step.pairs).label("pairs"),
-        func.max(step.created_at).label("ended_at"),
-    )
-    told = sums.group_by(step.run_id).subquery()
-    statement = select(schema.run, told.c.steps, told.c.pairs, told.c.ended_at).outerjoin(told, told.c.run_id == schema.run.c.id)
-    rows = (await connection.execute(statement)).mappings().all()
-    found = [RunBrief(as_run(row), row["steps"] or 0, int(row["pairs"] or 0), row["ended_at"]) for row in rows]
-    return sorted(found, key=lambda brief: (brief.ended_at or brief.run.created_at, brief.run.id))
-
-
-def as_run(row: Mapping[Any, Any]) -> RunRow:
-    """Return a run of a row that has all columns of `run`."""
-    spent, reserved = (
-        Cost(requests=row[f"{kind}_requests"], tokens=row[f"{kind}_tokens"], usd=row[f"{kind}_usd"]) for kind in ("spent", "reserved")
-    )
-    return RunRow(row["id"], row["name"], row["config"] or {}, spent, reserved, row["created_at"])
 
 
 async def steps(connection: AsyncConnection, run_id: int, after: int) -> list[StepRow]:

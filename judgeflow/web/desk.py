@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures
+from judgeflow.report.news import news_of
 from judgeflow.report.pairs import pair_figures
 from judgeflow.report.survey import Survey
-from judgeflow.report.wording import moment, money, plural
-from judgeflow.store import identities, paging
-from judgeflow.store.paging import Found, Hit, Judged, Order, RunState
-from judgeflow.store.survey import RunRow
+from judgeflow.report.wording import plural
+from judgeflow.store import identities, paging, runs
+from judgeflow.store.paging import Found, Hit, Judged, Order
+from judgeflow.store.runs import Pace, RunRow, Standing, pace_of
 from judgeflow.store.window import Window
 from judgeflow.types import Call, Decision
 from judgeflow.web.kept import Kept
@@ -39,12 +40,6 @@ STRETCH = 2000
 SEARCH_S = 2.0
 """What a search may take before it shows what it has, and offers to go on."""
 
-QUIET_S = 60.0
-QUIET_STEPS = 3.0
-"""A run is quiet when nothing happened for a minute, and for three times as long as its last step took."""
-
-Pace = Literal["running", "quiet", "finished"]
-
 
 class Unknown(Exception):
     """There is nothing of this name; the message says what was looked for."""
@@ -55,7 +50,7 @@ class RunHead:
     """One run as the list of runs and the top of its page show it: `pace` says whether it is at work, `news` in one sentence."""
 
     run: RunRow
-    state: RunState
+    state: Standing
     pace: Pace
     news: str
 
@@ -136,38 +131,38 @@ class Desk:
     async def runs(self) -> tuple[RunHead, ...]:
         """Return every run, the one last at work first."""
         async with self._window.connect() as connection:
-            return tuple(map(self._head, await paging.runs(connection)))
+            return tuple(map(self._head, await runs.runs(connection)))
 
     async def run(self, number: int) -> RunHead:
         """Return one run."""
         async with self._window.connect() as connection:
-            state = await paging.run(connection, number)
+            state = await runs.run(connection, number)
         if state is None:
             raise Unknown(f"There is no run {number} in {self.where}.")
         return self._head(state)
 
-    async def figures(self, run: RunRow, version: str) -> RunFigures:
+    async def figures(self, state: Standing, version: str) -> RunFigures:
         """Return the figures of a run, read anew when `version` is another one.
 
         A long run takes a while the first time: then `complete` is false, and the next call goes on with what is missing.
         """
-        found = await self._figures.get(run.id, version, lambda: self._read(run))
+        found = await self._figures.get(state.run.id, version, lambda: self._read(state))
         if not found.complete:
-            self._figures.forget(run.id)
+            self._figures.forget(state.run.id)
         return found
 
-    async def _read(self, run: RunRow) -> RunFigures:
+    async def _read(self, state: Standing) -> RunFigures:
         """Read what is new; what takes longer than a visitor waits goes on without them.
 
         A reading that began before may miss what has ended since, so another one follows it.
         """
-        survey = self._survey(run)
-        before = self._readings.get(run.id)
+        survey, number = self._survey(state), state.run.id
+        before = self._readings.get(number)
         if before is not None:
             await asyncio.wait([before], timeout=FIGURES_S)
-        reading = self._readings.get(run.id)  # that one still, or one that somebody else has begun since
+        reading = self._readings.get(number)  # that one still, or one that somebody else has begun since
         if reading is None:
-            reading = self._readings[run.id] = asyncio.create_task(self._read_all(run.id, survey))
+            reading = self._readings[number] = asyncio.create_task(self._read_all(number, survey))
             reading.add_done_callback(_noticed)
         done, _ = await asyncio.wait([reading], timeout=FIGURES_S)
         return reading.result() if done else await survey.refresh(deep=False)
@@ -192,15 +187,15 @@ class Desk:
 
     async def recent_figures(self, heads: Iterable[RunHead]) -> list[RunFigures]:
         """Return the figures of the runs that were last at work, as far as they are complete."""
-        recent = [head.run for head in heads][:RUNS_KEPT]
-        found = [await self.figures(run, (await self.news(run.id)).version) for run in recent]
+        recent = [head.state for head in heads][:RUNS_KEPT]
+        found = [await self.figures(state, (await self.news(state.run.id)).version) for state in recent]
         return [figures for figures in found if figures.complete]
 
-    def _survey(self, run: RunRow) -> Survey:
-        survey = self._surveys.get(run.id)
-        if survey is None or survey.name != run.name:
-            survey = self._surveys[run.id] = Survey(self._window, run, wall=self._wall, monotonic=time.monotonic)
-        self._surveys.move_to_end(run.id)
+    def _survey(self, state: Standing) -> Survey:
+        survey, number = self._surveys.get(state.run.id), state.run.id
+        if survey is None or survey.name != state.run.name:
+            survey = self._surveys[number] = Survey(self._window, state, wall=self._wall, monotonic=time.monotonic)
+        self._surveys.move_to_end(number)
         while len(self._surveys) > RUNS_KEPT:
             self._surveys.popitem(last=False)
         return survey
@@ -263,7 +258,7 @@ class Desk:
     async def news(self, number: int | None = None) -> News:
         """Return what is new about a run, or about all."""
         async with self._window.connect() as connection:
-            pulse = await paging.pulse(connection, number)
+            pulse = await runs.pulse(connection, number)
         try:
             heads = await self.runs() if number is None else (await self.run(number),)
         except Unknown as error:  # somebody has put another database there
@@ -271,39 +266,15 @@ class Desk:
         paces = [(head.run.id, head.pace) for head in heads]
         return News(version=version_of(pulse, paces, self._late[number or 0]), summary=_summary(heads, number))
 
-    def _head(self, state: RunState) -> RunHead:
+    def _head(self, state: Standing) -> RunHead:
         pace = pace_of(state, self._wall())
-        return RunHead(run=state.run, state=state, pace=pace, news=_news(state, pace))
+        return RunHead(run=state.run, state=state, pace=pace, news=news_of(state, pace))
 
 
 def _noticed(reading: asyncio.Task[RunFigures]) -> None:
     """Take notice of how a reading ended: what failed is read again when somebody asks, and told to them."""
     if not reading.cancelled():
         reading.exception()
-
-
-def pace_of(state: RunState, now: float) -> Pace:
-    """Tell whether a run is at work, by what its rows say: nobody writes down that a run is over."""
-    done = state.planned is not None and state.last_step is not None and state.last_step + 1 >= state.planned
-    if done and not state.run.reserved.requests:
-        return "finished"
-    return "running" if now - state.active_at <= max(QUIET_S, QUIET_STEPS * (state.step_seconds or 0.0)) else "quiet"
-
-
-def _news(state: RunState, pace: Pace) -> str:
-    """What is the case with a run, in one sentence."""
-    last = "no step has ended yet" if state.last_step is None else f"step {state.last_step} has ended"
-    planned = "" if state.planned is None else f" ({plural(state.planned, 'step is', 'steps are')} planned)"
-    if pace == "finished":
-        return f"Finished: {plural(state.steps, 'step')}, {_spent(state.run)}."
-    if pace == "running":
-        return f"Running: {last}{planned}, {_spent(state.run)}."
-    return f"Quiet since {moment(state.active_at)}: {last}{planned}, {_spent(state.run)}. It is over, waits, or was stopped."
-
-
-def _spent(run: RunRow) -> str:
-    usd = f" and {money(run.spent.usd)}" if run.spent.usd else ""
-    return f"{plural(run.spent.requests, 'paid reply', 'paid replies')}{usd} spent"
 
 
 def _summary(heads: tuple[RunHead, ...], number: int | None) -> str:

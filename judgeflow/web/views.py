@@ -61,7 +61,7 @@ async def run(desk: Desk, request: web.Request) -> View:
     """A run."""
     number = whole(request, "run")
     news, head = await desk.news(number), await desk.run(number)
-    figures = await desk.figures(head.run, news.version)
+    figures = await desk.figures(head.state, news.version)
     charts = await asyncio.to_thread(charts_of, figures)
     data = Markup(json_for_script(chart_figures(charts)))  # noqa: S704 - cannot leave its script element
     return View(
@@ -77,7 +77,7 @@ async def steps(desk: Desk, request: web.Request) -> View:
     """All steps of a run, the last one first."""
     number, at = whole(request, "run"), page(request)
     head, version = await desk.run(number), (await desk.news(number)).version
-    ended = (await desk.figures(head.run, version)).steps[::-1]
+    ended = (await desk.figures(head.state, version)).steps[::-1]
     pages = max(1, -(-len(ended) // STEPS_A_PAGE))
     if at > pages:
         raise Unknown(f"Run {head.run.name!r} has {len(ended)} steps, so there is no page {at}.")

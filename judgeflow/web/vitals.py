@@ -15,11 +15,11 @@ from prometheus_client.registry import Collector
 
 from judgeflow.errors import StoreError
 from judgeflow.report.figures import RunFigures
+from judgeflow.store.runs import PACES
 from judgeflow.web.desk import Desk, RunHead
 from judgeflow.web.service import Service
 
 KINDS = ("requests", "tokens", "usd")
-PACES = ("running", "quiet", "finished")
 
 
 def vital_routes(desk: Desk, service: Service | None) -> list[web.RouteDef]:
@@ -67,7 +67,7 @@ def _of_runs(heads: Iterable[RunHead]) -> list[Metric]:
     steps = _gauge("run_steps", "Steps of a run that have ended.", "run")
     last = _gauge("run_last_step", "The step of a run that ended last.", "run")
     active = _gauge("run_active_timestamp_seconds", "When a run was last seen at work.", "run")
-    pace = _gauge("run_pace", "1 for what a run is: running, quiet or finished.", "run", "pace")
+    pace = _gauge("run_pace", "1 for what a run is: running, quiet, interrupted or finished.", "run", "pace")
     for head in heads:
         run = head.run
         for kind in KINDS:

@@ -187,7 +187,7 @@ async def test_a_page_that_waits_for_an_older_reading_shows_what_has_ended_since
     window = await Window.open(str(tmp_path / "verdicts.db"), visit_s=5.0, at_once=2)
     desk = Desk(window)
     await route(scheduler, 0)
-    run = (await desk.run(1)).run
+    run = (await desk.run(1)).state
     old = await desk.figures(run, "first")
     await route(scheduler, 1)
 

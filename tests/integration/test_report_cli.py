@@ -12,7 +12,7 @@ from judgeflow.cli.app import app
 from judgeflow.clock import VirtualClock
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeflowError, UsageError
-from judgeflow.store import migrate, paging
+from judgeflow.store import migrate, runs
 from judgeflow.store.window import Window
 
 
@@ -56,6 +56,7 @@ def test_the_screen_answers_three_questions_first(database):
         "cost",
         "helps",
     ]
+    assert lines[1].startswith("Quiet since 2023-11-14 22:1")
     text = " ".join(lines)
     for part in ("over the steps", "▄▄▄", "budget", "p50, p90, p99 s", "slowest pairs", "Decided by scorer 105, judge 45."):
         assert part in text
@@ -64,6 +65,7 @@ def test_the_screen_answers_three_questions_first(database):
 def test_json_is_one_object_with_all_figures(database):
     found = json.loads(shown("error", "--url", database, "--json"))
     figures = asyncio.run(look(database, "error"))
+    assert (found["pace"], found["news"].split()[0]) == ("quiet", "Quiet")
     assert (found["name"], found["pairs"], found["asked"], found["changed"]) == ("error", 150, 45, figures.changed)
     assert found["calls_per_change"] == figures.calls_per_change
     assert found["steps"][0]["acquisition"]["quantiles"] == list(figures.steps[0].acquisition.quantiles)
@@ -162,7 +164,7 @@ def test_what_doctor_has_asked_is_not_the_latest_run_and_a_step_routed_twice_is_
                 await route_steps(scheduler, 2)
         window = await Window.open(path, visit_s=5, at_once=1)
         async with window.connect() as connection:
-            states = await paging.runs(connection)
+            states = await runs.runs(connection)
         await window.aclose()
         return {state.run.name: state.steps for state in states}
 

@@ -70,7 +70,6 @@ async def test_the_figures_of_a_run_are_what_its_scheduler_has_counted(url):
     figures = await look(url)
     assert same(await look(url, page=20)) == figures
     assert figures.complete
-    assert not figures.running
     assert figures.pairs == sum(step.pairs for step in counted) == 200
     assert figures.sources == total([Counter(step.sources) for step in counted])
     assert [step.step for step in figures.steps] == [0, 1, 2, 3]
@@ -153,18 +152,46 @@ def test_questions_under_way_are_a_backlog_until_they_are_answered(path):
         async with routing(path, clock, routing=EVERY) as scheduler:
             task = asyncio.create_task(scheduler.route(PAIRS[:20], step=0))
             await clock.sleep(3.0)
-            async with open_survey(path) as survey:
+            async with open_survey(path, wall=clock.wall) as survey:
                 before = await survey.refresh()
                 await task
                 return before, await survey.refresh()
 
     before, after = run(main)
-    assert before.running
+    assert before.pace == "running"
     assert before.steps == ()
     assert "no step has ended yet" in before.notes
     assert 0 < before.judges[0].minutes[-1].backlog <= before.reserved.requests
-    assert not after.running
+    assert after.reserved == Cost()
     assert after.judges[0].minutes[-1].backlog == 0
+
+
+def test_a_run_that_was_killed_is_interrupted_until_it_goes_on_though_what_it_has_put_aside_stays_open(path, tmp_path):
+    killed = str(tmp_path / "killed.db")
+
+    async def main(clock):
+        async with routing(path, clock, routing=EVERY) as scheduler:
+            await route_steps(scheduler, 1)
+            task = asyncio.create_task(route_steps(scheduler, 1, first=1))
+            await clock.sleep(3.0)
+            with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(killed)) as copy:
+                database.backup(copy)  # what a process leaves that ends here
+            await task
+        moments = [await at(clock, seconds) for seconds in (0.0, 600.0, 3600.0)]
+        async with routing(killed, clock, routing=EVERY) as scheduler:
+            await route_steps(scheduler, 1, first=1)
+        return [*moments, await at(clock, 3600.0)]
+
+    async def at(clock, seconds):
+        async with open_survey(killed, wall=lambda: clock.wall() + seconds) as survey:
+            return await survey.refresh()
+
+    *died, went_on = run(main)
+    assert [figures.pace for figures in died] == ["running", "quiet", "interrupted"]
+    assert died[-1].news.startswith("Interrupted in step 1 after 2023-11-14 22:1")
+    assert went_on.reserved.requests > 0
+    assert went_on.pace == "quiet"
+    assert "step 1 has ended" in went_on.news
 
 
 def test_the_first_look_has_steps_and_spending_and_knows_what_it_does_not_know(path):

@@ -2,17 +2,19 @@
 
 import pytest
 
-from judgeflow.store.paging import RunState
-from judgeflow.store.survey import RunRow
+from judgeflow.ports import OPEN_FOR_S
+from judgeflow.report.news import news_of
+from judgeflow.store.runs import PACES, RunRow, Standing, longest_reply_s, pace_of
 from judgeflow.types import Cost
-from judgeflow.web.desk import pace_of
 
 NOW = 1_000_000.0
+JUDGE = {"retry_for_s": 600.0, "timeout_s": 120.0}
 
 
-def state(*, ago=0.0, last=None, planned=None, seconds=None, reserved=0):
-    run = RunRow(1, "helpful", {}, Cost(), Cost(requests=reserved), NOW - 5000)
-    return RunState(run=run, steps=0, last_step=last, step_seconds=seconds, active_at=NOW - ago, planned=planned)
+def state(*, ago=0.0, last=None, planned=None, seconds=None, reserved=0, unended=None, config=None):
+    run = RunRow(1, "helpful", {"judge": JUDGE} if config is None else config, Cost(), Cost(requests=reserved), NOW - 5000)
+    facts = {"steps": 0, "last_step": last, "step_seconds": seconds, "planned": planned, "unended": unended}
+    return Standing(run=run, active_at=NOW - ago, **facts)
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,39 @@ def state(*, ago=0.0, last=None, planned=None, seconds=None, reserved=0):
 )
 def test_a_run_is_running_while_it_writes_finished_once_its_steps_are_done_and_quiet_else(facts, pace):
     assert pace_of(state(**facts), NOW) == pace
+
+
+@pytest.mark.parametrize(
+    ("facts", "pace"),
+    [
+        ({"ago": 59, "unended": 4}, "running"),
+        ({"ago": 719, "unended": 4}, "quiet"),
+        ({"ago": 721, "unended": 4}, "interrupted"),
+        ({"ago": 721, "unended": 4, "seconds": 300}, "running"),
+        ({"ago": 901, "unended": 4, "seconds": 300}, "interrupted"),
+        ({"ago": 721, "unended": 4, "config": {}}, "quiet"),
+        ({"ago": OPEN_FOR_S + 1, "unended": 4, "config": {}}, "interrupted"),
+    ],
+)
+def test_a_step_that_does_not_end_is_interrupted_once_nothing_has_come_for_longer_than_a_reply_takes(facts, pace):
+    assert pace_of(state(last=3, reserved=2, **facts), NOW) == pace
+
+
+@pytest.mark.parametrize(("facts", "pace"), [({}, "quiet"), ({"planned": 4}, "finished")])
+def test_what_a_killed_process_has_put_aside_proves_nothing_about_the_one_that_went_on(facts, pace):
+    assert pace_of(state(ago=9000, last=3, reserved=2, **facts), NOW) == pace
+
+
+def test_the_most_patient_judge_tells_how_long_a_reply_may_take():
+    assert longest_reply_s({"judge": JUDGE}) == 720.0
+    assert longest_reply_s({"judges": {"a": JUDGE, "b": JUDGE | {"timeout_s": 400.0}}}) == 1000.0
+    assert longest_reply_s({"judge": {"model": "m"}}) == OPEN_FOR_S
+
+
+def test_every_pace_is_told_in_words_of_its_own():
+    told = {pace: news_of(state(ago=800, last=3, planned=9, unended=4), pace) for pace in PACES}
+    assert {pace: words.split()[0].strip(":").lower() for pace, words in told.items()} == {pace: pace for pace in PACES}
+    assert told["interrupted"] == (
+        "Interrupted in step 4 after 1970-01-12 13:33 UTC: step 3 has ended (9 steps are planned), 0 paid replies spent. "
+        "No reply takes longer than 12 min."
+    )

@@ -16,11 +16,12 @@ from judgeflow.report.compare import compare
 from judgeflow.report.compose import compose, minutes
 from judgeflow.report.figures import Forecast, JudgeFigures, Lift, Share, StepFigures
 from judgeflow.report.lift import _wilson, audits_needed, difference, lift, mistakes, ratio_of, ratio_to_random
-from judgeflow.report.pace import forecast, left_after
+from judgeflow.report.pace import forecast, left_after, seconds_a_step
 from judgeflow.report.reading import JudgeSums, spread
 from judgeflow.report.verdicts import Comparison, first_preferred, orders_agree, spoken, tally, verdicts
 from judgeflow.routing import agreement
-from judgeflow.store.survey import RunRow, Span, StepRow, spans
+from judgeflow.store.runs import RunRow, Standing
+from judgeflow.store.survey import Span, StepRow, spans
 from judgeflow.testing.store_contract import JUDGE, make_call, make_question
 from judgeflow.types import Agreement, Cost, Reading, ReadingStatus, Stock
 from judgeflow.verdicts.combine import combine
@@ -262,6 +263,43 @@ def test_the_forecast_names_what_is_spent_first():
     assert forecast([], Stock(requests=5), Cost(), None) is None
 
 
+def ended(*moments, seconds=10.0):
+    return [replace(STEP, step=number, ended_at=moment, seconds=seconds) for number, moment in enumerate(moments)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds"),
+    [
+        (ended(10, 20, 30, 40, 50), 10.0),
+        (ended(10, 20, 30, 7240, 7250), 10.0),
+        (ended(10, 60, 110, 7360, 7410), 50.0),
+        (ended(10, 60, 7310), 50.0),
+        (ended(10, 610, 1210, 2310), pytest.approx(2300 / 3)),
+        (ended(10, 50), 40.0),
+        (ended(10, 7250), None),
+        (ended(10), None),
+        (ended(10, 15, 20, 25), 5.0),
+    ],
+    ids=[
+        "one step after the other",
+        "interrupted for two hours",
+        "interrupted while a trainer works between two steps",
+        "interrupted before the last of three steps",
+        "a step that took twice as long is no pause",
+        "two steps",
+        "two steps with a pause between them",
+        "one step",
+        "two steps at a time",
+    ],
+)
+def test_a_pause_of_a_run_is_no_working_time(steps, seconds):
+    assert seconds_a_step(steps) == seconds
+
+
+def test_a_step_that_overtook_another_one_is_no_pause():
+    assert seconds_a_step([replace(step, step=-step.step) for step in ended(10, 20, 30, 40)]) == 10.0
+
+
 def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_run_began_with():
     steps = [*STEPS, replace(STEP, step=20, ended_at=1200.0, remaining={"requests": 200})]
     assert forecast(steps, Stock(requests=400), Cost(requests=400), None).steps_left == 10.0
@@ -393,7 +431,15 @@ def test_the_backlog_of_a_minute_is_what_was_begun_and_has_not_ended():
     assert told == [(600.0, 3, 99, 3), (660.0, 0, 0, 2), (720.0, 0, 0, 2)]
 
 
-RUN = RunRow(1, "one", {}, Cost(requests=10), Cost(), 0.0)
+RUN = Standing(
+    run=RunRow(1, "one", {}, Cost(requests=10), Cost(), 0.0),
+    steps=0,
+    last_step=None,
+    step_seconds=None,
+    active_at=0.0,
+    planned=None,
+    unended=None,
+)
 
 
 def figures(**changes):

@@ -29,6 +29,8 @@ def info(url: Url = None, config: ConfigFile = None, as_json: AsJson = False) ->
 
 
 def _print_summary(found: Summary) -> None:
+    from judgeflow.report.wording import moment
+
     replies = [moment for judge in found.judges for moment in (judge.since, judge.until) if moment is not None]
     period = f", replies from {_day(min(replies))} to {_day(max(replies))}" if replies else ""
     print_line(f"{found.path}: {megabytes(found.size)}, schema {found.revision}{period}")
@@ -40,6 +42,7 @@ def _print_summary(found: Summary) -> None:
         (_cost_cells(judge) for judge in found.judges if judge.calls),
     )
     print_table(["run", "steps", "decisions", "requests", "tokens", "USD", "put aside"], map(_run_cells, found.runs))
+    print_table(["run", "now", "last at work"], ([run.name, run.pace, moment(run.active_at)] for run in found.runs))
     print_table(["scorer", "scored pairs"], ([name, f"{pairs:,}"] for name, pairs in found.scorers.items()))
     print_table(["labels from", "labelled pairs"], ([name, f"{pairs:,}"] for name, pairs in found.labels.items()))
 
