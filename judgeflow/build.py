@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from judgeflow.clock import LoopClock
@@ -17,7 +18,8 @@ from judgeflow.errors import ConfigurationError
 from judgeflow.judges.client import HttpJudge
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.keys import digest
-from judgeflow.observe.log import file_log
+from judgeflow.observe.log import file_log, try_log
+from judgeflow.observe.scalars import tensorboard_scalars, try_scalars
 from judgeflow.ports import Clock, Observer, Scorer
 from judgeflow.store import SqlStore
 from judgeflow.store.engines import normalise_url
@@ -42,7 +44,7 @@ def build_scheduler(
     scorer = build_scorer(settings)
     with contextlib.ExitStack() as undo:
         watching = list(observers)
-        for observer in _watching(settings):
+        for observer in (each.open() for each in watchers(settings)):
             undo.callback(observer.close)
             watching.append(observer)
         _tell_if_estimated(settings, watching)
@@ -64,21 +66,42 @@ def build_scheduler(
     return scheduler
 
 
-def _watching(settings: Config) -> Iterator[Observer]:
-    """Open those who watch by the settings, one after the other.  Raises `ConfigurationError`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Somebody who watches a run by its settings: `told` says how, `open` makes the observer, `attempt` leaves nothing behind.
+
+    Both raise `ConfigurationError` where it cannot be had.
+    """
+
+    name: str
+    told: str
+    open: Callable[[], Observer]
+    attempt: Callable[[], None]
+
+
+def watchers(settings: Config) -> Iterator[Watcher]:
+    """Yield those who watch by the settings, in the order in which they are opened."""
     log, metrics = settings.log, settings.metrics
     if log.path is not None:
-        yield file_log(log, settings.path(log.path))
+        path = settings.path(log.path)
+        yield Watcher(
+            name="log", told=f"{path} can be written", open=functools.partial(file_log, log, path), attempt=functools.partial(try_log, path)
+        )
     if settings.tracing.enabled:
-        yield _tracing()
+        yield Watcher(name="tracing", told="spans can be made and exported", open=_tracing, attempt=lambda: _tracing().close())
     if metrics.port is not None:
-        from judgeflow.observe.metrics_server import served_metrics
-
-        yield served_metrics(metrics.host, metrics.port)
+        serve = functools.partial(_metrics, metrics.host, metrics.port)
+        yield Watcher(name="metrics", told=f"{metrics.host}:{metrics.port} is free", open=serve, attempt=lambda: serve().close())
     if log.tensorboard is not None:  # last: each opening makes another file
-        from judgeflow.observe.scalars import tensorboard_scalars
+        folder = settings.path(log.tensorboard)
+        scalars, attempt = functools.partial(tensorboard_scalars, folder), functools.partial(try_scalars, folder)
+        yield Watcher(name="tensorboard", told=f"{folder} can be written", open=scalars, attempt=attempt)
 
-        yield tensorboard_scalars(settings.path(log.tensorboard))
+
+def _metrics(host: str, port: int) -> Observer:
+    from judgeflow.observe.metrics_server import served_metrics
+
+    return served_metrics(host, port)
 
 
 def _tracing() -> Observer:

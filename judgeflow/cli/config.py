@@ -32,7 +32,7 @@ def check(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJs
 
     Example: judgeflow config check --set routing.policy=always
     """
-    from judgeflow.build import build_seats, store_url
+    from judgeflow.build import build_seats, store_url, watchers
     from judgeflow.clock import LoopClock
     from judgeflow.config import load_config
 
@@ -40,6 +40,9 @@ def check(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJs
     build_seats(loaded, LoopClock())
     store_url(loaded)
     _require_scorer(loaded)
+    for watcher in watchers(loaded):
+        if watcher.name != "metrics":  # whose port may be taken by a run that goes on
+            watcher.attempt()
     found = list(warnings(loaded))
     if as_json:
         _print_json({"config": str(config), "ok": True, "warnings": found})

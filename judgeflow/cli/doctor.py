@@ -18,7 +18,7 @@ def doctor(
     ask: Annotated[bool, typer.Option("--ask", help="Also ask each judge a small question, which is paid for (and stored).")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look at everything a run needs: the judges, their keys and limits, tokens, the scorer and its device, the database.
+    """Look at everything a run needs: the judges, their keys and limits, tokens, the scorer and its device, the database, and what watches.
 
     Nothing is paid for without --ask. Exit code 1 if something does not work.
 

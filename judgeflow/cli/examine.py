@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from judgeflow.build import build_scorer, build_seats, key_of, store_url
+from judgeflow.build import build_scorer, build_seats, key_of, store_url, watchers
 from judgeflow.clock import LoopClock
 from judgeflow.config import Config, JudgeConnection, RoutingConfig
 from judgeflow.engine.scheduler import Scheduler
@@ -38,7 +38,7 @@ class Finding:
 
 async def examine(config: Config, *, ask: bool) -> list[Finding]:
     """Look at everything a configuration needs; with `ask`, questions are asked and paid for."""
-    looks = [_judges, _tokens, _database, _scorer, *([_questions] if ask else [])]
+    looks = [_judges, _tokens, _database, _scorer, _watchers, *([_questions] if ask else [])]
     return [finding for look in looks async for finding in look(config)]
 
 
@@ -108,6 +108,17 @@ async def _scorer(config: Config) -> AsyncIterator[Finding]:
     each = 1000 * (time.perf_counter() - started) / TIMED_PAIRS
     device = getattr(scorer, "device", "an unknown device")
     yield Finding(check="scorer", ok=True, detail=f"{config.scorer.path} scores on {device}, {each:.1f} ms a short pair")
+
+
+async def _watchers(config: Config) -> AsyncIterator[Finding]:
+    """Whether the log, spans, metrics and scalars can be had that the configuration wants."""
+    for watcher in watchers(config):
+        try:
+            watcher.attempt()
+        except ConfigurationError as error:
+            yield Finding(check=watcher.name, ok=False, detail=str(error))
+        else:
+            yield Finding(check=watcher.name, ok=True, detail=watcher.told)
 
 
 async def _questions(config: Config) -> AsyncIterator[Finding]:

@@ -19,6 +19,7 @@ import structlog
 
 from judgeflow.config import LogConfig
 from judgeflow.errors import ConfigurationError
+from judgeflow.observe.places import cannot_write, try_file
 from judgeflow.types import CallEvent, StepStatistics
 
 KEY_DIGITS = 16
@@ -87,9 +88,21 @@ def file_log(settings: LogConfig, path: Path) -> LogObserver:
     try:
         stream = path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
-        raise ConfigurationError(f"[log] path: {path} cannot be written: {error.strerror or error}") from None
+        raise _no_log(path, error) from None
     renderer = _json_renderer() if settings.format == "json" else structlog.dev.ConsoleRenderer(colors=False)
     return LogObserver(_logger(stream, settings.level, renderer), stream=stream)
+
+
+def try_log(path: Path) -> None:
+    """Raise `ConfigurationError` as `file_log`, and write nothing."""
+    try:
+        try_file(path)
+    except OSError as error:
+        raise _no_log(path, error) from None
+
+
+def _no_log(path: Path, error: OSError) -> ConfigurationError:
+    return cannot_write("[log] path", path, error, "name a file in a folder that exists and can be written")
 
 
 def console_log(settings: LogConfig) -> LogObserver:

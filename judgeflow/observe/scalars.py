@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from judgeflow.errors import ConfigurationError
+from judgeflow.observe.places import cannot_write, try_folder
 from judgeflow.types import Agreement, CallEvent, Source, StepStatistics
 
 if TYPE_CHECKING:
@@ -83,12 +84,31 @@ def _share(agreement: Agreement) -> float | None:
 
 def tensorboard_scalars(folder: Path) -> ScalarsObserver:
     """Return an observer that writes into `folder`.  Raises `ConfigurationError` without the package, or if it cannot write there."""
+    try_scalars(folder)
+    settings = {"max_queue_size": MOST_UNWRITTEN, "flush_secs": FLUSH_S}
+    try:
+        return ScalarsObserver(_writer()(str(folder), **settings))
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
+def try_scalars(folder: Path) -> None:
+    """Raise `ConfigurationError` as `tensorboard_scalars`, and write nothing."""
+    _writer()
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+
+
+def _writer() -> Callable[..., EventFileWriter]:
     try:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
         raise ConfigurationError(f"[log] tensorboard: needs the extra: pip install 'judgeflow[tensorboard]' ({error})") from None
-    settings: dict[str, Any] = {"max_queue_size": MOST_UNWRITTEN, "flush_secs": FLUSH_S}
-    try:
-        return ScalarsObserver(EventFileWriter(str(folder), **settings))
-    except OSError as error:
-        raise ConfigurationError(f"[log] tensorboard: {folder} cannot be written: {error.strerror or error}") from None
+    make: Callable[..., EventFileWriter] = EventFileWriter
+    return make
+
+
+def _no_folder(folder: Path, error: OSError) -> ConfigurationError:
+    return cannot_write("[log] tensorboard", folder, error, "name a folder that can be made and written")

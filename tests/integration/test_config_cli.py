@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,9 @@ import tomllib
 import pytest
 from typer.testing import CliRunner
 
+from judgeflow.build import build_scheduler
 from judgeflow.cli.app import app
+from judgeflow.cli.overrides import overrides
 from judgeflow.config import load_config
 from judgeflow.errors import ConfigurationError
 from judgeflow.testing import FakeJudge, JudgeLimits, serve_in_thread
@@ -94,6 +97,11 @@ def test_config_check_has_nothing_to_say_about_a_careful_configuration(here):
         ("judge.template=missing.toml", "missing.toml cannot be read"),
         ("scorer.path=nowhere", "nowhere is no folder"),
         ("judge.modle=x", "did you mean model?"),
+        ("log.path=nowhere/run.log", "[log] path: nowhere/run.log cannot be written: No such file or directory; name a file in a folder"),
+        (
+            "log.tensorboard=judgeflow.toml/board",
+            "[log] tensorboard: judgeflow.toml/board cannot be written: Not a directory; name a folder",
+        ),
     ],
 )
 def test_config_check_finds_what_a_run_would_stop_at(here, setting, named):
@@ -161,6 +169,76 @@ def test_the_doctor_names_what_does_not_work(here, judge, arguments, named):
 
 def test_the_doctor_tells_a_wrong_key_from_a_missing_server(here, judge):
     assert "refuses the API key (401); check the key in DOOR" in examine(here, judge, key="open").stdout
+
+
+# who watches
+
+
+@pytest.fixture
+def taken():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            ["tracing.enabled=true"],
+            "tracing: [tracing] enabled: OTEL_TRACES_EXPORTER: no exporter 'nobody' is installed; there are console",
+        ),
+        (
+            ["log.path=nowhere/run.log"],
+            "log: [log] path: nowhere/run.log cannot be written: No such file or directory; name a file in a folder",
+        ),
+        (["log.path=."], "log: [log] path: . cannot be written: Is a directory"),
+        (["log.tensorboard=judgeflow.toml"], "tensorboard: [log] tensorboard: judgeflow.toml cannot be written: "),
+        (["metrics.port={taken}"], "metrics: [metrics] port: 127.0.0.1:{taken} cannot be had: "),
+    ],
+    ids=["no exporter", "no folder", "a folder for a log", "a file for a folder", "a port that is taken"],
+)
+def test_the_doctor_finds_what_keeps_a_run_from_being_watched_in_the_words_of_the_run(here, judge, taken, monkeypatch, settings, told):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "nobody")
+    settings = [each.format(taken=taken) for each in settings]
+    result = examine(here, judge, *(part for each in settings for part in ("--set", each)))
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG ")]
+    assert result.exit_code == 1
+    assert len(wrong) == 1
+    assert wrong[0].startswith("WRONG " + told.format(taken=taken))
+    with pytest.raises(ConfigurationError) as refused:
+        build_scheduler(load_config(here / "judgeflow.toml", overrides(settings)))
+    assert wrong[0] == f"WRONG {told.partition(':')[0]}: {refused.value}"
+
+
+def test_the_doctor_leaves_nothing_of_what_would_watch_behind(here, judge, monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    (here / "there.log").write_text("as it was\n")
+    before = {path.name for path in here.iterdir()}
+    port = unused()
+    watching = ["log.path=run.log", "log.tensorboard=board/new", "tracing.enabled=true", f"metrics.port={port}"]
+    settings = [part for each in watching for part in ("--set", each)]
+    result = examine(here, judge, *settings)
+    assert result.exit_code == 0
+    for told in (
+        "log: run.log can be written",
+        "tensorboard: board/new can be",
+        "tracing: spans can be",
+        f"metrics: 127.0.0.1:{port} is free",
+    ):
+        assert f"ok    {told}" in result.stdout
+    examine(here, judge, "--set", "log.path=there.log")
+    assert run("config", "check", *settings).exit_code == 0
+    assert {path.name for path in here.iterdir()} == before
+    assert (here / "there.log").read_text() == "as it was\n"
+
+
+def unused():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_a_port_that_a_run_has_taken_does_not_make_a_configuration_unsound(here, taken):
+    assert run("config", "check", "--set", f"metrics.port={taken}").exit_code == 0
 
 
 # logs
