@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,15 +62,51 @@ def logs(
     wanted = Wanted(
         events=frozenset(event or ()), levels=_from_level(level), fields=_fields(where or []), since=_moment(since, datetime.now(UTC))
     )
-    written = _Printed(wanted, as_json=json)
+    log = _Log(path, wanted, as_json=json)
     try:
-        with path.open("rb") as stream:
-            position = written.print_all(stream.read(), lines)
+        shown, position = log.read(path.read_bytes())
     except OSError as error:
         raise _unreadable(path, error) from None
+    log.require_events()
+    _require_names(log, follow=follow)
+    _print(shown if lines is None else shown[max(0, len(shown) - lines) :])
     if follow:
-        _follow(path, position, written)
-    written.complain(path)
+        _follow(path, position, log)
+    log.complain(anything=bool(shown) or follow)
+
+
+def _require_names(log: _Log, *, follow: bool) -> None:
+    """Refuse names that no event has: neither in the log nor in docs/logs.md.  Who follows a log is only told: they may come yet."""
+    from judgeflow.errors import UsageError
+
+    events = _unknown("--event", log.wanted.events, log.events, _documented_events)
+    fields = _unknown("--where", {name for name, _ in log.wanted.fields}, log.fields, _documented_fields)
+    for each in (*events, *fields):
+        if not follow:
+            raise UsageError(f"{log.path}: {each}")
+        typer.echo(f"{log.path}: {each}", err=True)
+
+
+def _unknown(option: str, wanted: Iterable[str], there: Counter[str], documented: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """Yield what to say about each name that is neither `there` nor documented."""
+    for name in sorted(set(wanted) - there.keys()):
+        known = {*there, *documented()}
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(there)) or 'nothing yet'};"
+            yield f"{option} {name}: no event of a log has this {'name' if option == '--event' else 'field'}; {hint} docs/logs.md has all"
+
+
+def _documented_events() -> Iterable[str]:
+    from judgeflow.observe.metrics import NOTICES
+
+    return ("call", "step", *NOTICES)
+
+
+def _documented_fields() -> Iterable[str]:
+    from judgeflow.observe.names import FIELDS
+
+    return FIELDS
 
 
 def _configured(config: Path) -> Path:
@@ -113,40 +151,74 @@ def _moment(age: str, now: datetime) -> str:
     return (now - timedelta(seconds=float(match[1]) * _SECONDS[match[2]])).isoformat()
 
 
-class _Printed:
-    """Prints what is wanted of a log that is handed to it in pieces; counts lines that are no events."""
+class _Log:
+    """A log that is handed over in pieces: how often it has which events and fields, and how many lines are no events.
 
-    def __init__(self, wanted: Wanted, *, as_json: bool) -> None:
-        self._wanted = wanted
+    Everything changes in `read` alone.
+    """
+
+    def __init__(self, path: Path, wanted: Wanted, *, as_json: bool) -> None:
+        self.path = path
+        self.wanted = wanted
+        self.events = Counter[str]()
+        self.fields = Counter[str]()
         self._as_json = as_json
+        self._lines = 0
         self._unreadable = 0
+        self._first = ""  # where the first line is that is no event, and what it is
 
-    def print_all(self, content: bytes, last: int | None = None) -> int:
-        """Print whole lines, at most the `last` so many; return how many bytes they and all before them are."""
+    def read(self, content: bytes) -> tuple[list[str], int]:
+        """Return what of whole lines is wanted, and how many bytes they are."""
         whole = content.rfind(b"\n") + 1
-        shown = list(self._shown(content[:whole]))
-        for line in shown if last is None else shown[len(shown) - last :]:
-            print(line, flush=True)
-        return whole
+        return list(self._wanted(content[:whole])), whole
 
-    def _shown(self, content: bytes) -> Iterator[str]:
+    def _wanted(self, content: bytes) -> Iterator[str]:
         import orjson
 
         for line in content.splitlines():
+            self._lines += 1
             try:
                 event = orjson.loads(line)
             except orjson.JSONDecodeError:
                 event = None
-            if not isinstance(event, dict):
-                self._unreadable += bool(line.strip())
-            elif self._wanted.admits(event):
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                self._note(line, event)
+                continue
+            self.events[event["event"]] += 1
+            self.fields.update(event.keys())
+            if self.wanted.admits(event):
                 yield line.decode() if self._as_json else readable(event)
 
-    def complain(self, path: Path) -> None:
-        """Say on stderr how much of the log could not be read."""
+    def _note(self, line: bytes, content: object) -> None:
+        self._unreadable += bool(line.strip())
+        if line.strip() and not self._first:
+            what = (
+                f"an object of {', '.join(list(content)[:4])}" if isinstance(content, dict) and content else "a line that is no JSON object"
+            )
+            self._first = f"{self.path}:{self._lines}: {what}"
+
+    def require_events(self) -> None:
+        """Raise `UsageError` for a file that has lines and no event."""
+        from judgeflow.errors import UsageError
+
+        if self._first and not self.events:
+            raise UsageError(f"{self._first}: has no `event`, and nor has any other line, so this is no log; {_NO_EVENTS}")
+
+    def complain(self, *, anything: bool) -> None:
+        """Say on stderr how much of the log is no event, and where nothing passes the filters."""
         if self._unreadable:
-            hint = '[log] format = "console" writes lines for people, "json" lines for this command'
-            typer.echo(f"{path}: {self._unreadable:,} lines are no events; {hint}", err=True)
+            typer.echo(f"{self.path}: {self._unreadable:,} lines are no events; {_NO_EVENTS}", err=True)
+        if not anything:
+            events = self.events.total()
+            typer.echo(f"{self.path}: {f'none of {events:,} events passes' if events else 'no event has been written yet'}", err=True)
+
+
+_NO_EVENTS = '[log] path names the log, and [log] format = "json" writes lines for this command ("console": for people)'
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def readable(event: dict[str, Any]) -> str:
@@ -165,7 +237,7 @@ def _value(value: Any) -> str:
     return repr(text) if " " in text else text
 
 
-def _follow(path: Path, position: int, written: _Printed, wait: Callable[[float], None] = time.sleep) -> None:
+def _follow(path: Path, position: int, log: _Log, wait: Callable[[float], None] = time.sleep) -> None:
     """Print what is added, also after the file was replaced by a new one, until the user interrupts."""
     identity = path.stat().st_ino
     try:
@@ -176,7 +248,9 @@ def _follow(path: Path, position: int, written: _Printed, wait: Callable[[float]
             if state is not None and state.st_size > position:
                 with path.open("rb") as stream:
                     stream.seek(position)
-                    position += written.print_all(stream.read())
+                    shown, size = log.read(stream.read())
+                position += size
+                _print(shown)
             wait(POLL_S)
     except KeyboardInterrupt:
         return

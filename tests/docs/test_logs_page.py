@@ -10,6 +10,7 @@ import pytest
 
 import judgeflow
 from judgeflow.observe.metrics import NOTICES
+from judgeflow.observe.names import FIELDS
 
 PACKAGE = Path(judgeflow.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "logs.md").read_text(encoding="utf-8")
@@ -56,6 +57,10 @@ def test_every_notice_that_the_code_can_give_is_documented_with_its_fields():
     assert set(pages) == {"call", "step"} | set(notices)
     for event, fields in notices.items():
         assert fields == ({"**"} if event == "limits_tightened" else pages[event]), event
+
+
+def test_every_documented_field_is_known_to_who_filters_a_log():
+    assert list(FIELDS) == sorted(set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)))
 
 
 @pytest.mark.parametrize("event", sorted(documented()))

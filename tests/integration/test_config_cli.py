@@ -16,7 +16,7 @@ from judgeflow.build import build_scheduler
 from judgeflow.cli.app import app
 from judgeflow.cli.overrides import overrides
 from judgeflow.config import load_config
-from judgeflow.errors import ConfigurationError
+from judgeflow.errors import ConfigurationError, UsageError
 from judgeflow.testing import FakeJudge, JudgeLimits, serve_in_thread
 
 SETTINGS = """\
@@ -275,6 +275,7 @@ def test_logs_are_one_readable_line_an_event(log):
         (["--where", "outcome=rate_limited"], [1]),
         (["--since", "10m"], [3]),
         (["--lines", "2"], [2, 3]),
+        (["--lines", "5"], [0, 1, 2, 3]),
         (["--event", "call", "-n", "1"], [1]),
         (["--lines", "0"], []),
     ],
@@ -289,6 +290,47 @@ def test_lines_that_are_no_events_are_counted_and_a_half_written_last_line_waits
     result = run("logs", "run.jsonl")
     assert len(result.stdout.splitlines()) == len(EVENTS)
     assert "run.jsonl: 1 lines are no events" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--event", "stpe"], "--event stpe: no event of a log has this name; did you mean step? docs/logs.md has all"),
+        (["--event", "zzz"], "--event zzz: no event of a log has this name; it has call, judge_opened, step; docs/logs.md has all"),
+        (["-e", "step", "-e", "store_faild"], "--event store_faild: no event of a log has this name; did you mean store_failed"),
+        (["--where", "outcom=ok"], "--where outcom: no event of a log has this field; did you mean outcome? docs/logs.md has all"),
+    ],
+)
+def test_a_name_that_no_event_has_is_refused_with_what_is_near(log, arguments, told):
+    result = run("logs", "run.jsonl", *arguments)
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception).startswith(f"run.jsonl: {told}")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-e", "store_failed"], ["-w", "usd=1"], ["-w", "outcome=refused"], ["-e", "step", "-w", "outcome=ok"]]
+)
+def test_filters_that_nothing_passes_say_so(log, arguments):
+    result = run("logs", "run.jsonl", *arguments)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "run.jsonl: none of 4 events passes\n"
+
+
+def test_a_field_of_an_observer_of_ones_own_can_be_asked_for(log):
+    log.write_text(log.read_text() + '{"event": "reward_hacked", "score": 3}\n')
+    assert run("logs", "run.jsonl", "-e", "reward_hacked", "-w", "score=3").stdout.split() == ["reward_hacked", "score=3"]
+
+
+def test_what_is_no_log_is_refused_where_it_begins(here):
+    (here / "pairs.jsonl").write_text('\n{"prompt": "2 + 2?", "response_a": "4", "response_b": "5"}\n')
+    with pytest.raises(UsageError, match=r"^pairs\.jsonl:2: an object of prompt, response_a, response_b: has no `event`"):
+        raise run("logs", "pairs.jsonl").exception
+    (here / "notes.txt").write_text("2026-01-01 [info] step\n")
+    with pytest.raises(UsageError, match=r'^notes\.txt:1: a line that is no JSON object: has no `event`.*\[log\] format = "json"'):
+        raise run("logs", "notes.txt").exception
+    (here / "empty.jsonl").write_text("")
+    assert run("logs", "empty.jsonl").stderr == "empty.jsonl: no event has been written yet\n"
 
 
 def test_logs_finds_the_log_of_the_configuration(log, here):
