@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from judgeflow.cli.progress import Tell
+    from judgeflow.cli.record_files import RecordFile
     from judgeflow.exchange.exporting import Exported, Tally
     from judgeflow.exchange.preferences import Format
     from judgeflow.parquet import Kind
@@ -54,6 +55,7 @@ def export(
     import sys
 
     from judgeflow.cli.db.common import address_of
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.progress import activity
     from judgeflow.exchange.exporting import Tally
 
@@ -73,14 +75,27 @@ def export(
         label=label,
         form=form,
     )
-    with contextlib.ExitStack() as stack:
+    files: dict[str, RecordFile] = {}
+    with interruptible(lambda: _kept(files)), contextlib.ExitStack() as stack:
         sink = _Sink(stack, out, split_by_prompt, columns, address)
+        files.update(sink.files)
         tell = stack.enter_context(activity(wanted=progress and not (out == _STDOUT and sys.stdout.isatty())))
         asyncio.run(sink.take(records, tell))
         sink.complete()
     _report(tally, sink, what, as_json=as_json)
     if what == "pairs" and not tally.written and not tally.left_out and not as_json:
         _tell_sources(address, label)
+
+
+def _kept(files: Mapping[str, RecordFile]) -> str:
+    if str(_STDOUT) in files:
+        return f"{files[str(_STDOUT)].written:,} whole records are on stdout, and the rest is missing; the same command begins again"
+    whole = [name for name, file in files.items() if file.is_complete]
+    left = [name for name, file in files.items() if not file.is_complete]
+    if not left:
+        return f"{' and '.join(whole) or 'nothing'} is written as a whole"
+    written = f"{' and '.join(whole)} is written as a whole; " if whole else ""
+    return f"{written}nothing is kept of what was to be {' and '.join(left)}; the same command begins again"
 
 
 def _tell_sources(address: str, label: str) -> None:

@@ -28,12 +28,12 @@ class RecordFile:
         from judgeflow.parquet import ParquetWriter, is_parquet
 
         self.written = 0
+        self.is_complete = False
         self._columns = tuple(columns)
         self._file = None if out == STDOUT else OutcomesFile(out, inputs)
         self._rows: list[Mapping[str, Any]] = []
         self._parquet: ParquetWriter | None = None
         self._stream = _Stream(self._file)
-        self._complete = False
         if is_parquet(out):
             self._parquet = ParquetWriter(self._stream, columns)
 
@@ -43,7 +43,7 @@ class RecordFile:
     def __exit__(self, *exc_info: object) -> None:
         if self._file is None:
             return
-        if not self._complete:
+        if not self.is_complete:
             self._stream.file = None
             if self._parquet is not None:
                 self._parquet.close()
@@ -68,7 +68,7 @@ class RecordFile:
         if self._file is not None:
             self._file.write(())
             self._file.complete()
-        self._complete = True
+        self.is_complete = True
 
     def _flush(self, parquet: ParquetWriter) -> None:
         if self._rows:

@@ -73,10 +73,10 @@ class Examination:
                     self.tell(name, done, total)
 
 
-async def check(url: str, tell: Tell = untold) -> tuple[Finding, ...]:
+async def check(url: str, tell: Tell = untold, found: Callable[[Finding], None] = lambda _finding: None) -> tuple[Finding, ...]:
     """Run every check on the database at `url`, in the order of `checks`; keys are recomputed from all stored texts.
 
-    All checks see the same moment, so a run may go on beside them.
+    All checks see the same moment, so a run may go on beside them.  `found` is told of each finding at once.
 
     Raises `StoreUnavailable` if it cannot be read at all, `SchemaMismatch` if it is missing or has another schema.
     """
@@ -84,7 +84,9 @@ async def check(url: str, tell: Tell = untold) -> tuple[Finding, ...]:
     async with reading(url) as connection, one_moment(connection):
         findings = [Finding(check="schema", ok=True, detail=f"revision {schema.REVISIONS[-1]}")]
         for name, run in checks(database).items():
+            found(findings[-1])
             findings.append(await _guarded(name, run, Examination(connection=connection, tell=tell)))
+        found(findings[-1])
         return tuple(findings)
 
 

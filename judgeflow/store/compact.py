@@ -11,11 +11,13 @@ equal the reservations, and the run goes on counting what it has spent.  Open re
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Column, ColumnElement, Connection, Index, MetaData, Table, delete, except_, func, insert, select, union_all
 
@@ -61,22 +63,42 @@ def retention(now: float, *, keep_days: int | None, drop_replies_days: int | Non
     )
 
 
+Stage = Literal["deleted", "rewritten"]
+
+
 async def compact(
-    url: str, allowed: Retention, *, vacuum: bool = True, dry_run: bool = False, wall: Callable[[], float] = time.time
+    url: str,
+    allowed: Retention,
+    *,
+    vacuum: bool = True,
+    dry_run: bool = False,
+    wall: Callable[[], float] = time.time,
+    tell: Callable[[Stage], None] = lambda _stage: None,
 ) -> Compacted:
     """Delete what `allowed` says in one transaction, then rewrite the file without its gaps, unless `vacuum` is False.
 
-    Raises `StoreUnavailable` while a run is asking (rewriting would hold up its writes) or if another process keeps the database
-    locked; else as `upkeep.writing`.
+    `tell` is told, on another thread, which of the two is done for good.  Cancelled, it ends what it is at, which then has changed
+    nothing.  Raises `StoreUnavailable` while a run is asking (rewriting would hold up its writes) or if another process keeps the
+    database locked; else as `upkeep.writing`.
     """
     where, before = database_at(url).name, await size_of(url)
+    stop = threading.Event()
     async with writing(url) as store:
-        if vacuum and not dry_run:
-            await store.visit(_require_idle, where, wall())
-        rows, runs = await store.visit(_delete, allowed, keep=not dry_run)
-        if vacuum and not dry_run:
-            await store.visit(_rewrite)
+        try:
+            if vacuum and not dry_run:
+                await store.visit(_require_idle, where, wall())
+            rows, runs = await store.visit(_delete, allowed, stop, keep=None if dry_run else tell)
+            if vacuum and not dry_run:
+                await store.visit(_rewrite, stop, tell)
+        except asyncio.CancelledError:
+            stop.set()
+            store.interrupt()
+            raise
     return Compacted(rows=rows, runs=runs, size_before=before, size_after=await size_of(url))
+
+
+class _Stopped(Exception):
+    """Ends work that was cancelled, between two statements."""
 
 
 def _require_idle(connection: Connection, where: str, now: float) -> None:
@@ -90,21 +112,29 @@ def _require_idle(connection: Connection, where: str, now: float) -> None:
         raise StoreUnavailable(f"{where}: run {found[0]} put budget aside {now - found[1]:.0f} s ago and may be asking; {advice}")
 
 
-def _delete(connection: Connection, allowed: Retention, *, keep: bool) -> tuple[dict[str, int], tuple[str, ...]]:
+def _delete(
+    connection: Connection, allowed: Retention, stop: threading.Event, *, keep: Callable[[Stage], None] | None
+) -> tuple[dict[str, int], tuple[str, ...]]:
     transaction = connection.begin()
     try:
         runs = _old_runs(connection, allowed.runs_before)
-        shrunk = {table: sum(_shrink(connection, run, table) for run in runs) for table in ("decision", "step", "reservation")}
+        shrunk = {table: sum(_shrink(connection, run, table, stop) for run in runs) for table in ("decision", "step", "reservation")}
         with _references_by_index(connection):
-            rows = {table.name: _drop(connection, table, gone) for table, gone in _gone(allowed)}
+            rows = {table.name: _drop(connection, table, gone, stop) for table, gone in _gone(allowed)}
     except BaseException:
         transaction.rollback()
         raise
-    (transaction.commit if keep else transaction.rollback)()
+    if keep is None or stop.is_set():
+        transaction.rollback()
+    else:
+        transaction.commit()
+        keep("deleted")
     return shrunk | rows, tuple(runs.values())
 
 
-def _drop(connection: Connection, table: Table, gone: ColumnElement[bool]) -> int:
+def _drop(connection: Connection, table: Table, gone: ColumnElement[bool], stop: threading.Event) -> int:
+    if stop.is_set():
+        raise _Stopped
     return connection.execute(delete(table).where(gone)).rowcount
 
 
@@ -152,19 +182,19 @@ def _old_runs(connection: Connection, before: float | None) -> dict[int, str]:
     return {row.id: row.name for row in connection.execute(statement)}
 
 
-def _shrink(connection: Connection, run: int, table: str) -> int:
-    return _SHRINK[table](connection, run)
+def _shrink(connection: Connection, run: int, table: str, stop: threading.Event) -> int:
+    return _SHRINK[table](connection, run, stop)
 
 
-def _drop_decisions(connection: Connection, run: int) -> int:
-    return _drop(connection, schema.decision, schema.decision.c.run_id == run)
+def _drop_decisions(connection: Connection, run: int, stop: threading.Event) -> int:
+    return _drop(connection, schema.decision, schema.decision.c.run_id == run, stop)
 
 
-def _drop_steps(connection: Connection, run: int) -> int:
+def _drop_steps(connection: Connection, run: int, stop: threading.Event) -> int:
     """The last step stays: the run's next one is numbered after it."""
     step = schema.step.c
     last = select(func.max(step.id)).where(step.run_id == run, step.step == _last_step(run)).scalar_subquery()
-    return _drop(connection, schema.step, (step.run_id == run) & (step.id != last))
+    return _drop(connection, schema.step, (step.run_id == run) & (step.id != last), stop)
 
 
 def _last_step(run: int) -> Any:
@@ -172,7 +202,7 @@ def _last_step(run: int) -> Any:
     return select(func.max(other.c.step)).where(other.c.run_id == run).scalar_subquery()
 
 
-def _sum_up_reservations(connection: Connection, run: int) -> int:
+def _sum_up_reservations(connection: Connection, run: int, stop: threading.Event) -> int:
     """Put one row in place of all closed ones; return by how many rows that is fewer."""
     entry = schema.reservation.c
     closed = (entry.run_id == run) & (entry.state != _OPEN)
@@ -180,7 +210,7 @@ def _sum_up_reservations(connection: Connection, run: int) -> int:
     number, *amounts, created_at = connection.execute(sums).one()
     if number < 2:
         return 0
-    _drop(connection, schema.reservation, closed)
+    _drop(connection, schema.reservation, closed, stop)
     row = dict(zip((*_AMOUNTS, "sends"), amounts, strict=True)) | {"created_at": created_at}
     fixed = {"run_id": run, "id": COMPACTED, "call_key": bytes(KEY_BYTES), "state": COMPACTED}
     connection.execute(insert(schema.reservation).values(row | fixed))
@@ -189,17 +219,18 @@ def _sum_up_reservations(connection: Connection, run: int) -> int:
 
 _AMOUNTS = ("requests", "tokens", "usd")
 
-_SHRINK: dict[str, Callable[[Connection, int], int]] = {
+_SHRINK: dict[str, Callable[[Connection, int, threading.Event], int]] = {
     "decision": _drop_decisions,
     "step": _drop_steps,
     "reservation": _sum_up_reservations,
 }
 
 
-def _rewrite(connection: Connection) -> None:
+def _rewrite(connection: Connection, stop: threading.Event, tell: Callable[[Stage], None]) -> None:
     """Give free pages back to the file system, and fold the write-ahead log into the file.  A server does this by itself."""
-    if connection.dialect.name == "sqlite":
+    if connection.dialect.name == "sqlite" and not stop.is_set():
         bare = connection.connection.cursor()  # SQLAlchemy would begin a transaction
         bare.execute("VACUUM")
+        tell("rewritten")
         bare.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         bare.close()

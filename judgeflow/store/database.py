@@ -62,6 +62,10 @@ class Writer(ABC):
         self._thread.shutdown()
 
     @abstractmethod
+    def interrupt(self) -> None:
+        """End the statement under way, so that its visit raises; where the database cannot, it goes on.  Any thread may call it."""
+
+    @abstractmethod
     def _visit(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` with the connection: on the thread."""
 

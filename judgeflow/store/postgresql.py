@@ -150,6 +150,7 @@ class PostgresqlWriter(Writer):
         self.engine = engine.sync_engine
         self._async_engine = engine
         self._runner = asyncio.Runner()
+        self._visiting: asyncio.Task[Any] | None = None  # while a visit is under way; changed by its thread alone
 
         @event.listens_for(self.engine, "begin")
         def lock(connection: Connection) -> None:
@@ -159,8 +160,18 @@ class PostgresqlWriter(Writer):
         return self._runner.run(self._with_connection(work))
 
     async def _with_connection(self, work: Callable[[Connection], Result]) -> Result:
-        async with self._async_engine.connect() as connection:
-            return await connection.run_sync(work)
+        self._visiting = asyncio.current_task()
+        try:
+            async with self._async_engine.connect() as connection:
+                return await connection.run_sync(work)
+        finally:
+            self._visiting = None
+
+    def interrupt(self) -> None:
+        """See `Writer.interrupt`."""
+        visiting = self._visiting
+        if visiting is not None:
+            visiting.get_loop().call_soon_threadsafe(visiting.cancel)
 
     def _close(self) -> None:
         self._runner.run(self._async_engine.dispose())

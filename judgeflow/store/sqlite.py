@@ -173,10 +173,21 @@ class SqliteWriter(Writer):
     def __init__(self, address: str) -> None:
         super().__init__()
         self.engine = _writer_engine(address)
+        self._driver: sqlite3.Connection | None = None  # while a visit is under way; changed by its thread alone
 
     def _visit(self, work: Callable[[Connection], Result]) -> Result:
         with self.engine.connect() as connection:
-            return work(connection)
+            self._driver = connection.connection.driver_connection
+            try:
+                return work(connection)
+            finally:
+                self._driver = None
+
+    def interrupt(self) -> None:
+        """See `Writer.interrupt`."""
+        driver = self._driver
+        if driver is not None:
+            driver.interrupt()
 
     def _close(self) -> None:
         self.engine.dispose()

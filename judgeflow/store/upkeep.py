@@ -39,6 +39,10 @@ class Writing:
         with store_errors(self._where):
             return await self._writer.visit(work, *arguments, **options)
 
+    def interrupt(self) -> None:
+        """End the statement under way, as `Writer.interrupt`."""
+        self._writer.interrupt()
+
 
 @asynccontextmanager
 async def writing(url: str) -> AsyncIterator[Writing]:
@@ -67,4 +71,5 @@ async def one_moment(connection: AsyncConnection) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await connection.exec_driver_sql("ROLLBACK")
+        if not connection.invalidated:  # as whoever is cancelled in the middle of a statement leaves it
+            await connection.exec_driver_sql("ROLLBACK")

@@ -1,8 +1,13 @@
 """Ctrl-C in the middle of a verb that works on a database: exit code 130, one line about what is kept, and no traceback."""
 
+import json
 import os
+import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from surveyed import PAIRS, route_steps, routing
@@ -48,6 +53,61 @@ REPLAYING = """
 import judgeflow.replay.compare as comparing
 comparing.compare = lambda *_, **__: press(True)
 """
+EXPORTING = """
+from judgeflow.cli import export
+from judgeflow.exchange import exporting
+write = export._Sink._write
+
+def writing(sink, chunk):
+    write(sink, chunk)
+    press(True)
+
+export._Sink._write = writing
+"""
+COMPLETING = """
+from judgeflow.cli.record_files import RecordFile
+complete = RecordFile.complete
+
+def completing(file):
+    press("test" in str(file._file.partial))
+    return complete(file)
+
+RecordFile.complete = completing
+"""
+CHECKING = """
+from judgeflow.store import check
+guarded = check._guarded
+
+async def checking(name, run, at):
+    press(name == "calls")
+    return await guarded(name, run, at)
+
+check._guarded = checking
+"""
+DELETING = """
+from judgeflow.store import compact
+drop = compact._drop
+
+def dropping(connection, table, gone, stop):
+    if table.name == "pair":
+        bare = connection.connection
+        bare.create_function("press", 1, press)
+        bare.execute("WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT max(press(n = 1000)) FROM endless")
+    return drop(connection, table, gone, stop)
+
+compact._drop = dropping
+"""
+REWRITING = """
+from judgeflow.store import compact
+rewrite = compact._rewrite
+
+def rewriting(connection, stop, tell):
+    press(True)
+    assert stop.wait(30)
+    return rewrite(connection, stop, tell)
+
+compact._rewrite = rewriting
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +126,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-def interrupted(folder, when, *words):
+def interrupted(folder, when, *words, printed=""):
     """Run a verb that is interrupted at a certain moment; return the last line, which must be the only one about it."""
     command = [sys.executable, "-c", f"{PRESS}{when}\nrunpy.run_module('judgeflow', run_name='__main__')", *words]
     silent = os.environ | {"RANK": "1"}  # no progress, which a busy machine would have time for
     ended = subprocess.run(command, cwd=folder, env=silent, capture_output=True, text=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stdout) == (130, ""), ended.stderr
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stdout.startswith(printed) if printed else ended.stdout == ""
     assert "Traceback" not in ended.stderr
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("created")]
     return line
@@ -100,6 +161,63 @@ def test_an_import_says_how_much_is_stored_and_the_same_command_brings_in_the_re
     url = str(folder / "imported.db")
     assert CliRunner().invoke(whole, ["import", str(folder / "pairs.jsonl"), "--url", url]).exit_code == 0
     assert '"labels": {"pairs.jsonl": 40}' in content(url)
+
+
+@pytest.fixture
+def copied(folder, tmp_path):
+    """A folder with a database of its own."""
+    shutil.copy(folder / "one.db", tmp_path / "one.db")
+    return tmp_path
+
+
+def test_an_export_keeps_nothing_of_a_file_that_is_not_whole(copied):
+    (copied / "out.jsonl").write_text("as it was")
+    said = interrupted(copied, EXPORTING, "export", "--url", "one.db", "--out", "out.jsonl")
+    assert said == "interrupted: nothing is kept of what was to be out.jsonl; the same command begins again"
+    assert sorted(path.name for path in copied.iterdir() if path.suffix != ".db") == ["out.jsonl"]
+    assert (copied / "out.jsonl").read_text() == "as it was"
+
+
+def test_an_export_that_is_interrupted_between_two_files_names_the_one_that_is_whole(copied):
+    said = interrupted(copied, COMPLETING, "export", "--url", "one.db", "--out", "out.jsonl", "--split-by-prompt", "0.5")
+    left = "nothing is kept of what was to be out.test.jsonl; the same command begins again"
+    assert said == f"interrupted: out.train.jsonl is written as a whole; {left}"
+    assert [path.name for path in copied.iterdir() if "out" in path.name] == ["out.train.jsonl"]
+
+
+def test_an_export_to_stdout_says_how_many_records_are_there(copied):
+    said = interrupted(copied, EXPORTING, "export", "--url", "one.db", "--out", "-", "--what", "calls", printed='{"pair_key"')
+    assert re.fullmatch(r"interrupted: [1-9]\d* whole records are on stdout, and the rest is missing; the same command begins again", said)
+
+
+def test_a_check_says_what_it_has_found_so_far(copied):
+    said = interrupted(copied, CHECKING, "db", "check", "--url", "one.db")
+    assert said == "interrupted: after 6 checks, and nothing is wrong so far; a check only reads, and the same command begins again"
+    with closing(sqlite3.connect(copied / "one.db")) as database, database:
+        database.execute("UPDATE text SET body = 'another' WHERE rowid = 1")
+    said = interrupted(copied, CHECKING, "db", "check", "--url", "one.db")
+    assert re.search(r"^interrupted: after 6 checks, WRONG texts: text \w+ is not what its hash says; a check only reads", said), said
+
+
+def rows(path):
+    return json.loads(content(path))["rows"]
+
+
+def test_compacting_takes_back_what_it_was_deleting_at_once(copied):
+    before = rows(copied / "one.db")
+    said = interrupted(copied, DELETING, "db", "compact", "--url", "one.db", "--drop-replies-older-than", "1")
+    assert said == "interrupted: nothing was changed; the same command begins again"
+    assert rows(copied / "one.db") == before
+
+
+def test_compacting_says_that_the_rows_are_gone_where_only_their_space_is_left(copied):
+    size = (copied / "one.db").stat().st_size
+    said = interrupted(copied, REWRITING, "db", "compact", "--url", "one.db", "--drop-replies-older-than", "1")
+    assert said == "interrupted: the rows are gone, and their space is still part of the file; the same command gives it back"
+    assert rows(copied / "one.db")["call"] == 0
+    assert (copied / "one.db").stat().st_size >= size
+    assert CliRunner().invoke(app, ["compact", "--url", str(copied / "one.db")]).exit_code == 0
+    assert (copied / "one.db").stat().st_size < size
 
 
 def test_a_replay_says_that_it_keeps_nothing(folder):

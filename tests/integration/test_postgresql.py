@@ -25,6 +25,7 @@ from judgeflow.store.engines import database_at, normalise_url
 from judgeflow.store.evidence import Evidence, EvidenceWriter, Known, Taken
 from judgeflow.store.failures import explain
 from judgeflow.store.queries import reading, summary
+from judgeflow.store.upkeep import writing
 from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, Watcher, arithmetic_pairs
 from judgeflow.testing.store_contract import JUDGE, RUN, make_call, make_question, make_reservation, settle
 from judgeflow.types import Cost, Message, Pair, Reply, Stock, Usage
@@ -367,6 +368,24 @@ async def test_rows_that_refer_to_missing_ones_are_found(store, postgresql_url):
     await execute(postgresql_url, "DELETE FROM judge")
     await execute(postgresql_url, "ALTER TABLE judge ENABLE TRIGGER ALL")
     assert [finding.detail for finding in await unsound(postgresql_url)] == ["1 rows of call refer to a missing row of judge"]
+
+
+async def test_whoever_is_interrupted_does_not_wait_for_a_long_statement_which_changes_nothing(store, postgresql_url):
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def work(connection):
+        with connection.begin():
+            connection.execute(schema.run.delete())
+            loop.call_soon_threadsafe(begun.set)
+            connection.exec_driver_sql("SELECT pg_sleep(300)")
+
+    async with writing(postgresql_url) as upkeep:
+        visit = asyncio.create_task(upkeep.visit(work))
+        await begun.wait()
+        upkeep.interrupt()
+        with pytest.raises(asyncio.CancelledError):
+            await visit
+        assert await upkeep.visit(lambda connection: connection.execute(select(schema.run.c.name)).scalar()) == RUN
 
 
 # Addresses

@@ -10,7 +10,7 @@ import typer
 from judgeflow.cli.db.common import AsJson, ConfigFile, DryRun, Url, address_of, megabytes, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from judgeflow.store.compact import Compacted
+    from judgeflow.store.compact import Compacted, Stage
 
 
 def compact(
@@ -39,15 +39,28 @@ def compact(
     import asyncio
     import time
 
+    from judgeflow.cli.interrupt import interruptible
     from judgeflow.store.compact import compact as let_go
     from judgeflow.store.compact import retention
 
     allowed = retention(time.time(), keep_days=keep_days, drop_replies_days=drop_replies_older_than, scored_only=drop_texts_of_scorer_only)
-    found = asyncio.run(let_go(address_of(url, config), allowed, vacuum=vacuum, dry_run=dry_run))
+    done: list[Stage] = []
+    with interruptible(lambda: _kept(done, vacuum=vacuum, dry_run=dry_run)):
+        found = asyncio.run(let_go(address_of(url, config), allowed, vacuum=vacuum, dry_run=dry_run, tell=done.append))
     if as_json:
         print_json({"dry_run": dry_run} | dataclasses.asdict(found))
     else:
         _print(found, dry_run=dry_run)
+
+
+def _kept(done: list[Stage], *, vacuum: bool, dry_run: bool) -> str:
+    if dry_run:
+        return "a dry run changes nothing"
+    if "deleted" not in done:
+        return "nothing was changed; the same command begins again"
+    if "rewritten" in done or not vacuum:
+        return "everything is done"
+    return "the rows are gone, and their space is still part of the file; the same command gives it back"
 
 
 def _print(found: Compacted, *, dry_run: bool) -> None:
