@@ -81,8 +81,7 @@ def replay(
         trace = _with_files(trace, pairs, labels)
         base = options.base(config, given)
         grid = list(options.grid(base, shares, policy, requests_per_minute, trace))
-        tell("playing", 0, 0)
-        found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples)
+        found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples, tell=tell)
     _tell(found, csv=csv, plot=plot, as_json=json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 from judgeflow.errors import ReplayError
 from judgeflow.estimates import Estimate
 from judgeflow.replay.findings import Found, find, plain
-from judgeflow.replay.panel import configured, panel
+from judgeflow.replay.panel import configured, panel, title
 from judgeflow.replay.statistics import accuracy, count_blocks, estimate
 from judgeflow.replay.trace import Trace
 from judgeflow.replay.whatif import WhatIf
+from judgeflow.store.upkeep import Tell, untold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,23 +54,31 @@ def compare(
     *,
     chosen_orders: bool = False,
     resamples: int,
+    tell: Tell = untold,
 ) -> Compared:
     """Return what `find` says about each of the `judges`, written as in `judgeflow.replay.panel.panel`; none: those of `base`.
 
-    Where it can say something of some of them only, the others are refused; else it raises as `find` does.
+    `tell` is told how much is done of what; of several judges, also about which.  Where something can be said of some of them only, the
+    others are refused; else it raises as `find` does.
     """
     panels = [panel(trace, wanted) for wanted in judges] or [configured(trace, base)]
     found, refused = [], []
     for names, weights in dict.fromkeys(panels):
         try:
             own = dataclasses.replace(base, judges=names, weights=weights)
-            found.append(find(trace, own, grid, shares, chosen_orders=chosen_orders, resamples=resamples))
+            whose = f", {title(own)}" if len(panels) > 1 else ""
+            telling = functools.partial(_tell_of, tell, whose)
+            found.append(find(trace, own, grid, shares, chosen_orders=chosen_orders, resamples=resamples, tell=telling))
         except ReplayError as error:
             refused.append(error)
     if not found:
         raise refused[0]
     leads = tuple(_lead(found[0], other, base.seed, resamples) for other in found[1:])
     return Compared(found=tuple(found), leads=leads, refused=tuple(map(str, refused)))
+
+
+def _tell_of(tell: Tell, whose: str, what: str, done: int, total: int) -> None:
+    tell(what + whose, done, total)
 
 
 def _lead(first: Found, other: Found, seed: int, resamples: int) -> Lead:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -21,6 +21,7 @@ from judgeflow.replay.simulate import Replay
 from judgeflow.replay.statistics import RESAMPLES, agreement
 from judgeflow.replay.trace import Testimony, Trace
 from judgeflow.replay.whatif import WhatIf
+from judgeflow.store.upkeep import Tell, untold
 
 _OF_JUDGE = ("judges", "weights")
 _LABEL = ("policy", "max_share", "requests_per_minute", "orders")
@@ -139,12 +140,13 @@ def find(
     *,
     chosen_orders: bool = False,
     resamples: int = RESAMPLES,
+    tell: Tell = untold,
 ) -> Found:
     """Measure every policy at these shares, and play every what-if of the grid.
 
     The judges are those of `base`, for all of the grid.  Where one order is recorded and the orders were not `chosen_orders`, that one
-    is played.  Raises `ReplayError` where a judge has to
-    be chosen or nothing can be said at all; a what-if that is not covered is kept as refused.
+    is played.  `tell` is told how many resamples and what-ifs are done.  Raises `ReplayError` where a judge has to be chosen or nothing
+    can be said at all; a what-if that is not covered is kept as refused.
     """
     base = dataclasses.replace(base, judges=judges_of(trace, base.judges))
     judge, trace = title(base), _concerning(trace, spoken_for(trace, base))
@@ -152,7 +154,7 @@ def find(
     base = _with_possible_orders(replayed, base, chosen=chosen_orders)
     priced = dataclasses.replace(trace, testimonies={**trace.testimonies, judge: _priced(replayed, base)})
     drawn = _Drawn(seed=base.seed, resamples=resamples)
-    measured = measure(evidence(priced, judge, base.orders, on_inconsistent=base.on_inconsistent), shares, **drawn)
+    measured = measure(evidence(priced, judge, base.orders, on_inconsistent=base.on_inconsistent), shares, tell=tell, **drawn)
     same = [dataclasses.replace(each, judges=base.judges, weights=base.weights, orders=base.orders) for each in grid]
     return Found(
         trace=priced,
@@ -161,10 +163,17 @@ def find(
         orders=base.orders,
         measured=measured,
         advice=tuple(advise(measured, share) for share in shares),
-        orders_worth=second_order(priced, judge, shares=shares, on_inconsistent=base.on_inconsistent, **drawn),
+        orders_worth=second_order(priced, judge, shares=shares, on_inconsistent=base.on_inconsistent, tell=tell, **drawn),
         biases=tuple(position_bias(trace, name, **drawn) for name in trace.testimonies),
-        arms=tuple(_arm(replayed, what_if, measured.evidence) for what_if in same),
+        arms=tuple(_arm(replayed, what_if, measured.evidence) for what_if in _counted(same, tell)),
     )
+
+
+def _counted(grid: Sequence[WhatIf], tell: Tell) -> Iterator[WhatIf]:
+    for done, what_if in enumerate(grid):
+        tell("playing what-ifs", done, len(grid))
+        yield what_if
+    tell("playing what-ifs", len(grid), len(grid))
 
 
 def _with_possible_orders(replayed: Replay, base: WhatIf, *, chosen: bool) -> WhatIf:

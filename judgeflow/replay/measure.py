@@ -19,9 +19,11 @@ from judgeflow.replay.statistics import (
     estimate,
     rate_by_decile,
     threshold_at,
+    told,
     walk,
 )
 from judgeflow.replay.trace import CANONICAL, NO_REPLY, SWAPPED, Trace
+from judgeflow.store.upkeep import Tell, untold
 
 GRID = tuple(round(0.05 * step, 2) for step in range(21))
 SHARES = (0.1, 0.2, 0.4)
@@ -84,14 +86,16 @@ class Measured:
         return 2 * self.scorer_accuracy.value - 1
 
 
-def measure(found: Evidence, shares: Sequence[float] = SHARES, *, seed: int = 0, resamples: int = RESAMPLES) -> Measured:
-    """Return the figures, by a bootstrap over prompts: the same seed, the same figures."""
+def measure(
+    found: Evidence, shares: Sequence[float] = SHARES, *, seed: int = 0, resamples: int = RESAMPLES, tell: Tell = untold
+) -> Measured:
+    """Return the figures, by a bootstrap over prompts: the same seed, the same figures.  `tell` is told how many resamples are done."""
     grid = tuple(sorted({*GRID, *shares, TARGET}))
     flat = np.zeros(len(found))
     ranked = {**found.acquisitions, RANDOM: flat}
     drawn = {name: _Draws.empty() for name in ranked}
     own, judge = [], []
-    for counts in count_blocks(found.prompts, seed, resamples):
+    for counts in told(count_blocks(found.prompts, seed, resamples), "resampling policies", resamples, tell):
         weighted = counts * found.weights
         own.append(accuracy(found.right, weighted))
         judge.append(accuracy(found.judged, weighted))
@@ -194,15 +198,16 @@ def second_order(
     on_inconsistent: str = "scorer",
     seed: int = 0,
     resamples: int = RESAMPLES,
+    tell: Tell = untold,
 ) -> tuple[OrderValue, ...]:
-    """Return what the second order is worth; nothing where the judge was asked in one order only."""
+    """Return what the second order is worth; nothing where the judge was asked in one order only.  `tell` is as in `measure`."""
     if "both" not in available_orders(trace.testimonies[judge]):
         return ()
     ways = {orders: evidence(trace, judge, orders, on_inconsistent=on_inconsistent) for orders in ORDERS if orders != "first"}
     both = ways["both"]
     reached: dict[str, list[Floats]] = {orders: [] for orders in ways}
     spent: Floats = np.zeros(len(shares))
-    for counts in count_blocks(both.prompts, seed, resamples):
+    for counts in told(count_blocks(both.prompts, seed, resamples), "resampling orders", resamples, tell):
         paths = {
             name: walk(found.right, found.judged, _rank(found, policy), found.costs, counts * found.weights) for name, found in ways.items()
         }

@@ -10,13 +10,14 @@ recorded population (Hajek's ratio estimator).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from judgeflow.estimates import Estimate
+from judgeflow.store.upkeep import Tell
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +57,16 @@ def count_blocks(prompts: Sequence[Hashable] | NDArray[np.intp], seed: int, resa
     for start in range(0, resamples, rows):
         drawn = dice.multinomial(len(places), np.full(len(places), 1 / len(places)), size=min(rows, resamples - start))
         yield drawn[:, cluster].astype(np.float64)
+
+
+def told(blocks: Iterable[Floats], what: str, resamples: int, tell: Tell) -> Iterator[Floats]:
+    """Yield blocks of resamples, telling under the name of `what` how many are done."""
+    done = -1  # the first are the data themselves
+    for block in blocks:
+        tell(what, max(0, done), resamples)
+        yield block
+        done += len(block)
+    tell(what, resamples, resamples)
 
 
 def accuracy(right: ArrayLike, counts: Floats) -> Floats:

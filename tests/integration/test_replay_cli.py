@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import dataclasses
 import json
 import sqlite3
 
@@ -13,6 +14,7 @@ from judgeflow.cli.app import app
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import JudgeflowError
 from judgeflow.records import outcome_record
+from judgeflow.replay.compare import compare
 from judgeflow.replay.read import read_file
 from judgeflow.replay.whatif import WhatIf
 from judgeflow.routing.policy import own_judge
@@ -493,3 +495,27 @@ def test_no_password_of_a_database_is_shown():
     message = complaint("postgresql+asyncpg://me:S3CRET@127.0.0.1:9/verdicts")
     assert "S3CRET" not in message
     assert "127.0.0.1" in message
+
+
+def test_progress_has_a_total_and_names_the_judge_where_there_are_several(tmp_path):
+    told = {}
+
+    def tell(what, done, total):
+        told.setdefault(what, []).append((done, total))
+
+    path = tmp_path / "judged.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records()))
+    trace = read_file(path)
+    base = WhatIf(max_share=0.2)
+    grid = [dataclasses.replace(base, policy=policy) for policy in ("never", "error", "always")]
+    compare(trace, [], base, grid, [0.2], resamples=100, tell=tell)
+    ends = {"resampling policies": 100, "resampling orders": 100, "playing what-ifs": 3}
+    assert {what: moments[-1] for what, moments in told.items()} == {what: (end, end) for what, end in ends.items()}
+    for moments in told.values():
+        assert moments == sorted(moments)
+        assert moments[0][0] == 0
+        assert len({total for _, total in moments}) == 1
+    told.clear()
+    path.write_text("".join(json.dumps(record | {"judge": record["judge"] | {"k": record["judge"]["j"]}}) + "\n" for record in records()))
+    compare(read_file(path), ["j", "k"], base, grid, [0.2], resamples=100, tell=tell)
+    assert sorted(told) == sorted(f"{what}, {judge}" for what in ends for judge in "jk")
