@@ -22,8 +22,9 @@ SAVE = (
     "outcomes file come back by `judgeflow import`"
 )
 """What else to do about a damaged SQLite file than to restore a backup."""
+_LOCKED = "another process has kept it locked for PATIENCE s; stop that process or wait for it, then run this again"
 _CAUSES = (
-    ("locked", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
+    ("locked", _LOCKED),
     ("readonly", f"it cannot be written; make the file and its folder writable, {_ELSEWHERE}"),
     ("disk is full", f"the disk is full; free some space, {_ELSEWHERE}; everything acknowledged so far is kept"),
     ("not a database", f"it is damaged or no SQLite database; restore a backup, {_ELSEWHERE}"),
@@ -46,7 +47,7 @@ _CAUSES_BY_STATE = (
         "53300",
         "the server has no connection left; let fewer processes run at a time (each takes up to five), or raise max_connections there",
     ),
-    ("55P03", f"another process has kept it locked for {BUSY_SECONDS} s; stop that process or wait for it, then run this again"),
+    ("55P03", _LOCKED),
     ("57P", f"the server is shutting down, starting, or ended this connection; see that it runs; {_ELSE}"),
     ("08", f"the connection to the server was lost; see that it runs; {_ELSE}"),
     ("XX001", "it is damaged; restore a backup"),
@@ -62,23 +63,25 @@ _VALUE_STATES = ("22", "23", "54")
 
 
 @contextmanager
-def store_errors(where: str) -> Iterator[None]:
+def store_errors(where: str, patience_s: float = BUSY_SECONDS) -> Iterator[None]:
     """Turn driver and file-system errors inside the block into `StoreUnavailable` or `StoreError` about the database `where`.
+
+    `patience_s` is how long the connections of the block wait for a lock.
 
     A plain `StoreError` concerns one write alone: its values are not acceptable, and would not be next time either.
     """
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, OverflowError) as error:
-        raise explain(where, error) from error
+        raise explain(where, error, patience_s) from error
     except Exception as error:
         if not _is_of_asyncpg(error):
             raise
-        raise explain(where, error) from error  # SQLAlchemy passes on as it is what the driver raises while it connects
+        raise explain(where, error, patience_s) from error  # SQLAlchemy passes on as it is what the driver raises while it connects
 
 
-def explain(where: str, error: Exception) -> StoreError:
-    """Return the error to raise for a driver's `error` about the database `where`."""
+def explain(where: str, error: Exception, patience_s: float = BUSY_SECONDS) -> StoreError:
+    """Return the error to raise for a driver's `error` about the database `where`, on a connection that waits so long for a lock."""
     original = _original(error)
     # Only the first line: the others may quote values.
     problem = str(original).partition("\n")[0]
@@ -93,7 +96,7 @@ def explain(where: str, error: Exception) -> StoreError:
         return ReadTooLong(f"{where}: a read took longer than it may, and was ended")
     advice = _advice(original, said)
     if advice is not None:
-        return StoreUnavailable(f"{where}: {advice} ({problem})")
+        return StoreUnavailable(f"{where}: {advice.replace('PATIENCE', f'{patience_s:g}')} ({problem})")
     return StoreUnavailable(f"{where}: the verdict database failed: {problem}; `judgeflow db check` tells whether it is sound")
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from judgeflow.store import migrate, schema
 from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, flags, floats, numbers
 from judgeflow.store.engines import database_at
-from judgeflow.store.failures import store_errors
+from judgeflow.store.failures import BUSY_SECONDS, store_errors
 from judgeflow.store.ledger import ReservationState
 
 PAGE = 16_384
@@ -33,14 +33,15 @@ OPEN, SETTLED, CHARGED = (state.value for state in (ReservationState.OPEN, Reser
 class Readable:
     """An up-to-date database that is read and never changed; made by `readable`."""
 
-    def __init__(self, engine: AsyncEngine, where: str) -> None:
+    def __init__(self, engine: AsyncEngine, where: str, *, patience_s: float = BUSY_SECONDS) -> None:
         self._engine = engine
+        self._patience_s = patience_s  # how long a connection waits for a lock
         self.where = where
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
         """Connect for a few statements.  Raises `StoreUnavailable` where the database cannot be read."""
-        with store_errors(self.where):
+        with store_errors(self.where, self._patience_s):
             async with self._engine.connect() as connection:
                 yield connection
 

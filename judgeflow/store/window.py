@@ -27,8 +27,7 @@ class Window(Readable):
     """
 
     def __init__(self, database: Database, engine: AsyncEngine, *, visit_s: float, at_once: int) -> None:
-        super().__init__(engine, database.name)
-        self._patience_s = visit_s
+        super().__init__(engine, database.name, patience_s=visit_s)
         self._places = asyncio.Semaphore(at_once)
 
     @classmethod

@@ -1,7 +1,9 @@
 """A window on a database can only read, and ends what takes too long: on a file and on a server."""
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -54,6 +56,22 @@ async def test_who_has_to_wait_too_long_for_a_place_is_told_and_gets_one_later(w
                 pass
     async with window.connect() as connection:
         assert (await connection.execute(text("SELECT 1"))).scalar() == 1
+
+
+async def test_a_database_that_is_locked_is_told_with_how_long_the_look_has_waited(tmp_path):
+    path = str(tmp_path / "verdicts.db")
+    await migrate.upgrade(path)
+    window = await Window.open(path, visit_s=0.2, at_once=1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match=r"another process has kept it locked for 0\.2 s; "):
+            async with window.connect() as connection:
+                await connection.execute(text("SELECT count(*) FROM run"))
+        other.execute("ROLLBACK")
+    async with window.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM run"))).scalar() == 0
+    await window.aclose()
 
 
 async def test_a_look_that_is_broken_off_gives_its_place_back(window):
