@@ -24,7 +24,9 @@ DEFAULT_STEP_SIZE = 1536
 
 
 def route(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pairs: a .jsonl, .json or .parquet file, a folder, or a name of the hub.")],
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS.jsonl", help="Pairs: a .jsonl, .json or .parquet file, a folder, or a name of the hub.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUTCOMES.jsonl", help="Where the outcomes go, in input order.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="Configuration file.")] = Path("judgeflow.toml"),
     step_size: Annotated[int, typer.Option(min=1, help="Pairs of one step.")] = DEFAULT_STEP_SIZE,

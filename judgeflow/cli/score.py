@@ -23,7 +23,9 @@ CHUNK = 2048
 
 
 def score(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pairs: a .jsonl, .json or .parquet file, a folder, or a name of the hub.")],
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS.jsonl", help="Pairs: a .jsonl, .json or .parquet file, a folder, or a name of the hub.")
+    ],
     scorer: Annotated[Path, typer.Option("--scorer", "-s", metavar="DIR", help="Folder of a scorer, as judgeflow train writes it.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="SCORES.jsonl", help="Where the preferences go, in input order.")

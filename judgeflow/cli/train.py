@@ -46,7 +46,10 @@ _FLAGS = {"lora_rank": "--lora"}
 
 
 def train(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.jsonl", help="Pairs with labels: a .jsonl, .json or .parquet file, a folder, or a name of the hub.")],
+    pairs: Annotated[
+        Path,
+        typer.Argument(metavar="PAIRS.jsonl", help="Pairs with labels: a .jsonl, .json or .parquet file, a folder, or a name of the hub."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that the scorer is written to.")],
     backbone: Annotated[
         str, typer.Option(help="Folder or hub name of a transformers model, or scratch: a small one that starts from nothing.")
