@@ -4,10 +4,12 @@ A preference needs two responses, but OpenRLHF asks for the reward of one, and r
 siblings: until there are as many as a prompt has samples, or until the first of them has lingered long enough.  What is whole within a
 moment is routed as one step.
 
-Who asks again gets the place he had.  A trainer that gives up on a request and repeats it has left (`join` was cancelled), and the next
-equal response takes that place, also when the group has been answered meanwhile.  As long as somebody waits at a place, an equal response
-is a sibling that happens to say the same.  An answer may be lost on its way too: where nobody else joins a response that has been answered
-a while ago, it is answered as it was.
+Who asks again gets the place he had.  A trainer that names its requests is known by the name.  One that does not has left when it gives up
+on a request (`join` was cancelled), and the next equal response takes that place, also when the group has been answered meanwhile.  As long
+as somebody waits at a place, an equal response is a sibling that happens to say the same.  An answer may be lost on its way too: where
+nobody else joins a response that has been answered a while ago, it is answered as it was.
+
+A trainer that dies leaves nothing behind: a group is given up, and what is asked for it with it, when all have left and nobody came back.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from judgeflow.adapters.groups import Places, counts_of, rewards_of, shares_of
 from judgeflow.errors import JudgeflowError, UsageError
@@ -48,12 +50,13 @@ class Patience:
 
     `linger_s`: the first response of a group for its last sibling, well below what a trainer waits for an answer (OpenRLHF: 180 s).
     `gather_s`: a whole group for others that become whole just after it, to be one step with them.  `keep_s`: an answer for whoever asks
-    for it again.
+    for it again.  `return_s`: a group that everybody has left for one of them to come back; trainers do within a second or two.
     """
 
     linger_s: float = 60.0
     gather_s: float = 0.05
     keep_s: float = 600.0
+    return_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +81,16 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class _Member:
+    """A response; `name` is that of the request it came with, and `askers` counts those who wait for its answer."""
+
     response: str
-    asker: Literal["waits", "has left", "was answered"] = "waits"
+    name: str | None
+    askers: int = 0
+    answered: bool = False
+
+    @property
+    def is_left(self) -> bool:
+        return not self.askers and not self.answered
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +101,12 @@ class _Gathering:
     wanted: int
     places: asyncio.Future[Sequence[Place]]
     members: list[_Member] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | None = None  # until nobody joins it any more
+    leaving: asyncio.TimerHandle | None = None  # from when all have left until one comes back
+
+    @property
+    def is_awaited(self) -> bool:
+        return any(member.askers for member in self.members)
 
     @property
     def is_open(self) -> bool:
@@ -100,8 +116,11 @@ class _Gathering:
     def is_answered(self) -> bool:
         return self.places.done()
 
+    def asked_as(self, name: str, response: str) -> _Member | None:
+        return next((each for each in self.members if each.name == name and each.response == response), None)
+
     def left_by(self, response: str) -> _Member | None:
-        return next((each for each in self.members if each.asker == "has left" and each.response == response), None)
+        return next((each for each in self.members if each.is_left and each.response == response), None)
 
     def answer_to(self, response: str) -> Place | None:
         """What an equal response was answered, if it was."""
@@ -122,35 +141,34 @@ class Rendezvous:
         self._notice = tell
         self._gatherings: dict[_Key, list[_Gathering]] = {}
         self._whole: list[_Gathering] = []  # whole, or as whole as they will be, and not routed yet
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps: dict[asyncio.Task[None], Sequence[_Gathering]] = {}
         self._number = 0
         self._closing = False
 
     @property
     def waiting(self) -> int:
         """How many responses wait for an answer."""
-        return sum(each.asker == "waits" for found in self._gatherings.values() for gathering in found for each in gathering.members)
+        return sum(each.askers for found in self._gatherings.values() for gathering in found for each in gathering.members)
 
-    async def join(self, prompt: Prompt, response: str, *, wanted: int, group: str | None = None) -> Place:
+    async def join(self, prompt: Prompt, response: str, *, wanted: int, group: str | None = None, name: str | None = None) -> Place:
         """Return what `response` is worth among the `wanted` responses to `prompt`.
 
-        Where a trainer names its groups, `group` tells two groups of one prompt apart.  If this is cancelled the response stays among its
-        siblings, and whoever joins with the same one takes its place.  Raises what the router raises, `Closing` while the service ends, and
-        `UsageError` if `wanted` is less than two.
+        Where a trainer names its groups, `group` tells two groups of one prompt apart; where it names its requests, `name` tells one that
+        is repeated from a sibling.  If this is cancelled the response stays among its siblings, and whoever joins with the same one takes
+        its place.  Raises what the router raises, `Closing` while the service ends, and `UsageError` if `wanted` is less than two.
         """
         if wanted < 2:
             raise UsageError(f"a response is compared with its siblings, so a prompt needs two responses at least, not {wanted}")
         if self._closing:
             raise Closing
-        gathering, member = self._place((prompt, group), response, wanted)
-        member.asker = "waits"
+        gathering, member = self._place((prompt, group), response, wanted, name)
+        self._enter(gathering, member)
         try:
             places = await asyncio.shield(gathering.places)
-        except BaseException:
-            member.asker = "has left"
-            raise
-        member.asker = "was answered"
-        return places[gathering.members.index(member)]
+            member.answered = True
+            return places[gathering.members.index(member)]
+        finally:
+            self._leave(gathering, member)
 
     async def aclose(self) -> None:
         """Send everybody away whose group is not being judged yet, and wait for the others' answers.  Idempotent."""
@@ -162,14 +180,50 @@ class Rendezvous:
         self._whole.clear()
         await asyncio.gather(*self._steps, return_exceptions=True)
 
-    def _place(self, key: _Key, response: str, wanted: int) -> tuple[_Gathering, _Member]:
-        """Return the place that an equal response has left, or a new one among those who still wait for siblings."""
-        found = self._gatherings.setdefault(key, [])
+    def _enter(self, gathering: _Gathering, member: _Member) -> None:
+        member.askers += 1
+        if gathering.leaving is not None:
+            gathering.leaving.cancel()
+            gathering.leaving = None
+
+    def _leave(self, gathering: _Gathering, member: _Member) -> None:
+        member.askers -= 1
+        if not gathering.is_answered and not gathering.is_awaited:
+            gathering.leaving = asyncio.get_running_loop().call_later(self._patience.return_s, self._give_up, gathering)
+
+    def _give_up(self, gathering: _Gathering) -> None:
+        """Nobody came back: a trainer that died.  What is asked for it ends, unless others are answered by the same step."""
+        if gathering.is_answered or gathering not in self._gatherings.get(gathering.key, ()):
+            return
+        self._shut(gathering)
+        step = next((task for task, gathered in self._steps.items() if gathering in gathered), None)
+        if step is None:
+            self._whole = [each for each in self._whole if each is not gathering]
+            self._forget(gathering)
+        elif not any(each.is_awaited for each in self._steps[step]):
+            for each in self._steps[step]:
+                self._forget(each)
+            step.cancel()
+
+    def _place(self, key: _Key, response: str, wanted: int, name: str | None) -> tuple[_Gathering, _Member]:
+        """Return the place that a response has.
+
+        1. It was asked about under this name: the same.
+        2. An equal response has left its place: that one.
+        3. Others still wait for siblings: a new one among them.
+        4. A new one in a new group.
+        """
+        found = [each for each in self._gatherings.setdefault(key, []) if each.wanted == wanted]
+        if name is not None:
+            for gathering in found:
+                if (same := gathering.asked_as(name, response)) is not None:
+                    return gathering, same
         for gathering in found:
-            if gathering.wanted == wanted and (left := gathering.left_by(response)) is not None:
+            if (left := gathering.left_by(response)) is not None:
+                left.name = name
                 return gathering, left
-        gathering = next((each for each in found if each.is_open and each.wanted == wanted), None) or self._begin(key, wanted)
-        member = _Member(response)
+        gathering = next((each for each in found if each.is_open), None) or self._begin(key, wanted)
+        member = _Member(response, name)
         gathering.members.append(member)
         if len(gathering.members) == wanted:
             self._complete(gathering)
@@ -203,15 +257,15 @@ class Rendezvous:
     def _begin_step(self) -> None:
         gathered = []
         for gathering in self._whole:
-            if any(each.asker == "waits" for each in gathering.members):
+            if gathering.is_awaited:
                 gathered.append(gathering)
             else:  # a trainer that died: nothing is asked for it
                 self._forget(gathering)
         self._whole = []
         if gathered:
             task = asyncio.get_running_loop().create_task(self._step(gathered))
-            self._steps.add(task)
-            task.add_done_callback(self._steps.discard)
+            self._steps[task] = gathered
+            task.add_done_callback(self._steps.pop)
 
     async def _step(self, gathered: Sequence[_Gathering]) -> None:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Protocol, TypeVar
 
 import orjson
@@ -76,14 +77,16 @@ def trainer_routes(router: Router, reception: Reception, rendezvous: Rendezvous)
         with reception.place():
             response = web.StreamResponse(headers={"Content-Type": LINES})
             await response.prepare(request)
-            async for line in _lines(router, pairs):
-                await response.write(LINE.dump_json(line, exclude_defaults=True) + b"\n")
+            async with aclosing(_lines(router, pairs)) as lines:  # ends at once when nobody reads it any more
+                async for line in lines:
+                    await response.write(LINE.dump_json(line, exclude_defaults=True) + b"\n")
             await response.write_eof()
             return response
 
     async def reward(request: web.Request) -> web.StreamResponse:
         asked = read_reward_request(await json_body(request))
-        place = await rendezvous.join(asked.prompt, asked.response, wanted=asked.size, group=asked.group)
+        name = request.headers.get(ATTEMPT)
+        place = await rendezvous.join(asked.prompt, asked.response, wanted=asked.size, group=asked.group, name=name)
         return web.Response(body=REWARD_ANSWER.dump_json(_worth(place)), content_type="application/json")
 
     async def describe(_request: web.Request) -> web.StreamResponse:
@@ -113,7 +116,7 @@ async def _routed(router: Router, asked: RouteRequest) -> StepResult:
     return await router.route(asked.pairs, asked.step)
 
 
-async def _lines(router: Router, pairs: Sequence[Pair]) -> AsyncIterator[StreamLine]:
+async def _lines(router: Router, pairs: Sequence[Pair]) -> AsyncGenerator[StreamLine, None]:
     """Yield the lines of a streamed answer; after an error there is one more line, which says what it was."""
     places = {id(pair): index for index, pair in enumerate(pairs)}  # equal pairs are told apart
     try:

@@ -215,3 +215,112 @@ def test_a_group_of_one_is_refused():
             await desk.ask("two", wanted=1)
 
     at_the_desk(work)
+
+
+async def left(*tasks):
+    """Whoever asked has gone, and the service has noticed."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_a_group_that_everybody_has_left_is_given_up_and_does_not_meet_the_next_training():
+    async def work(desk):
+        dead = [desk.ask(each) for each in FOUR[:2]]
+        await desk.clock.sleep(1)
+        await left(*dead)
+        await desk.clock.sleep(11)
+        gone = dict(desk.rendezvous._gatherings)
+        return gone, await desk.ask_all(FOUR), desk.told
+
+    gone, places, told = at_the_desk(work, return_s=10)
+    assert (gone, told) == ({}, [])
+    assert rewards_of(places) == advantages(FOUR)
+
+
+def test_a_response_whose_asker_died_is_still_a_sibling_of_those_who_wait():
+    async def work(desk):
+        dead, *others = [desk.ask(each) for each in FOUR[:3]]
+        await desk.clock.sleep(1)
+        await left(dead)
+        await desk.clock.sleep(30)
+        return await asyncio.gather(*others, desk.ask("five"))
+
+    places = at_the_desk(work, return_s=10)
+    assert rewards_of(places) == advantages(FOUR)[1:]
+    assert all(place.whole for place in places)
+
+
+class Slow(Counted):
+    """Takes a minute for a step, and says whether somebody made it stop."""
+
+    stopped = 0
+
+    def __init__(self, scheduler, clock):
+        super().__init__(scheduler)
+        self.clock = clock
+
+    async def route_groups(self, groups, step=None):
+        try:
+            await self.clock.sleep(60)
+        except asyncio.CancelledError:
+            self.stopped += 1
+            raise
+        return await super().route_groups(groups, step)
+
+
+def slowly(desk):
+    desk.router = Slow(desk.router.scheduler, desk.clock)
+    desk.rendezvous = Rendezvous(desk.router, patience=Patience(return_s=10), tell=lambda event, **_: desk.told.append(event))
+
+
+def test_a_step_that_nobody_waits_for_is_stopped_and_who_comes_later_begins_anew():
+    async def work(desk):
+        slowly(desk)
+        dead = [desk.ask(each) for each in FOUR]
+        await desk.clock.sleep(1)
+        await left(*dead)
+        await desk.clock.sleep(11)
+        stopped, gone = desk.router.stopped, dict(desk.rendezvous._gatherings)
+        return stopped, gone, desk.rendezvous.waiting, await desk.ask_all(FOUR)
+
+    stopped, gone, waiting, places = at_the_desk(work)
+    assert (stopped, gone, waiting) == (1, {}, 0)
+    assert rewards_of(places) == advantages(FOUR)
+
+
+def test_a_step_goes_on_as_long_as_somebody_waits_for_a_part_of_it_or_comes_back_in_time():
+    async def work(desk):
+        slowly(desk)
+        dead = [desk.ask(each, prompt="another") for each in FOUR]
+        alive = [desk.ask(each) for each in FOUR]
+        await desk.clock.sleep(1)
+        await left(*dead)
+        await desk.clock.sleep(30)
+        await left(*alive)
+        await desk.clock.sleep(9)
+        return await desk.ask_all(FOUR), desk.router.stopped, len(desk.router.steps)
+
+    places, stopped, steps = at_the_desk(work)
+    assert (stopped, steps) == (0, 1)
+    assert rewards_of(places) == advantages(FOUR)
+
+
+def test_a_request_that_is_repeated_under_its_name_is_no_sibling_even_while_the_first_seems_to_wait():
+    async def work(desk):
+        def ask(response, name):
+            return asyncio.create_task(desk.rendezvous.join(PROMPT, response, wanted=4, name=name))
+
+        first, twin = ask("two", "a"), ask("two", "b")
+        await desk.clock.sleep(1)
+        again = ask("two", "a")
+        others = [ask("four", "c"), ask("five", "d")]
+        places = await asyncio.gather(first, again, twin, *others)
+        began = desk.clock.now()
+        late = await ask("four", "c")
+        return places, late, desk.clock.now() - began, desk.router.steps, desk.told
+
+    places, late, seconds, steps, told = at_the_desk(work)
+    assert steps == [[("two", "two", "four", "five")]]
+    assert rewards_of(places) == [places[0].reward] * 3 + advantages(("two", "two", "four", "five"))[2:]
+    assert (late, seconds, told) == (places[3], 0, [])
