@@ -44,12 +44,12 @@ async def serving(router, *, port=0, max_bytes=2**20, **settings):
 
 
 @contextlib.contextmanager
-def served_in_a_thread(pairs, **settings):
-    """A service for trainers that block, or are processes of their own."""
+def served_in_a_thread(pairs=(), *, make=None, **settings):
+    """A service for trainers that block, or are processes of their own; over `make()`, or a scheduler with a judge who knows `pairs`."""
     ready, done = Future(), threading.Event()
 
     async def serve():
-        async with scheduler(pairs) as router, serving(router, **settings) as served:
+        async with make() if make else scheduler(pairs) as router, serving(router, **settings) as served:
             ready.set_result(served)
             await asyncio.to_thread(done.wait)
 

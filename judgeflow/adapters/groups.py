@@ -25,6 +25,8 @@ def groups_of(prompts: Sequence[Prompt], size: int | None) -> list[Places]:
     responses of a prompt are taken `size` at a time, as they come.  Without a size all responses of a prompt are one group.  Raises
     `UsageError` where a prompt has only a part of its responses here, or only one.
     """
+    if size is not None and not isinstance(size, int):
+        raise UsageError(f"the number of responses to a prompt is given as {size!r}; expected is a whole number")
     if size is not None and _in_a_row(prompts, size):
         return _slices(range(len(prompts)), size)
     places = _by_prompt(prompts)

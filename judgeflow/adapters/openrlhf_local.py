@@ -15,12 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from judgeflow.adapters.openrlhf import Sample, answer_of, samples_of
+from judgeflow.adapters.given import finite, size_of
+from judgeflow.adapters.openrlhf import Sample, answer_of, paired
 from judgeflow.adapters.rendezvous import Patience, Place, Rendezvous
 from judgeflow.adapters.routers import close_at_exit
 from judgeflow.config import load_config
 from judgeflow.engine.loop_thread import LoopThread
 from judgeflow.engine.scheduler import Scheduler
+from judgeflow.errors import UsageError
 
 Answer = Mapping[str, Any]
 
@@ -29,12 +31,17 @@ def reward_function(config: str | Path, *, group_size: int, linger_s: float = 60
     """Return `reward_func(queries, prompts, labels)`; `group_size` is n_samples_per_prompt.
 
     The configuration is read at once, and its scheduler opened with the first sample.  What the function returns is lists, which OpenRLHF
-    makes tensors of.  It raises `UsageError` for what cannot be scored.
+    makes tensors of.  It raises `UsageError` for what cannot be scored; OpenRLHF writes that to its log, and goes on without a reward.
     """
-    asking = _Asking(Scheduler.from_config(load_config(config)), size=group_size, patience=Patience(linger_s=linger_s))
+    size = size_of(group_size, "reward_function: group_size (n_samples_per_prompt)")
+    patience = Patience(linger_s=finite(linger_s, "reward_function: linger_s"))
+    asking = _Asking(Scheduler.from_config(load_config(config)), size=size, patience=patience)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any] = (), **_: Any) -> Answer:  # noqa: ARG001  # OpenRLHF's signature
-        return answer_of(asking.places(samples_of({"query": list(queries), "prompts": list(prompts)})))
+        try:
+            return answer_of(asking.places(paired(queries, prompts)))
+        except UsageError as error:
+            raise UsageError(f"judgeflow's reward_func: {error}") from None
 
     return reward_func
 

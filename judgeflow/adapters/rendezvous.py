@@ -278,7 +278,9 @@ class Rendezvous:
                 self._answer(gathering, places)
 
     def _answered_before(self, gathering: _Gathering) -> list[Place] | None:
-        """The answers that all its responses had as members of earlier groups; None if one of them is new."""
+        """The answers that all its responses had as members of earlier groups; None if one is new, or is named, and so new."""
+        if any(member.name is not None for member in gathering.members):
+            return None
         earlier = self._gatherings[gathering.key]
         found = [next(filter(None, (each.answer_to(member.response) for each in earlier)), None) for member in gathering.members]
         known = [place for place in found if place is not None]

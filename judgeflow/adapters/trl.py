@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from judgeflow.adapters.given import finite
 from judgeflow.adapters.groups import (
     Places,
     as_groups,
@@ -43,6 +44,7 @@ from judgeflow.adapters.routers import Gateway, RouterSource
 from judgeflow.adapters.texts import check_lengths, texts_of
 from judgeflow.chance import chance
 from judgeflow.client.wire import PartRequest
+from judgeflow.dialogue import response_of
 from judgeflow.errors import UsageError
 from judgeflow.keys import pair_keys
 from judgeflow.types import IDENTICAL, Outcome, Prompt
@@ -131,10 +133,7 @@ class PairwiseJudge:
         """
         with _named("PairwiseJudge"):
             check_lengths(prompts, completions=completions)
-            for place, pair in enumerate(completions):
-                if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-                    raise UsageError(f"completions[{place}]: expected two completions of one prompt")
-            firsts, seconds = [pair[0] for pair in completions], [pair[1] for pair in completions]
+            firsts, seconds = _firsts_and_seconds(completions)
             texts = texts_of([*prompts, *prompts], [*firsts, *seconds])
             groups = as_groups(*texts, halves_of(texts[0]), usable=[True] * len(texts[0]), name="judge")
             return [_winner(outcome) for outcome in self._gateway.route(groups, None).outcomes]
@@ -165,7 +164,7 @@ class _RewardScorer:
         eos_token_ids: Collection[int] = (),
         find: Callable[[Sequence[Prompt], int | None], list[Places]] = groups_of,
     ) -> None:
-        self.name, self._scale = name, scale
+        self.name, self._scale = name, finite(scale, "judgeflow.adapters.trl: scale")
         self._gateway = Gateway(router)
         self._num_generations = num_generations
         self._eos_token_ids = frozenset(eos_token_ids)
@@ -273,6 +272,20 @@ def _generations(trainer: Any) -> int | None:
     training = getattr(getattr(trainer, "model", None), "training", True)
     found = getattr(trainer, "num_generations" if training else "num_generations_eval", None)
     return found if isinstance(found, int) else None
+
+
+def _firsts_and_seconds(completions: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """Return the first completion of every prompt, and the second.  Raises `UsageError` naming what is no pair, or no text."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    for place, pair in enumerate(completions):
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise UsageError(f"completions[{place}]: expected two completions of one prompt")
+        for side, completion in enumerate(pair):
+            try:
+                sides[side].append(response_of(completion))
+            except ValueError as error:
+                raise UsageError(f"completions[{place}][{side}]: {error}") from None
+    return sides
 
 
 def _winner(outcome: Outcome) -> int:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from judgeflow.adapters.given import size_of
 from judgeflow.adapters.groups import as_groups, groups_of, rewards_of
 from judgeflow.adapters.routers import close_at_exit
 from judgeflow.client import RouteClient
@@ -50,9 +51,11 @@ async def compute_score(
     `extra_info[prompt_key]` is the prompt, a text or messages; `extra_info[group_key]` names the group where the data set has such a key.
     `group_size` is `rollout.n`.  Raises `UsageError` for what is missing, `ServiceError` without a service.
     """
-    prompt = _prompt(extra_info or {}, prompt_key, "compute_score")
+    size = size_of(group_size, "compute_score: group_size (rollout.n)")
+    prompt = _prompt(extra_info, prompt_key, "compute_score: extra_info")
+    response = _response(solution_str, "compute_score: solution_str")
     group = (extra_info or {}).get(group_key)
-    return await _connection(url, token_env).score(prompt, solution_str, size=group_size, group=None if group is None else str(group))
+    return await _connection(url, token_env).score(prompt, response, size=size, group=None if group is None else str(group))
 
 
 def compute_score_batch(
@@ -69,10 +72,18 @@ def compute_score_batch(
 ) -> list[float]:
     """Return the scores of a batch that holds whole groups.  Raises like `compute_score`, and for a part of a group."""
     if not len(data_sources) == len(solution_strs) == len(extra_infos):
-        raise UsageError(f"compute_score_batch: {len(solution_strs)} solutions with {len(extra_infos)} extra_infos; one each is expected")
-    prompts = [_prompt(info or {}, prompt_key, f"compute_score_batch: sample {place}") for place, info in enumerate(extra_infos)]
-    places = groups_of(prompts, group_size)
-    groups = as_groups(prompts, solution_strs, places, usable=[True] * len(prompts), name="verl")
+        raise UsageError(
+            f"compute_score_batch: {len(solution_strs)} solution_strs with {len(data_sources)} data_sources and {len(extra_infos)} "
+            "extra_infos; expected is one for each"
+        )
+    size = None if group_size is None else size_of(group_size, "compute_score_batch: group_size (rollout.n)")
+    prompts = [_prompt(info, prompt_key, f"compute_score_batch: extra_infos[{place}]") for place, info in enumerate(extra_infos)]
+    responses = [_response(text, f"compute_score_batch: solution_strs[{place}]") for place, text in enumerate(solution_strs)]
+    try:
+        places = groups_of(prompts, size)
+    except UsageError as error:
+        raise UsageError(f"compute_score_batch: {error}") from None
+    groups = as_groups(prompts, responses, places, usable=[True] * len(prompts), name="verl")
     with RouteClient(url, token=_token(token_env)) as client:
         rewards = rewards_of(client.route_groups_sync(groups), groups, places, 1.0)
     return [reward or 0.0 for reward in rewards]
@@ -88,12 +99,9 @@ class JudgeflowRewardManager:
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_: Any) -> None:  # noqa: ARG002  # verl's signature
         settings = config.get("judgeflow") or {}
         size = settings.get(SIZE_KEY) or config.actor_rollout_ref.rollout.n
-        if size < 2:
-            raise UsageError(
-                f"JudgeflowRewardManager: rollout.n is {size}; responses are compared with their siblings, so sample two or more"
-            )
         self.tokenizer = tokenizer
-        self._size, self._url, self._token_env = int(size), settings.get("url", URL), settings.get("token_env")
+        self._size = size_of(size, "JudgeflowRewardManager: rollout.n")
+        self._url, self._token_env = settings.get("url") or URL, settings.get("token_env")
 
     @classmethod
     def init_class(cls, config: Any, tokenizer: Any) -> None:
@@ -124,7 +132,7 @@ class JudgeflowRewardManager:
         response = self.tokenizer.decode(ids[: int(mask[-ids.shape[-1] :].sum())], skip_special_tokens=True)
         raw = item.non_tensor_batch.get("raw_prompt")
         if raw is not None:
-            return prompt_of([dict(message) for message in raw]), response
+            return _read_prompt(raw, "JudgeflowRewardManager: raw_prompt"), response
         prompt_ids = item.batch["prompts"]
         shown = mask[: prompt_ids.shape[-1]].bool()
         return self.tokenizer.decode(prompt_ids[shown], skip_special_tokens=True), response
@@ -171,11 +179,26 @@ def _token(variable: str | None) -> str | None:
     return token
 
 
-def _prompt(extra_info: Mapping[str, Any], key: str, adapter: str) -> Prompt:
-    if key not in extra_info:
-        known = ", ".join(map(str, extra_info)) or "nothing"
-        raise UsageError(f"{adapter}: extra_info has no {key!r}, only {known}; put the prompt there, or name its key as prompt_key")
+def _prompt(extra_info: object, key: str, name: str) -> Prompt:
+    """Return the prompt that stands under a key of what `name` names."""
+    if extra_info is not None and not isinstance(extra_info, Mapping):
+        raise UsageError(f"{name} is expected to be a dict, not {type(extra_info).__name__}")
+    info = extra_info or {}
+    if key not in info:
+        known = ", ".join(map(str, info)) or "nothing"
+        raise UsageError(f"{name} has no {key!r}, only {known}; put the prompt there, or name its key as prompt_key")
+    return _read_prompt(info[key], f"{name}[{key!r}]")
+
+
+def _read_prompt(value: Any, name: str) -> Prompt:
+    """Return a prompt; data that was read from Parquet has messages in an array."""
     try:
-        return prompt_of(extra_info[key])
+        return prompt_of(value.tolist() if hasattr(value, "tolist") else value)
     except ValueError as error:
-        raise UsageError(f"{adapter}: extra_info[{key!r}]: {error}") from None
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _response(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is expected to be a text, not {type(value).__name__}")
+    return str(value)

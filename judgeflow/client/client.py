@@ -233,11 +233,12 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     reason = _reason(await response.read()) or response.reason or "no reason given"
     if response.status in _AGAIN:
         raise NotNow(f"{response.status} {reason}", _seconds(response.headers.get("Retry-After", "")))
+    asked = response.url.with_query(None)
     if response.status == 401:
-        raise ServiceError(f"{response.url.origin()}: asks for its token, or does not know this one: {reason}")
+        raise ServiceError(f"{asked}: asks for its token, or does not know this one: {reason}")
     if response.status < 500:
-        raise UsageError(f"{response.url.origin()}: {reason}")
-    raise ServiceError(f"{response.url.origin()}: {response.status} {reason}")
+        raise UsageError(f"{asked}: {reason}")
+    raise ServiceError(f"{asked}: {response.status} {reason}")
 
 
 def _reason(body: bytes) -> str:
@@ -254,11 +255,22 @@ def _seconds(header: str) -> float:
 
 
 def _body(adapter: TypeAdapter[T], request: T) -> bytes:
-    """Return a request as JSON.  Raises `UsageError` for texts that are no Unicode, which JSON cannot hold."""
+    """Return a request as JSON.  Raises `UsageError` for texts that are no Unicode, which JSON cannot hold, and for what is no text."""
     try:
-        return adapter.dump_json(request)
+        return adapter.dump_json(request, warnings="error")
     except PydanticSerializationError as error:
-        raise UsageError(f"this request cannot be written as JSON: {error}") from None
+        raise UsageError(f"{_culprit(adapter, request)} cannot be written as JSON: {_first_line(error)}") from None
+
+
+def _culprit(adapter: TypeAdapter[T], request: T) -> str:
+    """Return the place of the first pair or group that cannot be written."""
+    for name in ("pairs", "groups"):
+        for place, each in enumerate(getattr(request, name, ())):
+            try:
+                adapter.dump_json(adapter.validate_python({name: (each,)}), warnings="error")
+            except (PydanticSerializationError, ValidationError):
+                return f"RouteClient: {name}[{place}]"
+    return "RouteClient: this request"
 
 
 def _understood(adapter: TypeAdapter[T], body: bytes, url: str) -> T:
@@ -278,5 +290,5 @@ def _line(raw: bytes, url: str) -> StreamLine:
     return line
 
 
-def _first_line(error: ValidationError) -> str:
-    return str(error).splitlines()[0]
+def _first_line(error: ValidationError | PydanticSerializationError) -> str:
+    return str(error).removeprefix("Pydantic serializer warnings:\n").strip().splitlines()[0]

@@ -26,7 +26,7 @@ LINES = "application/x-ndjson"
 ATTEMPT = "Idempotency-Key"
 """Header that names a request: one that is repeated under the same name is answered once."""
 
-_CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex", extra="forbid", strict=True)
+_CONFIG = ConfigDict(ser_json_bytes="hex", val_json_bytes="hex", extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Protocol, TypeVar
@@ -40,6 +41,12 @@ T = TypeVar("T")
 
 SMALL = 65_536
 """Bytes that are read or written as JSON on the event loop; more takes long enough for a thread."""
+
+
+REASON = 300
+"""Characters of an error in the status line."""
+
+_UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
 class Router(Protocol):
@@ -166,5 +173,7 @@ def answering(handler: Handler) -> Handler:
 
 
 def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """Return an error as an answer.  Trainers that do not read its body write its status line to their log, so that says why too."""
     body = orjson.dumps({"error": {"message": message}})
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+    reason = _UNPRINTABLE.sub(" ", message)[:REASON]
+    return web.Response(body=body, status=status, reason=reason, headers=headers, content_type="application/json")

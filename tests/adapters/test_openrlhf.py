@@ -6,11 +6,13 @@ import sys
 
 import pytest
 
-from judgeflow.adapters.openrlhf import Sample, legacy_groups_of, samples_of
+from judgeflow.adapters.openrlhf import Sample, answer_of, legacy_groups_of, samples_of
+from judgeflow.adapters.rendezvous import Place
 from judgeflow.errors import UsageError
 from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
 
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+TURN = CHAT.format("Go on, please.")
 
 
 @pytest.mark.parametrize(
@@ -21,10 +23,34 @@ CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
         ("What is 2+2?", "What is 2+2?", ""),
         (CHAT.format("Hi") + "Hello <|im_end|> there.<|im_end|>\n", CHAT.format("Hi"), "Hello <|im_end|> there."),
         (CHAT.format("Hi" * 500)[700:] + "Hello.<|im_end|>", CHAT.format("Hi" * 500), "Hello."),
+        ("<s>s</s>", "s", ""),
+        ("<s> [INST]<s>s", "[INST]", "<s>s"),
+        (TURN * 2 + "1", TURN * 3, "1"),
+        (
+            CHAT.format("Go on, please.") + CHAT.format("Go on, please.") + "2",
+            CHAT.format("Go on, please."),
+            CHAT.format("Go on, please.") + "2",
+        ),
     ],
 )
 def test_a_response_is_what_follows_its_prompt_without_special_tokens_at_its_end(query, prompt, response):
     assert samples_of({"query": [query], "prompts": [prompt], "labels": [None]}) == [Sample(prompt=prompt, response=response)]
+
+
+@pytest.mark.parametrize(("query", "prompt"), [("What is it?", "What is that?"), ("a" * 90, "b" + "a" * 64 + "c"), ("anything", "")])
+def test_a_query_without_its_prompt_is_refused(query, prompt):
+    with pytest.raises(UsageError, match=r"query\[0\] (does not have its prompt|has an empty prompt)"):
+        samples_of({"query": [query], "prompts": [prompt]})
+
+
+def test_scores_tell_dynamic_filtering_which_groups_taught_nothing():
+    def answer(*shares):
+        places = [Place(reward=share - 0.5, share=share, of=len(shares), wanted=len(shares), sources={}) for share in shares]
+        return answer_of(places)["scores"]
+
+    assert answer(0.5, 0.5) == answer(1 / 3 + 1 / 6, 0.5) == [0.0, 0.0]
+    assert answer(0.8, 0.2) == [0.6, 0.6]
+    assert all(0 < score < 1 for score in answer(1.0, 0.0))
 
 
 def test_a_batch_without_prompts_is_cut_at_the_last_marker():

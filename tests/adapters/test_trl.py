@@ -329,10 +329,12 @@ def test_pairs_that_nobody_had_a_word_on_are_warned_of(caplog):
     assert "step 0: nobody had a word on 3 of 3 pairs (" in record.getMessage()
 
 
-@pytest.mark.parametrize("scale", [math.nan, math.inf])
-def test_no_reward_is_ever_anything_but_a_finite_number(router, scale):
+def test_no_reward_is_ever_anything_but_a_finite_number(router):
+    for scale in (math.nan, math.inf, "one"):
+        with pytest.raises(UsageError, match=rf"trl: scale is {scale!r}; expected is a finite number"):
+            judge_reward_sync(router, scale=scale)
     with pytest.raises(UsageError, match="expected are 2 finite numbers"):
-        judge_reward_sync(router, scale=scale)(["p"] * 2, ["a", "bb"])
+        judge_reward_sync(router, scale=1e308)(["p"] * 2, ["a", "b" * 20])
 
 
 def test_a_result_about_other_groups_is_refused(router):

@@ -5,10 +5,10 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import torch
+from rows import Letters, Rows, verl_config
 from served import scheduler, served_in_a_thread
 
 from judgeflow import Group
@@ -100,62 +100,12 @@ def test_a_batch_of_whole_groups_is_scored_at_once_in_whatever_order_it_is():
     assert scores == pytest.approx([by_sample[SAMPLES[place]] for place in order])
 
 
-class Letters:
-    """A tokenizer whose tokens are characters; 0 is padding."""
-
-    @staticmethod
-    def encode(text):
-        return [ord(letter) for letter in text]
-
-    @staticmethod
-    def decode(ids, *, skip_special_tokens):
-        return "".join(chr(int(each)) for each in ids if int(each) or not skip_special_tokens)
-
-
-class Protocol:
-    """What a reward manager reads of verl's DataProto: rows of tensors padded to the left (prompts) and right (responses)."""
-
-    def __init__(self, samples, **columns):
-        prompts, responses = ([Letters.encode(each) for each in column] for column in zip(*samples, strict=True))
-        before, after = max(map(len, prompts)), max(map(len, responses))
-        self.batch = {
-            "prompts": torch.tensor([[0] * (before - len(each)) + each for each in prompts]),
-            "responses": torch.tensor([each + [0] * (after - len(each)) for each in responses]),
-            "attention_mask": torch.tensor(
-                [
-                    [0] * (before - len(p)) + [1] * len(p) + [1] * len(r) + [0] * (after - len(r))
-                    for p, r in zip(prompts, responses, strict=True)
-                ]
-            ),
-        }
-        self.columns = columns
-
-    def __getitem__(self, place):
-        return SimpleNamespace(
-            batch={name: values[place] for name, values in self.batch.items()},
-            non_tensor_batch={name: values[place] for name, values in self.columns.items()},
-        )
-
-    def row(self, place):
-        """One sample as a reward worker gets it."""
-        row = Protocol.__new__(Protocol)
-        row.batch = {name: values[place : place + 1] for name, values in self.batch.items()}
-        row.columns = {name: values[place : place + 1] for name, values in self.columns.items()}
-        return row
-
-
 def manager(url, n=4):
-    rollout = SimpleNamespace(rollout=SimpleNamespace(n=n))
-
-    class Config(SimpleNamespace):
-        def get(self, name):
-            return getattr(self, name, None)
-
-    return JudgeflowRewardManager(Config(actor_rollout_ref=rollout, judgeflow={"url": url}), Letters())
+    return JudgeflowRewardManager(verl_config(url, n), Letters())
 
 
 def test_a_reward_manager_decodes_samples_tells_groups_by_their_uid_and_puts_scores_on_last_tokens():
-    data = Protocol(SAMPLES, uid=[f"uid-{place // 4}" for place in range(len(SAMPLES))])
+    data = Rows(SAMPLES, uid=[f"uid-{place // 4}" for place in range(len(SAMPLES))])
 
     async def run(url):
         reward = manager(url)
@@ -175,7 +125,7 @@ def test_a_reward_manager_decodes_samples_tells_groups_by_their_uid_and_puts_sco
 
 def test_two_groups_of_one_prompt_are_kept_apart_by_their_uid():
     samples = [("p", text) for text in ("a", "b", "c", "d")]
-    data = Protocol(samples, uid=["one", "two", "one", "two"], raw_prompt=[[{"role": "user", "content": "p"}]] * 4)
+    data = Rows(samples, uid=["one", "two", "one", "two"], raw_prompt=[[{"role": "user", "content": "p"}]] * 4)
 
     async def run(url):
         reward = manager(url, n=2)
@@ -190,9 +140,9 @@ def test_two_groups_of_one_prompt_are_kept_apart_by_their_uid():
 def test_what_is_missing_is_named():
     with pytest.raises(UsageError, match="compute_score: extra_info has no 'prompt', only index"):
         asyncio.run(compute_score("d", "x", "t", {"index": 3}, group_size=2))
-    with pytest.raises(UsageError, match=r"sample 1: extra_info\['prompt'\]: a prompt given as messages needs at least one message"):
+    with pytest.raises(UsageError, match=r"extra_infos\[1\]\['prompt'\]: a prompt given as messages needs at least one message"):
         compute_score_batch(["d"] * 2, ["x", "y"], [None] * 2, [{"prompt": "p"}, {"prompt": []}])
-    with pytest.raises(UsageError, match="2 solutions with 1 extra_infos"):
+    with pytest.raises(UsageError, match="2 solution_strs with 2 data_sources and 1 extra_infos"):
         compute_score_batch(["d"] * 2, ["x", "y"], [None] * 2, [{"prompt": "p"}])
     with pytest.raises(UsageError, match="has one response here"):
         compute_score_batch(["d"], ["x"], [None], [{"prompt": "p"}])

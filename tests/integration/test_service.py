@@ -231,7 +231,7 @@ async def test_openrlhf_gets_the_advantage_of_each_sample_over_its_siblings():
         group = answers[start : start + 4]
         assert sum(answer["rewards"][0] for answer in group) == pytest.approx(0)
         assert len({answer["rewards"][0] for answer in group}) > 1
-        assert all(0 <= answer["scores"][0] <= 1 for answer in group)
+        assert all(0 < answer["scores"][0] < 1 for answer in group)
         assert [answer["extra_logs"] for answer in group] == [{"judged_share": [1.0], "group_incomplete": [0.0]}] * 4
     assert trainer.attempts == len(answers)
 
@@ -253,7 +253,7 @@ async def test_a_sample_whose_siblings_never_come_is_answered_and_told():
     settings = {"remote_reward": RemoteReward(group_size=4), "patience": Patience(linger_s=0.1)}
     async with scheduler(PAIRS) as router, serving(router, **settings) as served:
         alone = await OpenRLHF(served).reward(*samples_of(GROUPS[0])[0])
-        assert alone == {"rewards": [0.0], "scores": [0.5], "extra_logs": {"judged_share": [0.0], "group_incomplete": [1.0]}}
+        assert alone == {"rewards": [0.0], "scores": [0.0], "extra_logs": {"judged_share": [0.0], "group_incomplete": [1.0]}}
         assert [event for event, _ in served.told] == ["group_incomplete"]
 
 
