@@ -43,6 +43,14 @@ $(AXE): tests/browser/package-lock.json
 test-browser: $(READY) $(AXE) ## Look at pages in Chromium, which this installs on Debian; one browser, so one process
 	$(BIN)/python -m pytest -m browser
 
+build/trainers/verl/__init__.py: .ci/trainers $(READY)
+	bash .ci/trainers
+	@touch $@
+
+.PHONY: test-trainers
+test-trainers: $(READY) build/trainers/verl/__init__.py ## Be asked by OpenRLHF's and verl's own code, which this installs beside .venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trainers
+
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts
 	$(BIN)/ruff check .

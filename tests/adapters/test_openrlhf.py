@@ -1,8 +1,10 @@
 """OpenRLHF's texts taken apart, and its reward function called as it calls it: once a sample, each on a thread."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from judgeflow.adapters.rendezvous import Place
 from judgeflow.errors import UsageError
 from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "openrlhf_reward.py"
 CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 TURN = CHAT.format("Go on, please.")
 
@@ -75,9 +78,13 @@ def test_a_batch_that_cannot_be_cut_is_refused(queries, complaint):
 
 
 PROGRAM = """
-import json, sys
+import importlib.util, json, sys
 from concurrent.futures import ThreadPoolExecutor
-from my_reward import reward_func
+
+spec = importlib.util.spec_from_file_location("reward_func", sys.argv[1])  # as OpenRLHF does
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+reward_func = module.reward_func
 
 samples = json.load(sys.stdin)
 with ThreadPoolExecutor(len(samples)) as threads:
@@ -96,12 +103,10 @@ def test_a_reward_function_answers_samples_that_are_asked_about_on_threads_and_t
     ]
     with serve_in_thread(FakeJudge.from_pairs(pairs)) as judge:
         (tmp_path / "judgeflow.toml").write_text(scorerless.format(judge.base_url))
-        (tmp_path / "my_reward.py").write_text(
-            "from judgeflow.adapters.openrlhf_local import reward_function\nreward_func = reward_function('judgeflow.toml', group_size=3)\n"
-        )
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", PROGRAM],
+            [sys.executable, "-W", "error", "-c", PROGRAM, EXAMPLE],
             cwd=tmp_path,
+            env=os.environ | {"SAMPLES": "3"},
             input=json.dumps(samples),
             capture_output=True,
             text=True,
