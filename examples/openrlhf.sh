@@ -13,8 +13,8 @@ until curl --silent --fail --output /dev/null "http://127.0.0.1:$port/readyz"; d
   sleep 0.2
 done
 
-# dr_grpo and reinforce_baseline take a reward as it is: a group's rewards sum to zero already.  group_norm would make a group about which
-# nobody knows anything as loud as one with clear verdicts.  Dynamic filtering leaves out groups that nobody could tell apart.
+# dr_grpo takes a reward as it is: a group's rewards sum to zero already.  group_norm would make a group about which nobody knows anything as
+# loud as one with clear verdicts.  Dynamic filtering leaves out groups that nobody could tell apart.
 "${PYTHON:-python3}" -m openrlhf.cli.train_ppo_ray \
   --reward.remote_url "http://127.0.0.1:$port/get_reward" \
   --rollout.n_samples_per_prompt "$samples" \
