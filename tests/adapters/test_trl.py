@@ -404,7 +404,8 @@ def test_a_pairwise_judge_refuses_what_is_not_two(router, completions):
 @pytest.mark.parametrize(("here", "everywhere", "shared"), [("2", "2", True), ("1", "1", False), ("2", "4", False), (None, "2", False)])
 def test_processes_that_are_all_on_this_machine_have_a_service_in_common(tmp_path, monkeypatch, here, everywhere, shared):
     (tmp_path / "judgeflow.toml").write_text(
-        f'[run]\ndirectory = "{tmp_path}"\n[judge]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n', encoding="utf-8"
+        f'[run]\ndirectory = "{tmp_path}"\n[judge]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n[routing]\npolicy = "always"\n',
+        encoding="utf-8",
     )
     for name, value in (("LOCAL_WORLD_SIZE", here), ("WORLD_SIZE", everywhere)):
         monkeypatch.delenv(name, raising=False)
