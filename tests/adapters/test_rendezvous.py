@@ -324,3 +324,44 @@ def test_a_request_that_is_repeated_under_its_name_is_no_sibling_even_while_the_
     assert steps == [[("two", "two", "four", "five")]]
     assert rewards_of(places) == [places[0].reward] * 3 + advantages(("two", "two", "four", "five"))[2:]
     assert (late, seconds, told) == (places[3], 0, [])
+
+
+def test_who_comes_back_in_time_waits_on_for_siblings_that_come_much_later():
+    async def work(desk):
+        await left(await begun(desk, "two"))
+        await desk.clock.sleep(5)
+        again = desk.ask("two")
+        await desk.clock.sleep(20)
+        return await asyncio.gather(again, *(desk.ask(each) for each in FOUR[1:])), desk.told
+
+    places, told = at_the_desk(work, return_s=10)
+    assert (rewards_of(places), told) == (advantages(FOUR), [])
+
+
+async def begun(desk, response, name=None):
+    """Somebody who has asked, and waits."""
+    task = asyncio.create_task(desk.rendezvous.join(PROMPT, response, wanted=4, name=name))
+    await desk.clock.sleep(1)
+    return task
+
+
+def test_a_new_request_that_says_what_another_was_answered_is_not_answered_for_it():
+    async def work(desk):
+        await desk.ask_all(FOUR)
+        return await desk.rendezvous.join(PROMPT, "four", wanted=4, name="new"), desk.told
+
+    place, told = at_the_desk(work, linger_s=5)
+    assert (place.reward, place.of) == (0.0, 1)
+    assert [event for event, _ in told] == ["group_incomplete"]
+
+
+def test_a_worker_that_was_started_again_takes_the_place_of_its_predecessor_under_its_own_name():
+    async def work(desk):
+        await left(await begun(desk, "two", "before the worker died"))
+        anew = await begun(desk, "two", "after")
+        repeated = await begun(desk, "two", "after")
+        return await asyncio.gather(anew, repeated, *(desk.ask(each) for each in FOUR[1:])), desk.router.steps
+
+    places, steps = at_the_desk(work)
+    assert steps == [[FOUR]]
+    assert rewards_of(places) == [places[0].reward, *advantages(FOUR)]
