@@ -175,6 +175,7 @@ def test_a_compressed_file_holds_the_same_pairs_as_the_plain_one(tmp_path):
         (b'{"prompt": "p"}\n', "its name ends in .gz, and it is not compressed with gzip"),
         (gzip.compress(b'{"prompt": "p"}\n' * 99)[:-9], "what was compressed ends too early, or is damaged; copy or download it again"),
     ],
+    ids=["plain", "cut"],
 )
 def test_a_compressed_file_that_is_broken_is_named(tmp_path, content, told):
     (tmp_path / "set.jsonl.gz").write_bytes(content)
