@@ -29,14 +29,14 @@ Ask = Callable[[str], Awaitable[object]]
 
 
 class Texts:
-    """Texts that never repeat, in plain words."""
+    """Texts that never repeat, in plain words of a vocabulary."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, vocabulary: int = 2000) -> None:
         self._dice = random.Random(seed)
-        self._words = ["".join(self._dice.choices("abcdefghijklmnopqrstuvwxyz", k=self._dice.randint(2, 10))) for _ in range(2000)]
+        self.words = ["".join(self._dice.choices("abcdefghijklmnopqrstuvwxyz", k=self._dice.randint(2, 10))) for _ in range(vocabulary)]
 
-    def next(self) -> str:
-        return " ".join(self._dice.choices(self._words, k=WORDS))
+    def next(self, words: int = WORDS) -> str:
+        return " ".join(self._dice.choices(self.words, k=words))
 
 
 def judgeflow(base_url: str, calls: int, seed: int, folder: Path | None = None) -> Prepared:
