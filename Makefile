@@ -49,7 +49,7 @@ build/trainers/verl/__init__.py: .ci/trainers $(READY)
 
 .PHONY: test-trainers
 test-trainers: $(READY) build/trainers/verl/__init__.py ## Be asked by OpenRLHF's and verl's own code, which this installs beside .venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trainers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trainers tests/trainers
 
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts
