@@ -1,7 +1,7 @@
 """Dialogues in every way they are held become the same prompt and the same responses; texts become dialogues only where they are."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from judgeflow.dialogue import prompt_and_responses, prompt_of, response_of, transcript, turns
@@ -75,6 +75,7 @@ def test_a_text_that_only_has_such_tokens_in_it_stays_as_it_is(text):
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_shown_as_it_is_or_as_the_turns_that_it_has(text):
     found = rendered(text)
     assert transcript(text) == (text if found is None else transcript(found.messages))
