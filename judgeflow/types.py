@@ -588,7 +588,7 @@ class StepStatistics:
     `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
     of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
     `routed` and `audited` compare the scorer with the judge on pairs asked about for their rank, and on those drawn at random.
-    `judges` divides `spent` by the judge's id; `pressure` has, by their ids, the judges that had too much to do since the step before ended.
+    `judges` divides `spent` by the judge's id; `pressure` has, by their ids, the judges that had too much to do.
     """
 
     run: str

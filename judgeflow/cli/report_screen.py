@@ -33,6 +33,9 @@ def print_report(figures: RunFigures) -> None:
     _print(console, ["over the steps", "", "last", "least", "most"], _course(figures.steps, console.width))
     _print(console, ["budget", "spent", "put aside", "of", "left"], _budget(figures))
     _print(console, _JUDGE_COLUMNS, map(_judge, figures.judges))
+    for judge in figures.judges:
+        if judge.strain:
+            console.print(plain(f"{judge.id}: {judge.strain}."))
     _print(console, ["slowest pairs", "step", "seconds", "prompt"], map(_slow, figures.slowest[:FEW]))
     _print(console, ["orders contradict", "step", "prefer", "prompt"], map(_torn, figures.inconsistent[:FEW]))
     for note in figures.notes:

@@ -12,9 +12,11 @@ from judgeflow.report.answers import cost, healthy, helps
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.lift import lift
 from judgeflow.report.pace import forecast, left_after
+from judgeflow.report.pressure import Felt, felt, told
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
 from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
+from judgeflow.report.wording import plural
 from judgeflow.routing.agreement import interval, share
 from judgeflow.store.survey import RunRow, StepRow
 from judgeflow.types import Agreement, Cost, JudgeIdentity
@@ -143,7 +145,7 @@ def compose(
     """Return the figures of a run; without `deep` what needs decisions or replies is None or empty.  `now` is Unix time in seconds."""
     left = left_after(ends)
     steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
-    judges = tuple(_all_judges(run, identities, deep))
+    judges = tuple(under_pressure(list(_all_judges(run, identities, deep)), felt(steps)))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
     ahead = forecast(steps, stock, run.spent + run.reserved, steps_of(run.config))
     asked = [step.asked for step in steps]
@@ -210,6 +212,7 @@ def step_figures(row: StepRow, decided: StepDecisions | None, left: Mapping[str,
         remaining=left,
         uncertainty=decided.uncertainty if decided else None,
         acquisition=decided.acquisition if decided else None,
+        pressure=row.pressure,
     )
 
 
@@ -245,6 +248,19 @@ def _limited(judge: JudgeFigures, settings: JudgeSettings) -> JudgeFigures:
     return replace(judge, requests_per_minute=settings.requests_per_minute, tokens_per_minute=settings.tokens_per_minute)
 
 
+def under_pressure(judges: Sequence[JudgeFigures], noted: Felt) -> Iterator[JudgeFigures]:
+    """Yield judges with what they turned away: of those with the same id, which nobody has told apart, the one that was asked most."""
+    bore: dict[str, JudgeFigures] = {}
+    for judge in judges:
+        bore[judge.id] = max(bore.get(judge.id, judge), judge, key=lambda each: each.calls or 0)
+    for judge in judges:
+        pressure = noted.judges.get(judge.id)
+        if pressure is None or bore[judge.id] is not judge:
+            yield judge
+        else:
+            yield replace(judge, pressure=pressure, strain=told(pressure, noted.seconds))
+
+
 def notes(run: RunRow, steps: Sequence[StepFigures], deep: Deep | None, *, complete: bool) -> Iterator[str]:
     """Yield what the figures leave out, and why."""
     if not complete:
@@ -253,6 +269,9 @@ def notes(run: RunRow, steps: Sequence[StepFigures], deep: Deep | None, *, compl
         yield "no configuration is stored with this run: its limits and its budget are not known"
     if not steps:
         yield "no step has ended yet"
+    silent = sum(step.pressure is None for step in steps)
+    if silent:
+        yield f"what judges turned away in {silent:,} of {plural(len(steps), 'step')} was not noted: an older judgeflow routed them"
     gone = [step.step for step in steps if step.asked is None]
     if complete and gone:
         yield f"the decisions of {len(gone):,} of {len(steps):,} steps are not in the database: `judgeflow db compact` lets them go"

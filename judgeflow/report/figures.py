@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from judgeflow.types import Cost, Stock
+from judgeflow.types import Cost, Pressure, Stock
 
 Mood = Literal["good", "unsure", "bad"]
 
@@ -51,7 +51,8 @@ class StepFigures:
     `sources` counts as the judge's what any ending had from it, also where the last one took it from the store.
     `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; both are None, like the
     spreads, where decisions were not read or are gone.  `seconds` adds up.  `waited_s` maps "p50", "p90" and "max" to how long replies
-    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).
+    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).  `pressure` has
+    the judges that had too much to do, by their ids; None where nobody noted that.
     """
 
     step: int
@@ -71,6 +72,7 @@ class StepFigures:
     remaining: Mapping[str, float]
     uncertainty: Spread | None
     acquisition: Spread | None
+    pressure: Mapping[str, Pressure] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,8 @@ class JudgeFigures:
     `statuses` counts replies by how they were read, `unanswered` questions that were charged without a reply.  `first` is the share of its
     decided replies that prefer what was shown first (a half is unbiased); `agree` that of pairs whose two orders agree; both take what one
     prompt has brought for one observation.  `latency_s` maps "p50", "p90", "p99" and "max" to seconds; the limits are those of the
-    configuration, per minute.
+    configuration, per minute.  `pressure` is what it turned away, None where that was nothing, or nobody noted it; `strain` says the same
+    in words.
     """
 
     id: str
@@ -109,6 +112,8 @@ class JudgeFigures:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     minutes: tuple[MinuteFigures, ...] = ()
+    pressure: Pressure | None = None
+    strain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ class Strain:
     def take(self, now: float, low_before_s: float) -> Pressure:
         """Return what there was since it was taken last, and begin anew.
 
-        The limit counts as lowered from when `Concurrency.low_s` was `low_before_s`, when the step began: pauses between steps do not count.
+        `low_before_s` is what `Concurrency.low_s` was when the step began: pauses between steps do not count as lowered.
         """
         low_s, limit = self._concurrency.low_s(now), self._concurrency.limit
         found = Pressure(

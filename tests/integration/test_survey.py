@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -45,7 +46,7 @@ def every(tmp_path_factory):
 
 
 def sql(path, statement):
-    with closing(sqlite3.connect(path)) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         return database.execute(statement).fetchall()
 
 
@@ -118,6 +119,25 @@ def test_what_judges_did_is_what_their_rows_say(every):
     assert judge.latency_s["max"] == pytest.approx(latencies[-1], abs=1e-3)
     assert judge.minutes[-1].backlog == 0
     assert max(minute.backlog for minute in judge.minutes) > 0
+
+
+async def test_what_the_judge_turned_away_is_told_with_what_came_of_it(url):
+    counted = await routed(url, LoopClock(), routing=EVERY, judge_settings={"latency": 0.001, "faults": ["429-bare"] * 5})
+    figures = await look(url)
+    (judge,) = figures.judges
+    assert judge.pressure.rate_limited == 5
+    assert (judge.pressure.in_flight, judge.pressure.max_in_flight) == (32, 64)
+    assert judge.strain.startswith("said 429 5 times; concurrency was lowered, to 32 of 64 at the least, for ")
+    assert [step.pressure for step in figures.steps] == [step.pressure for step in counted]
+    assert judge.strain in figures.answers[0].text
+
+
+def test_of_steps_that_an_older_version_has_routed_it_says_that_nobody_noted_what_was_turned_away(every, tmp_path):
+    path = shutil.copy(every[0], tmp_path / "older.db")
+    sql(path, "UPDATE step SET pressure = NULL WHERE step = 0")
+    figures = asyncio.run(look(str(path)))
+    assert [step.pressure for step in figures.steps] == [None, {}, {}]
+    assert "what judges turned away in 1 of 3 steps was not noted: an older judgeflow routed them" in figures.notes
 
 
 async def _after(work, url, **settings):

@@ -78,7 +78,14 @@ def _fill_superseded_readings(path: Path) -> None:
 
 
 def _fill_pressure(path: Path) -> None:
-    pressure = {"max_in_flight": 64, "in_flight": 16, "rate_limited": 12, "busy": 1, "lowered_s": 8.5, "admits": {"requests_per_minute": 60}}
+    pressure = {
+        "max_in_flight": 64,
+        "in_flight": 16,
+        "rate_limited": 12,
+        "busy": 1,
+        "lowered_s": 8.5,
+        "admits": {"requests_per_minute": 60},
+    }
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE step SET pressure = ? WHERE step = 1", (json.dumps({IDENTITY.id: pressure}),))
 

@@ -22,7 +22,7 @@ from judgeflow.report.verdicts import Comparison, first_preferred, orders_agree,
 from judgeflow.routing import agreement
 from judgeflow.store.survey import RunRow, Span, StepRow, spans
 from judgeflow.testing.store_contract import JUDGE, make_call, make_question
-from judgeflow.types import Agreement, Cost, Reading, ReadingStatus, Stock
+from judgeflow.types import Agreement, Cost, Pressure, Reading, ReadingStatus, Stock
 from judgeflow.verdicts.combine import combine
 
 NOBODY = np.empty(0, dtype=np.uint64)
@@ -206,6 +206,7 @@ STEP = StepFigures(
     uncertainty=None,
     acquisition=None,
 )
+FELT = Pressure(max_in_flight=64, in_flight=16, rate_limited=12)
 STEPS = [replace(STEP, step=number, ended_at=60.0 * number) for number in range(20)]
 JUDGED = JudgeFigures(
     id="j",
@@ -223,7 +224,7 @@ JUDGED = JudgeFigures(
 def an_end(number, step, spent, left):
     empty = dict.fromkeys(("pairs", "calls", "prompt_tokens", "completion_tokens", "seconds", "created_at"), 0)
     costs = {"spent_requests": spent, "spent_tokens": 0, "spent_usd": spent / 10}
-    words = {"threshold": None, "agreement": None, "sources": {}, "statuses": {}, "latency_s": {}}
+    words = {"threshold": None, "agreement": None, "sources": {}, "statuses": {}, "latency_s": {}, "pressure": {}}
     return StepRow(id=number, step=step, remaining={"requests": left, "tokens": None}, **empty, **costs, **words)
 
 
@@ -276,7 +277,7 @@ def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_r
             [replace(STEP, statuses={"ok": 97, "unreachable": 3})],
             JUDGED,
             "bad",
-            "3 of 10 asked pairs failed in the last 1 step (unreachable 3).",
+            "3 of 10 asked pairs failed in the last step (unreachable 3).",
         ),
         ([replace(STEP, statuses={"ok": 98, "deadline": 2})], JUDGED, "unsure", "2 of 10 asked pairs came too late"),
         (STEPS, replace(JUDGED, statuses={"ok": 90, "refused": 10}), "unsure", "j: 10% of its replies hold no verdict (refused 10)."),
@@ -285,6 +286,18 @@ def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_r
         (STEPS, replace(JUDGED, first=Share(value=0.7, low=0.65, high=0.75, of=99)), "unsure", "prefers what is shown first in 70%"),
         (STEPS, replace(JUDGED, first=Share(value=0.1, low=0.05, high=0.15, of=99)), "bad", "prefers what is shown second in 90%"),
         (STEPS, replace(JUDGED, agree=Share(value=0.2, low=0.0, high=0.5, of=5)), "good", "replies are understood"),
+        (
+            [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=30.0)})],
+            JUDGED,
+            "unsure",
+            "j is asked less than configured in the last step: said 429 12 times; concurrency was lowered, to 16 of 64 at the least",
+        ),
+        (
+            [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=10.0)})],
+            replace(JUDGED, strain="said 429 12 times"),
+            "good",
+            "both orders agree on 90% of 50 pairs. j: said 429 12 times.",
+        ),
     ],
 )
 def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, mood, said):

@@ -1,0 +1,71 @@
+"""What judges turned away, and how much less they were asked at a time for that: from steps to a run, and in words.
+
+The route summary, the report in all its forms and the live page say it with these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from judgeflow.report.figures import StepFigures
+from judgeflow.report.wording import count, duration
+from judgeflow.types import Pressure
+
+ByJudge = Mapping[str, Pressure]
+
+
+class Felt(NamedTuple):
+    """What was noted in steps: of each judge that had too much to do, by its id, over so many `seconds` of steps."""
+
+    judges: dict[str, Pressure]
+    seconds: float
+
+
+def felt(steps: Iterable[StepFigures]) -> Felt:
+    """Return what was noted in these steps; those of which nobody noted anything do not count."""
+    noted = [step for step in steps if step.pressure is not None]
+    return Felt(together(step.pressure or {} for step in noted), sum(step.seconds for step in noted))
+
+
+def together(times: Iterable[ByJudge]) -> dict[str, Pressure]:
+    """Return what was noted at several times as one."""
+    sums: dict[str, Pressure] = {}
+    for judges in times:
+        for judge, pressure in judges.items():
+            sums[judge] = sums[judge].then(pressure) if judge in sums else pressure
+    return sums
+
+
+def told(pressure: Pressure, seconds: float) -> str:
+    """Say what a judge turned away, and what came of it in steps that took so many seconds."""
+    return "; ".join(part for part in (_refusals(pressure), _lowered(pressure, seconds), _admitted(pressure.admits)) if part)
+
+
+def _refusals(pressure: Pressure) -> str:
+    said = [f"{code} {_times(number)}" for code, number in (("429", pressure.rate_limited), ("503 or 529", pressure.busy)) if number]
+    return f"said {' and '.join(said)}" if said else ""
+
+
+def _lowered(pressure: Pressure, seconds: float) -> str:
+    if not pressure.lowered_s:
+        return ""
+    least = f"{pressure.in_flight} of {pressure.max_in_flight}"
+    return f"concurrency was lowered, to {least} at the least, for {duration(pressure.lowered_s)} of {duration(seconds)}"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{count(number)} times"
+
+
+_ADMITTED = {
+    "requests_per_minute": "it admits {} requests a minute",
+    "tokens_per_minute": "it admits {} tokens a minute",
+    "requests_left_by_others": "others leave us {} requests of a window",
+    "tokens_left_by_others": "others leave us {} tokens of a window",
+}
+
+
+def _admitted(admits: Mapping[str, float]) -> str:
+    said = [words.format(count(admits[name])) for name, words in _ADMITTED.items() if name in admits]
+    return f"by its headers {' and '.join(said)}, less than configured" if said else ""
