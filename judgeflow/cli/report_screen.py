@@ -12,6 +12,7 @@ from rich.text import Text
 from judgeflow.cli.sparkline import WIDTH, sparkline
 from judgeflow.report.compare import Difference
 from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures, Share, StepFigures
+from judgeflow.report.wording import by_judge
 
 _STYLES = {"good": "green", "unsure": "yellow", "bad": "bold red"}
 _PROMPT = 60
@@ -124,15 +125,14 @@ def _share(share: Share | None) -> str:
 
 
 def _slow(pair: PairFigures) -> list[str]:
-    latencies = ", ".join(f"{reply.latency_s:.1f}" for reply in pair.replies)
-    return [pair.key[:12], _step(pair), latencies, _prompt(pair)]
+    return [pair.key[:12], _step(pair), by_judge(pair, lambda reply: f"{reply.latency_s:.1f}"), _prompt(pair)]
 
 
 def _torn(pair: PairFigures) -> list[str]:
     return [
         pair.key[:12],
         _step(pair),
-        ", ".join(f"{reply.shown}: {reply.preferred or reply.status}" for reply in pair.replies),
+        by_judge(pair, lambda reply: f"{reply.shown}: {reply.preferred or reply.status}"),
         _prompt(pair),
     ]
 

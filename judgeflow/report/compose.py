@@ -145,7 +145,7 @@ def compose(
     """Return the figures of a run; without `deep` what needs decisions or replies is None or empty.  `now` is Unix time in seconds."""
     left = left_after(ends)
     steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
-    judges = tuple(under_pressure(list(_all_judges(run, identities, deep)), felt(steps)))
+    judges = tuple(under_pressure(all_judges(run, identities, deep), felt(steps)))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
     ahead = forecast(steps, stock, run.spent + run.reserved, steps_of(run.config))
     asked = [step.asked for step in steps]
@@ -216,8 +216,21 @@ def step_figures(row: StepRow, decided: StepDecisions | None, left: Mapping[str,
     )
 
 
-def _all_judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> Iterator[JudgeFigures]:
-    """Yield the judges of the configuration, in its order, and then others that have answered."""
+def all_judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> tuple[JudgeFigures, ...]:
+    """Return the judges of the configuration, in its order, and then others that have answered."""
+    return tuple(_judges(run, identities, deep))
+
+
+def whose(judges: Iterable[JudgeFigures], identities: Mapping[bytes, JudgeIdentity]) -> frozenset[bytes]:
+    """Return the fingerprints of the judges on whose verdicts a run may rest: whom it asked, and of those that are configured and have not
+    been asked all that bear the name, for it may know their verdicts.
+    """
+    asked = {judge.fingerprint for judge in judges if judge.calls or judge.unanswered or judge.minutes}
+    silent = {(judge.id, judge.model) for judge in judges if judge.fingerprint not in asked}
+    return frozenset(key for key, judge in identities.items() if key.hex() in asked or (judge.id, judge.model) in silent)
+
+
+def _judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> Iterator[JudgeFigures]:
     answered = dict(deep.judges) if deep else {}
     for settings in judges_of(run.config):
         found = [key for key, judge in answered.items() if judge.id == settings.id]

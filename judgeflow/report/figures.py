@@ -151,7 +151,10 @@ class Lift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideReply:
-    """One raw answer: `shown` is "ab" if the pair's first response was shown first, else "ba"; `preferred` is in the pair's own order."""
+    """One raw answer: `shown` is "ab" if the pair's first response was shown first, else "ba"; `preferred` is in the pair's own order.
+
+    `judge` is its id, with the beginning of its fingerprint where several judges of the database have the same.
+    """
 
     shown: Literal["ab", "ba"]
     judge: str
@@ -170,7 +173,8 @@ class SideReply:
 class PairFigures:
     """One judged pair to read: its texts and replies, and what was decided about it where somebody asked for that.
 
-    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).
+    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).  Where the pair is told
+    of for a run, `replies` are those of the run's judges, and `others` counts those of judges that the run did not ask.
     """
 
     key: str
@@ -185,6 +189,7 @@ class PairFigures:
     status: str | None = None
     asked: bool | None = None
     audit: bool | None = None
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,4 +100,4 @@ def _last_content(messages: Sequence[Any]) -> str:
 
 def preferences(pair: PairFigures) -> str:
     """What the replies prefer, in the order they stand in: A, then B."""
-    return ", then ".join(_CHOICES[reply.preferred] for reply in pair.replies) or "no reply"
+    return wording.by_judge(pair, lambda reply: _CHOICES[reply.preferred], ", then ") or "no reply"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from judgeflow.report.figures import Share
+from judgeflow.report.figures import PairFigures, Share, SideReply
 
 UNKNOWN = "–"  # noqa: RUF001 - a dash as wide as a digit
 
@@ -66,6 +67,15 @@ def moment(unix_s: float | None) -> str:
 def plural(value: float, one: str, many: str | None = None) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{count(value)} {one if value == 1 else many or one + 's'}"
+
+
+def by_judge(pair: PairFigures, say: Callable[[SideReply], str], between: str = ", ") -> str:
+    """What the replies to a pair are said to be, in the order they stand in; with the names of their judges where there are several."""
+    said: dict[str, list[str]] = {}
+    for reply in pair.replies:
+        said.setdefault(reply.judge, []).append(say(reply))
+    told = {judge: between.join(words) for judge, words in said.items()}
+    return "; ".join(f"{judge}: {words}" if len(told) > 1 else words for judge, words in told.items())
 
 
 def sentence(text: str) -> str:

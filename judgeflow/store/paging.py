@@ -5,7 +5,7 @@ Every statement is short, but for a step of very many pairs; `store.window` ends
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,6 @@ from judgeflow.keys import canonical_json
 from judgeflow.store import bulk, schema
 from judgeflow.store.browse import calls_about, question_keys
 from judgeflow.store.extract import Texts, Where, texts
-from judgeflow.store.identities import judges
 from judgeflow.store.operations import DECISION_FIELDS
 from judgeflow.store.survey import RunRow, as_run
 from judgeflow.store.texts import holds
@@ -145,12 +144,14 @@ async def step_size(connection: AsyncConnection, run_id: int, step: int) -> int:
     return int((await connection.execute(select(func.count()).select_from(schema.decision).where(*_of(run_id, step)))).scalar_one())
 
 
-async def step_page(connection: AsyncConnection, run_id: int, step: int, *, order: Order, skip: int, limit: int) -> tuple[Judged, ...]:
-    """Return some decisions of a step: the most uncertain first, the slowest first, or by status; with texts and replies.
+async def step_page(
+    connection: AsyncConnection, run_id: int, step: int, *, order: Order, skip: int, limit: int, judges: Collection[bytes]
+) -> tuple[Judged, ...]:
+    """Return some decisions of a step: the most uncertain first, the slowest first, or by status; with texts and replies of `judges`.
 
     Of a step with more than `PAIRS_BY_LATENCY` decisions, the slowest first are the most uncertain first.
     """
-    slowest = await _slowest(connection, run_id, step) if order == "latency" else None
+    slowest = await _slowest(connection, run_id, step, judges) if order == "latency" else None
     statement = select(*_DECISION).where(*_of(run_id, step))
     if slowest is None:
         rows = (await connection.execute(_ordered(statement, order).offset(skip).limit(limit))).mappings()
@@ -159,7 +160,7 @@ async def step_page(connection: AsyncConnection, run_id: int, step: int, *, orde
         chosen = slowest[skip : skip + limit]
         rows = (await connection.execute(statement.where(schema.decision.c.pair_key.in_(chosen)))).mappings()
         decisions = sorted((Decision(**row) for row in rows), key=lambda decision: chosen.index(decision.pair_key))
-    return await _with_pairs(connection, decisions)
+    return await _with_pairs(connection, decisions, judges)
 
 
 _DECISION = [schema.decision.c[name] for name in DECISION_FIELDS]
@@ -176,13 +177,13 @@ def _ordered(statement: Select[Any], order: Order) -> Select[Any]:
     return statement.order_by(*keys, at.pair_key)
 
 
-async def _with_pairs(connection: AsyncConnection, decisions: Sequence[Decision]) -> tuple[Judged, ...]:
+async def _with_pairs(connection: AsyncConnection, decisions: Sequence[Decision], judges: Collection[bytes]) -> tuple[Judged, ...]:
     pair = schema.pair.c
     rows = await connection.execute(_WHERE.where(pair.key.in_([decision.pair_key for decision in decisions])))
     there = [_where(row) for row in rows]
     bodies = await texts(connection, there)
     calls: dict[bytes, list[Call]] = {}
-    for call in await calls_about(connection, there, list(await judges(connection))):
+    for call in await calls_about(connection, there, list(judges)):
         calls.setdefault(call.pair_key, []).append(call)
     return tuple(Judged(decision=each, texts=bodies.get(each.pair_key), calls=tuple(calls.get(each.pair_key, ()))) for each in decisions)
 
@@ -194,7 +195,7 @@ def _where(row: Any) -> Where:
     return Where(pair_key=row.key, prompt=row.prompt, low=row.low, high=row.high)
 
 
-async def _slowest(connection: AsyncConnection, run_id: int, step: int) -> list[bytes] | None:
+async def _slowest(connection: AsyncConnection, run_id: int, step: int, judges: Collection[bytes]) -> list[bytes] | None:
     """Every pair of a step, the one whose reply took longest first; None for a step too large to sort."""
     at, pair = schema.decision.c, schema.pair
     statement = select(at.pair_key, pair).outerjoin_from(schema.decision, pair, pair.c.key == at.pair_key).where(*_of(run_id, step))
@@ -202,7 +203,7 @@ async def _slowest(connection: AsyncConnection, run_id: int, step: int) -> list[
     if len(rows) > PAIRS_BY_LATENCY:
         return None
     stored = [_where(row) for row in rows if row.key is not None]
-    owners = question_keys(stored, list(await judges(connection)))
+    owners = question_keys(stored, list(judges))
     latency = dict.fromkeys((row.pair_key for row in rows), -1.0)
     call = schema.call.c
     for keys in _batches(list(owners)):

@@ -19,7 +19,7 @@ from judgeflow.config import BudgetConfig, JudgeConfig, RoutingConfig
 from judgeflow.judges.client import HttpJudge
 from judgeflow.store import SqlStore
 from judgeflow.store.window import Window
-from judgeflow.testing import FakeJudge, FakeScorer, arithmetic_pairs
+from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_pairs
 from judgeflow.types import Message
 from judgeflow.verdicts.prompt import load_template
 from judgeflow.web.desk import Desk
@@ -139,6 +139,27 @@ async def test_a_pair_says_what_was_decided_about_it_in_the_step_it_was_reached_
     told = (await data(browser, f"/pairs/{key}?run=1&step={STEPS - 1}"))["pair"]
     assert told["asked"] is True
     assert {reply["shown"] for reply in told["replies"]} == {"ab", "ba"}
+
+
+async def test_what_judges_of_other_runs_say_of_a_pair_stands_on_its_own_page_alone(live, tmp_path):
+    scheduler, browser = live
+    await route(scheduler, 0)
+    other = ScriptedJudge(latency=0.001)
+    settings = {"judge": other, "store": functools.partial(SqlStore.open, str(tmp_path / "verdicts.db"))}
+    async with Scheduler(run="other", routing=RoutingConfig(policy="always"), **settings) as second:
+        await route(second, 0)
+    for number, judge in ((1, "fake judge"), (2, other.identity.id)):
+        rows = (await data(browser, f"/runs/{number}/steps/0?order=latency"))["step"]["pairs"]
+        assert {len(row["replies"]) for row in rows} == {2}
+        pair = (await data(browser, f"/pairs/{rows[0]['key']}?run={number}&step=0"))["pair"]
+        assert {reply["judge"] for reply in pair["replies"]} == {judge}
+        assert pair["others"] == 2
+        assert rows[0]["latency_s"] == max(reply["latency_s"] for reply in pair["replies"])
+    page = await text(browser, f"/pairs/{pair['key']}?run=1")
+    assert "Not shown: 2 replies of judges that this run did not ask." in page
+    assert f'href="/pairs/{pair["key"]}">All replies' in page
+    everything = (await data(browser, f"/pairs/{pair['key']}"))["pair"]
+    assert {reply["judge"] for reply in everything["replies"]} == {"fake judge", other.identity.id}
 
 
 async def test_pairs_of_a_step_can_be_sorted(browser):

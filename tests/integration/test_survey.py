@@ -312,6 +312,31 @@ def test_the_slowest_pairs_come_with_both_replies(every):
     assert {(pair.prompt, *sorted((pair.response_a, pair.response_b))) for pair in figures.slowest} <= known
 
 
+async def test_pairs_to_read_have_the_replies_of_this_runs_judges_and_count_those_of_others(url):
+    for name in ("theirs", "ours"):  # the same pairs in both runs
+        judge = ScriptedJudge(OPINIONS, model=name, latency=0.001)
+        async with routing(url, LoopClock(), judge=judge, routing=EVERY, run=name) as scheduler:
+            await route_steps(scheduler, 1)
+    for name in ("theirs", "ours"):
+        figures = await look(url, name)
+        assert figures.slowest
+        assert figures.inconsistent
+        for pair in (*figures.slowest, *figures.inconsistent):
+            assert [(reply.judge, reply.shown) for reply in pair.replies] == [(f"scripted {name}", "ab"), (f"scripted {name}", "ba")]
+            assert pair.others == 2
+
+
+async def test_judges_of_one_id_are_told_apart_by_their_fingerprints(url):
+    for run, longest in (("short", 512), ("long", 1024)):
+        judge = ScriptedJudge(OPINIONS, max_completion_tokens=longest, latency=0.001)
+        async with routing(url, LoopClock(), judge=judge, routing=EVERY, run=run) as scheduler:
+            await route_steps(scheduler, 1, size=5)
+    async with store.readable(url) as database:
+        pair = await pair_figures(database, pair_keys(PAIRS[0]).pair.hex())
+    assert len({reply.judge for reply in pair.replies}) == 2
+    assert {reply.judge.partition("@")[0] for reply in pair.replies} == {"scripted scripted-judge"}
+
+
 async def test_a_pair_can_be_read_by_its_key(url):
     await routed(url, LoopClock(), routing=EVERY, judge_settings={"latency": 0.0}, steps=1)
     key = pair_keys(PAIRS[0]).pair.hex()

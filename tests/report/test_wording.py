@@ -1,6 +1,7 @@
 """Numbers as people read them."""
 
 import pytest
+from made_figures import a_pair, a_reply
 
 from judgeflow.report import wording
 
@@ -44,6 +45,14 @@ def test_small_shares_keep_a_digit(share, said):
 )
 def test_a_number_has_three_digits_or_all_that_stand_before_the_point(value, said):
     assert wording.number(value) == said
+
+
+def test_replies_are_told_with_their_judges_where_there_are_several():
+    ours = a_reply(judge="ours", latency_s=1.0), a_reply("ba", judge="ours", latency_s=2.0)
+    theirs = a_reply("ba", judge="theirs", latency_s=30.0)
+    assert wording.by_judge(a_pair(replies=ours), lambda reply: f"{reply.latency_s:g}") == "1, 2"
+    assert wording.by_judge(a_pair(replies=(*ours, theirs)), lambda reply: f"{reply.latency_s:g}") == "ours: 1, 2; theirs: 30"
+    assert wording.by_judge(a_pair(replies=()), lambda reply: reply.shown) == ""
 
 
 def test_one_of_a_kind_is_singular():

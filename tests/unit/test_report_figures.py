@@ -424,6 +424,41 @@ def test_two_runs_differ_beyond_noise_where_the_interval_says_so():
     assert told["mistakes among routed"].interval is None
 
 
+def judge_named(name, fingerprint, hits=90):
+    return replace(JUDGED, id=name, fingerprint=fingerprint, agree=wilson(hits, 100), latency_s={"p50": hits / 10})
+
+
+def names_of_judges(first, second):
+    found = compare(figures(judges=tuple(first)), figures(judges=tuple(second)))
+    return {each.name.removesuffix(": orders agree"): (each.first, each.second) for each in found if each.name.endswith(": orders agree")}
+
+
+def test_runs_with_different_judges_have_both_side_by_side():
+    strong, weak = judge_named("strong", "aa"), judge_named("weak", "bb", hits=50)
+    told = {each.name: each for each in compare(figures(judges=(strong,)), figures(judges=(weak,)))}
+    assert (told["strong / weak: orders agree"].change, told["strong / weak: orders agree"].beyond_noise) == (pytest.approx(-0.4), True)
+    assert (told["strong / weak: p50"].first, told["strong / weak: p50"].second) == (9.0, 5.0)
+    assert told["strong / weak: first preferred"].interval is not None
+
+
+def test_a_judge_stands_beside_itself_then_beside_one_of_its_name_and_who_has_nobody_stands_alone():
+    strong, weak = judge_named("strong", "aa"), judge_named("weak", "bb")
+    other = judge_named("strong", "cc" * 8, hits=80)
+    assert names_of_judges([strong, weak], [weak, strong]) == {"strong": (0.9, 0.9), "weak": (0.9, 0.9)}
+    assert names_of_judges([strong], [other]) == {"strong@aa / strong@cccccccc": (0.9, 0.8)}
+    assert names_of_judges([strong, weak], [other, strong]) == {"strong": (0.9, 0.9), "weak / strong": (0.9, 0.8)}
+    assert names_of_judges([strong, weak], [judge_named("third", "dd")]) == {
+        "strong": (0.9, None),
+        "weak": (0.9, None),
+        "third": (None, 0.9),
+    }
+
+
+def test_a_judge_that_has_not_answered_in_either_run_is_not_compared():
+    silent = replace(JUDGED, id="stand-in", calls=0, agree=None, first=None)
+    assert names_of_judges([JUDGED, silent], [JUDGED, silent]) == {"j": (0.9, 0.9)}
+
+
 def test_a_sparkline_goes_from_the_least_to_the_largest_value():
     assert sparkline([0.0, 1.0, None, 7.0]) == "▁▂ █"
     assert sparkline([3.0, 3.0]) == "▄▄"
