@@ -14,8 +14,9 @@ from judgeflow.report.figures import PairFigures, RunFigures
 from judgeflow.report.pairs import pair_figures
 from judgeflow.report.survey import Survey
 from judgeflow.report.wording import moment, money, plural
-from judgeflow.store import identities, paging
-from judgeflow.store.paging import Found, Hit, Order, RunState
+from judgeflow.store import identities, paging, searching
+from judgeflow.store.paging import Order, RunState
+from judgeflow.store.searching import Found, Hit
 from judgeflow.store.survey import RunRow
 from judgeflow.store.window import Window
 from judgeflow.web.kept import Kept
@@ -211,7 +212,7 @@ class Desk:
         hits: list[Hit] = []
         while True:
             async with self._window.connect() as connection:
-                found = await paging.search(connection, words, after=after, limit=HITS_A_PAGE - len(hits), stretch=STRETCH)
+                found = await searching.search(connection, words, after=after, limit=HITS_A_PAGE - len(hits), stretch=STRETCH)
             hits += found.hits
             if found.upto is None or len(hits) >= HITS_A_PAGE or time.monotonic() > give_up:
                 return Found(hits=tuple(hits), upto=found.upto, share=found.share)

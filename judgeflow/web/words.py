@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from judgeflow.report.safe import visible
+from judgeflow.store.searching import Hit
 from judgeflow.types import Prompt
 
 LINE = 120
@@ -20,13 +23,36 @@ def first_words(text: str) -> str:
     return (short if len(short) <= LINE else short[: LINE - 1] + "…") or "(empty)"
 
 
-def around(texts: tuple[str, ...], words: str) -> str:
-    """What stands around the first place where one of the texts contains the words; upper case or lower."""
-    wanted = words.lower()
-    for text in texts:
-        at = text.lower().find(wanted)
-        if at >= 0:
-            start, stop = max(0, at - AROUND), at + len(words) + AROUND
-            inside = " ".join(visible(text[start:stop]).split())
-            return f"{'…' if start else ''}{inside}{'…' if stop < len(text) else ''}"
-    return ""
+class Spot(NamedTuple):
+    """Where a text was found, and what stands around it there."""
+
+    place: str
+    judge: str
+    around: str
+
+
+def spots(hit: Hit, words: str) -> list[Spot]:
+    """Return where the words are in a pair: in its prompt, its responses, and its judges' replies."""
+    prompt = hit.texts.prompt
+    messages = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+    texts = [("prompt", "", text) for text in messages]
+    texts += [("response A", "", hit.texts.low), ("response B", "", hit.texts.high)]
+    for reply in hit.replies:
+        texts += [("reply", reply.judge, reply.text), ("reasoning", reply.judge, reply.reasoning)]
+    found = [(place, judge, text, place_of(text, words)) for place, judge, text in texts]
+    return [Spot(place, judge, around(text, at, len(words))) for place, judge, text, at in found if at is not None]
+
+
+def place_of(text: str, words: str) -> int | None:
+    """Return where a text first has the words, upper case or lower; None where it has not."""
+    if words.casefold() not in text.casefold():
+        return None
+    at = text.lower().find(words.lower())
+    return at if at >= 0 else min(len(text), text.casefold().find(words.casefold()))  # about there: ß becomes ss
+
+
+def around(text: str, at: int, length: int) -> str:
+    """What stands around a place, on one line."""
+    start, stop = max(0, at - AROUND), at + length + AROUND
+    inside = " ".join(visible(text[start:stop]).split())
+    return f"{'…' if start else ''}{inside}{'…' if stop < len(text) else ''}"
