@@ -10,6 +10,7 @@ import typer
 from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 from judgeflow.cli.options import OnBadRecord, ShowProgress
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,8 +141,8 @@ def _write(
 
 
 def _kept(found: Mapping[Path, Survey], done: Mapping[Path, int]) -> str:
-    records = sum(each.records - each.identical for each in found.values())
-    return f"{sum(done.values()):,} of {records:,} records are stored, if not some more; the same command goes on from there"
+    records = plural(sum(each.records - each.identical for each in found.values()), "record is", "records are")
+    return f"{sum(done.values()):,} of {records} stored, if not some more; the same command goes on from there"
 
 
 def _batches(file: Path, rules: Rules, now: float) -> Iterator[Sequence[Evidence]]:

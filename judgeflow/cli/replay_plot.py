@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeflow.cli.plots import GREY, LINES, check_plots, legend_below, saved_figure
+from judgeflow.plurals import plural
 from judgeflow.replay.evidence import ORACLE, RANDOM
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def write_plot(found: Sequence[Found], path: Path) -> None:
 
 
 def _what(found: Found) -> str:
-    return f"{_measure(found)} on {len(found.measured.evidence):,} pairs: {found.judge}"
+    return f"{_measure(found)} on {plural(len(found.measured.evidence), 'pair')}: {found.judge}"
 
 
 def _measure(found: Found) -> str:

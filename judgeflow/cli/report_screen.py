@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from judgeflow.cli.sparkline import WIDTH, sparkline
+from judgeflow.plurals import plural
 from judgeflow.report.compare import Difference
 from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.wording import by_judge
@@ -23,9 +24,9 @@ FEW = 3
 """Pairs of each kind on the screen; all are in the HTML file and with --json."""
 
 
-def print_report(figures: RunFigures) -> None:
-    """Print a run."""
-    console = Console()
+def print_report(figures: RunFigures, *, aside: bool = False) -> None:
+    """Print a run; `aside`, on stderr."""
+    console = Console(stderr=aside)
     console.print(plain(_head(figures)))
     for answer in figures.answers:
         style = _STYLES[answer.mood]
@@ -64,7 +65,7 @@ def _head(figures: RunFigures) -> str:
     began = datetime.fromtimestamp(figures.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     asked = "" if figures.asked is None or not figures.pairs else f", {figures.asked:,} asked about ({figures.asked / figures.pairs:.1%})"
     state = ", questions under way" if figures.running else ""
-    return f"run {figures.name}, since {began} UTC: {len(figures.steps):,} steps, {figures.pairs:,} pairs{asked}{state}"
+    return f"run {figures.name}, since {began} UTC: {plural(len(figures.steps), 'step')}, {plural(figures.pairs, 'pair')}{asked}{state}"
 
 
 def _decided(figures: RunFigures) -> str:

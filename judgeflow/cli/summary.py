@@ -13,9 +13,9 @@ from rich.table import Table
 
 from judgeflow.cli.benchmark import benchmark_record, benchmark_rows
 from judgeflow.errors import QuestionTooLong
+from judgeflow.plurals import plural
 from judgeflow.records import outcome_record
 from judgeflow.report.pressure import together, told
-from judgeflow.report.wording import plural
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
 from judgeflow.types import IDENTICAL, OK, Agreement, Cost, Outcome, Pressure, StepResult
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from judgeflow.plurals import plural
 from judgeflow.report.figures import Answer, Forecast, JudgeFigures, Lift, Mood, StepFigures
 from judgeflow.report.pace import KINDS, LAST
 from judgeflow.report.pressure import felt, told
-from judgeflow.report.wording import plural
 from judgeflow.routing.agreement import ENOUGH
 from judgeflow.types import Cost, Stock
 
@@ -72,7 +72,7 @@ def _failures(steps: Sequence[StepFigures]) -> Iterator[Finding]:
         counts = {name: number for name in names if (number := sum(step.statuses.get(name, 0) for step in steps))}
         share = sum(counts.values()) / wanted
         reasons = "" if names is LATE else f" ({', '.join(f'{name} {number:,}' for name, number in counts.items())})"
-        told = f"{sum(counts.values()):,} of {wanted:,} asked pairs {what} in {_last(steps)}{reasons}."
+        told = f"{sum(counts.values()):,} of {plural(wanted, 'asked pair')} {what} in {_last(steps)}{reasons}."
         yield _graded(share, unsure, bad), told
 
 
@@ -114,11 +114,13 @@ def _all_well(judges: Sequence[JudgeFigures]) -> str:
     calls = sum(judge.calls or 0 for judge in judges)
     parts = []
     if calls:
-        parts.append(f"{sum(judge.statuses.get('ok', 0) for judge in judges) / calls:.1%} of {calls:,} replies are understood")
+        parts.append(
+            f"{sum(judge.statuses.get('ok', 0) for judge in judges) / calls:.1%} of {plural(calls, 'reply is', 'replies are')} understood"
+        )
     both = [judge.agree for judge in judges if judge.agree is not None]
     if both:
         of = sum(share.of for share in both)
-        parts.append(f"both orders agree on {sum(share.value * share.of for share in both) / of:.0%} of {of:,} pairs")
+        parts.append(f"both orders agree on {sum(share.value * share.of for share in both) / of:.0%} of {plural(of, 'pair')}")
     strained = "".join(f" {judge.id}: {judge.strain}." for judge in judges if judge.strain)
     return f"{', '.join(parts) or 'No pair failed'}.{strained}"
 
@@ -133,10 +135,10 @@ def cost(spent: Cost, stock: Stock, ahead: Forecast | None, *, calls_per_change:
 
 
 def _used(kind: str, amount: float, limit: float | None) -> str:
-    shown, unit = (f"{amount:,.2f}", " USD") if kind == "usd" else (f"{amount:,.0f}", f" {'calls' if kind == 'requests' else kind}")
-    if limit is None:
-        return shown + unit
-    return f"{shown} of {limit:,.2f}{unit}" if kind == "usd" else f"{shown} of {limit:,.0f}{unit}"
+    noun = {"requests": "call", "tokens": "token"}.get(kind)
+    if noun is None:
+        return f"{amount:,.2f}{'' if limit is None else f' of {limit:,.2f}'} USD"
+    return plural(amount, noun) if limit is None else f"{amount:,.0f} of {plural(limit, noun)}"
 
 
 def _lasting(ahead: Forecast | None) -> tuple[Mood, str]:
@@ -154,7 +156,7 @@ def _lasting(ahead: Forecast | None) -> tuple[Mood, str]:
         return "good", lasts
     reach = ahead.steps_left / wanted
     mood: Mood = "bad" if reach < SHORT_BAD else "unsure" if reach < SHORT_UNSURE else "good"
-    return mood, f"{lasts}, and {wanted:,} are wanted"
+    return mood, f"{lasts}, and {wanted:,} {'is' if wanted == 1 else 'are'} wanted"
 
 
 def _duration(seconds: float | None) -> str:
@@ -170,7 +172,7 @@ def helps(lift: Lift, *, changed: int | None, compared: int | None) -> Answer:
     """Does it help?  Good where asking by rank finds more mistakes than asking at random would, beyond chance."""
     if changed is None or compared is None:
         return Answer(title="helps", mood="unsure", text="Decisions have not been read, so nobody can tell.")
-    told = f"The judge changed {changed:,} of {compared:,} decisions" if compared else "No decision can be compared"
+    told = f"The judge changed {changed:,} of {plural(compared, 'decision')}" if compared else "No decision can be compared"
     mood: Mood = "unsure"
     if lift.difference is not None and lift.audited is not None and lift.audited.of >= ENOUGH:
         mood = "good" if lift.difference[1] > 0 else "bad" if lift.difference[2] < 0 else "unsure"

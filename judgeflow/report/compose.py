@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from judgeflow.plurals import plural
 from judgeflow.report.answers import cost, healthy, helps
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.lift import lift
@@ -16,7 +17,6 @@ from judgeflow.report.pressure import Felt, felt, told
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
 from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
-from judgeflow.report.wording import plural
 from judgeflow.routing.agreement import interval, share
 from judgeflow.store.survey import RunRow, StepRow
 from judgeflow.types import Agreement, Cost, JudgeIdentity
@@ -287,8 +287,8 @@ def notes(run: RunRow, steps: Sequence[StepFigures], deep: Deep | None, *, compl
         yield f"what judges turned away in {silent:,} of {plural(len(steps), 'step')} was not noted: an older judgeflow routed them"
     gone = [step.step for step in steps if step.asked is None]
     if complete and gone:
-        yield f"the decisions of {len(gone):,} of {len(steps):,} steps are not in the database: `judgeflow db compact` lets them go"
+        yield f"the decisions of {len(gone):,} of {plural(len(steps), 'step')} are not in the database: `judgeflow db compact` lets them go"
     if deep is not None and run.spent.requests and not deep.judges:
         yield "the replies of this run are not in the database any more, so nothing is told of its judges"
     if deep is not None and len(deep.comparison.missing):
-        yield f"{len(deep.comparison.missing):,} verdicts could not be compared: their replies are not in the database"
+        yield f"{plural(len(deep.comparison.missing), 'verdict')} could not be compared: the replies are not in the database"

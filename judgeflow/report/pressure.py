@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from judgeflow.plurals import plural
 from judgeflow.report.figures import StepFigures
 from judgeflow.report.wording import count, duration
 from judgeflow.types import Pressure
@@ -55,7 +56,7 @@ def _lowered(pressure: Pressure, seconds: float) -> str:
 
 
 def _times(number: int) -> str:
-    return "once" if number == 1 else f"{count(number)} times"
+    return "once" if number == 1 else plural(number, "time")
 
 
 _ADMITTED = {

@@ -64,11 +64,6 @@ def moment(unix_s: float | None) -> str:
     return UNKNOWN if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def plural(value: float, one: str, many: str | None = None) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{count(value)} {one if value == 1 else many or one + 's'}"
-
-
 def by_judge(pair: PairFigures, say: Callable[[SideReply], str], between: str = ", ") -> str:
     """What the replies to a pair are said to be, in the order they stand in; with the names of their judges where there are several."""
     said: dict[str, list[str]] = {}

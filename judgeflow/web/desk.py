@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from judgeflow.plurals import plural
 from judgeflow.report.compose import whose
 from judgeflow.report.figures import PairFigures, RunFigures
 from judgeflow.report.pairs import pair_figures
 from judgeflow.report.survey import Survey
-from judgeflow.report.wording import moment, money, plural
+from judgeflow.report.wording import moment, money
 from judgeflow.store import identities, paging, searching
 from judgeflow.store.paging import Order, RunState
 from judgeflow.store.searching import Found, Hit
@@ -187,7 +188,7 @@ class Desk:
         if not size:
             raise Unknown(f"Run {head.run.name!r} has decided nothing in step {step}.")
         if not found:
-            raise Unknown(f"Step {step} has {size} pairs, so there is no page {page}.")
+            raise Unknown(f"Step {step} has {plural(size, 'pair')}, so there is no page {page}.")
         return StepPage(run=head, step=step, order=order, page=page, of=size, pairs=tuple(pair_row(each, called) for each in found))
 
     async def _judges_of(self, run: RunRow) -> dict[bytes, str]:

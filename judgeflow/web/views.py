@@ -14,6 +14,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from judgeflow.keys import KEY_BYTES
+from judgeflow.plurals import plural
 from judgeflow.report.charts import charts_of
 from judgeflow.report.pages import chart_figures
 from judgeflow.report.safe import json_for_script
@@ -80,7 +81,7 @@ async def steps(desk: Desk, request: web.Request) -> View:
     ended = (await desk.figures(head.run, version)).steps[::-1]
     pages = max(1, -(-len(ended) // STEPS_A_PAGE))
     if at > pages:
-        raise Unknown(f"Run {head.run.name!r} has {len(ended)} steps, so there is no page {at}.")
+        raise Unknown(f"Run {head.run.name!r} has {plural(len(ended), 'step')}, so there is no page {at}.")
     shown = ended[(at - 1) * STEPS_A_PAGE : at * STEPS_A_PAGE]
     return View(template="steps.html", value={"head": head, "steps": shown, "page": at, "pages": pages})
 

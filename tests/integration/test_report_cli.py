@@ -84,6 +84,19 @@ def test_csv_has_a_row_for_each_step(database, tmp_path):
     assert {row["source_judge"] for row in rows} == {"15"}
 
 
+def test_a_dash_writes_to_stdout_and_what_is_said_beside_goes_to_stderr(database, tmp_path):
+    path = tmp_path / "steps.csv"
+    shown("error", "--url", database, "--csv", path)
+    written = report("error", "--url", database, "--csv", "-")
+    assert written.stdout.splitlines() == path.read_text(encoding="utf-8").splitlines()
+    assert written.stderr.startswith("run error, since")
+    page = report("error", "--url", database, "--html", "-")
+    assert page.stdout.startswith("<!doctype html>")
+    assert "run error, since" not in page.stdout
+    for both in (("--csv", "-", "--json"), ("--csv", "-", "--html", "-")):
+        assert "write to stdout; name a file" in complaint("error", "--url", database, *both)
+
+
 def test_two_runs_stand_side_by_side(database):
     text = shown("--compare", "error", "margin", "--url", database)
     assert "beyond noise" in text

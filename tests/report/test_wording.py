@@ -3,6 +3,7 @@
 import pytest
 from made_figures import a_pair, a_reply
 
+from judgeflow.plurals import plural
 from judgeflow.report import wording
 
 
@@ -56,4 +57,4 @@ def test_replies_are_told_with_their_judges_where_there_are_several():
 
 
 def test_one_of_a_kind_is_singular():
-    assert (wording.plural(1, "reply", "replies"), wording.plural(1200, "step")) == ("1 reply", "1,200 steps")
+    assert (plural(1, "reply", "replies"), plural(1200, "step")) == ("1 reply", "1,200 steps")

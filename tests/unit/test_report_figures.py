@@ -322,7 +322,7 @@ def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, 
             "tokens last for 3 more steps, and 10 are wanted",
         ),
         (Forecast(kind="requests", steps_left=0.0, seconds_left=0.0), "bad", "; the calls are spent."),
-        (Forecast(kind="requests", steps_left=1.0, seconds_left=0.5, steps_wanted=1), "good", "for 1 more step, and 1 are wanted"),
+        (Forecast(kind="requests", steps_left=1.0, seconds_left=0.5, steps_wanted=1), "good", "for 1 more step, and 1 is wanted"),
         (Forecast(kind="requests", steps_left=0.2, seconds_left=0.5, steps_wanted=0), "good", "USD; all steps are done."),
         (
             Forecast(kind="requests", steps_left=3.5, seconds_left=9.0, steps_wanted=0),
