@@ -353,6 +353,12 @@ def test_of_several_judges_every_advice_names_its_judge_and_nothing_is_said_twic
     assert len(sentences) == len(set(sentences))
 
 
+def test_a_figure_of_several_judges_names_each_once(write, tmp_path):
+    assert run(write(two_judges()), "--judge", "j", "--judge", "k", "--plot", tmp_path / "curves.svg").exit_code == 0
+    words = re.findall(r">([^<>]+)</text>", (tmp_path / "curves.svg").read_text())
+    assert [words.count(each) for each in ("j", "k", f"Accuracy on {len(PAIRS)} pairs")] == [1, 1, 1]
+
+
 def test_judges_are_compared_pair_by_pair(write):
     path = write(two_judges())
     told = found(path, "--judge", "j", "--judge", "k", "--judge", "k,j", "--judge", "j=1,k=3")
