@@ -106,7 +106,7 @@ async def pair(desk: Desk, request: web.Request) -> View:
 async def judges(desk: Desk, _request: web.Request) -> View:
     """Every judge."""
     found = await desk.judges()
-    return View(template="judges.html", value={"judges": found.judges, "complete": found.complete})
+    return View(template="judges.html", value={"judges": found.judges, "complete": found.complete, "latest": found.latest, "of": found.of})
 
 
 async def search(desk: Desk, request: web.Request) -> View:

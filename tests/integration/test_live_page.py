@@ -23,6 +23,7 @@ from judgeflow.store.window import Window
 from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_pairs
 from judgeflow.types import Message
 from judgeflow.verdicts.prompt import load_template
+from judgeflow.web import desk as web_desk
 from judgeflow.web.desk import HITS_A_PAGE, Desk
 from judgeflow.web.events import stream
 from judgeflow.web.guard import HEADERS
@@ -161,6 +162,19 @@ async def test_what_judges_of_other_runs_say_of_a_pair_stands_on_its_own_page_al
     assert f'href="/pairs/{pair["key"]}">All replies' in page
     everything = (await data(browser, f"/pairs/{pair['key']}"))["pair"]
     assert {reply["judge"] for reply in everything["replies"]} == {"fake judge", other.identity.id}
+
+
+async def test_the_page_of_judges_says_of_which_runs_it_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_desk, "RUNS_KEPT", 2)
+    url = str(tmp_path / "verdicts.db")
+    for number in range(3):
+        async with scheduling(url, run=f"run {number}") as scheduler:
+            await scheduler.route(PAIRS[number : number + 1])
+        async with visiting(url) as browser:
+            page, told = await text(browser, "/judges"), await data(browser, "/judges")
+        assert (told["latest"], told["of"]) == (min(2, number + 1), number + 1)
+        assert ("in the 2 runs last at work; there are 3, and" in page) == (number == 2)
+        assert len(told["judges"][0]["runs"]) == told["latest"]
 
 
 async def test_pairs_of_a_step_can_be_sorted(browser):
