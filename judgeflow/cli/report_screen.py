@@ -53,7 +53,7 @@ def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str
     """Print a table, or nothing if it has no rows."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(plain(column))
+        table.add_column(plain(column), overflow="fold")  # a part of a name would name nobody
     for row in rows:
         table.add_row(*map(plain, row))
     if table.row_count:

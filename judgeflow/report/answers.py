@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from judgeflow.plurals import plural
 from judgeflow.report.figures import Answer, Forecast, JudgeFigures, Lift, Mood, StepFigures
 from judgeflow.report.pace import KINDS, LAST
-from judgeflow.report.pressure import felt, told
+from judgeflow.report.pressure import felt, told_shortly
 from judgeflow.routing.agreement import ENOUGH
 from judgeflow.types import Cost, Stock
 
@@ -106,7 +106,7 @@ def _lowered(steps: Sequence[StepFigures]) -> Iterator[Finding]:
     noted = felt(steps)
     for judge, pressure in noted.judges.items():
         remedy = "set [limits] max_in_flight or requests_per_minute to what it bears"
-        text = f"{judge} is asked less than configured in {_last(steps)}: {told(pressure, noted.seconds)}; {remedy}."
+        text = f"{judge} does not bear what is configured: in {_last(steps)} {told_shortly(pressure, noted.seconds)}; {remedy}."
         yield _graded(pressure.lowered_s, LOWERED_UNSURE * noted.seconds, math.inf), text
 
 

@@ -40,7 +40,17 @@ def together(times: Iterable[ByJudge]) -> dict[str, Pressure]:
 
 def told(pressure: Pressure, seconds: float) -> str:
     """Say what a judge turned away, and what came of it in steps that took so many seconds."""
-    return "; ".join(part for part in (_refusals(pressure), _lowered(pressure, seconds), _admitted(pressure.admits)) if part)
+    return _joined(_refusals(pressure), _lowered(pressure, seconds), _admitted(pressure.admits))
+
+
+def told_shortly(pressure: Pressure, seconds: float) -> str:
+    """Say the same of "it", without what the judge's headers tell."""
+    refusals = _refusals(pressure)
+    return _joined(f"it {refusals}" if refusals else "", _lowered(pressure, seconds))
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _refusals(pressure: Pressure) -> str:
@@ -62,11 +72,11 @@ def _times(number: int) -> str:
 _ADMITTED = {
     "requests_per_minute": "it admits {} requests a minute",
     "tokens_per_minute": "it admits {} tokens a minute",
-    "requests_left_by_others": "others leave us {} requests of a window",
-    "tokens_left_by_others": "others leave us {} tokens of a window",
+    "requests_left_by_others": "other users of the account leave {} requests of a window",
+    "tokens_left_by_others": "other users of the account leave {} tokens of a window",
 }
 
 
 def _admitted(admits: Mapping[str, float]) -> str:
     said = [words.format(count(admits[name])) for name, words in _ADMITTED.items() if name in admits]
-    return f"by its headers {' and '.join(said)}, less than configured" if said else ""
+    return f"by its headers {' and '.join(said)}" if said else ""
