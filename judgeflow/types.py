@@ -556,9 +556,14 @@ class Pressure:
     admits: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def turned_away(self) -> int:
+        """How many attempts were turned away."""
+        return self.rate_limited + self.busy
+
+    @property
     def is_none(self) -> bool:
         """Whether the judge has borne everything."""
-        return not (self.rate_limited or self.busy or self.lowered_s or self.admits)
+        return not (self.turned_away or self.lowered_s or self.admits)
 
     def then(self, later: Pressure) -> Pressure:
         """Return both as one, `later` being of another time."""

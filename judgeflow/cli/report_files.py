@@ -43,7 +43,7 @@ def step_row(step: StepFigures) -> dict[str, Any]:
         "agreement": step.agreement,
         **{f"waited_{name}_s": step.waited_s.get(name) for name in ("p50", "p90", "max")},
         **{f"left_{kind}": step.remaining.get(kind) for kind in ("requests", "tokens", "usd")},
-        "turned_away": None if step.pressure is None else sum(each.rate_limited + each.busy for each in step.pressure.values()),
+        "turned_away": step.turned_away,
         "lowered_s": None if step.pressure is None else max((each.lowered_s for each in step.pressure.values()), default=0.0),
         **dict(_quantiles("uncertainty", step.uncertainty)),
         **dict(_quantiles("acquisition", step.acquisition)),

@@ -172,5 +172,6 @@ def _difference(each: Difference) -> list[str]:
 def _value(value: float | None, unit: str, *, sign: str = "") -> str:
     if value is None:
         return "-"
-    form = {"share": ".1%", "USD": ",.4f", "s": ",.1f"}.get(unit, ",.1f" if value % 1 else ",.0f")
-    return format(value, sign + form)
+    short = ",.1f" if abs(value) >= 10 else ",.2f"
+    form = {"share": ".1%", "USD": ",.4f", "s": short}.get(unit, ",.1f" if value % 1 else ",.0f")
+    return format(value, f"{sign}z{form}")

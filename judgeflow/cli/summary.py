@@ -257,7 +257,7 @@ def _percent(sums: Agreement) -> str:
 def _pressure(summary: Summary) -> str:
     """A line for each judge that had too much to do, with its name where there are several."""
     several = len({*summary.judges, *summary.pressure}) > 1
-    lines = {judge: told(pressure, summary.seconds) for judge, pressure in summary.pressure.items()}
+    lines = {judge: told(pressure, summary.seconds).removeprefix("turned away ") for judge, pressure in summary.pressure.items()}
     return "\n".join(f"{judge}: {line}" if several else line for judge, line in lines.items())
 
 

@@ -105,8 +105,9 @@ def _lowered(steps: Sequence[StepFigures]) -> Iterator[Finding]:
     """Who was asked less at a time in the last steps."""
     noted = felt(steps)
     for judge, pressure in noted.judges.items():
-        remedy = "set [limits] max_in_flight or requests_per_minute to what it bears"
-        text = f"{judge} does not bear what is configured: in {_last(steps)} {told_shortly(pressure, noted.seconds)}; {remedy}."
+        what = told_shortly(pressure, noted.seconds)
+        remedy = "Set [limits] max_in_flight or requests_per_minute to what it bears"
+        text = f"{judge} does not bear what is configured: {what} in {_last(steps)}. {remedy}."
         yield _graded(pressure.lowered_s, LOWERED_UNSURE * noted.seconds, math.inf), text
 
 

@@ -74,6 +74,11 @@ class StepFigures:
     acquisition: Spread | None
     pressure: Mapping[str, Pressure] | None = None
 
+    @property
+    def turned_away(self) -> int | None:
+        """How many requests judges turned away; None where nobody noted it."""
+        return None if self.pressure is None else sum(judge.turned_away for judge in self.pressure.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteFigures:

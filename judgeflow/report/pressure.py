@@ -6,6 +6,7 @@ The route summary, the report in all its forms and the live page say it with the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from judgeflow.plurals import plural
@@ -40,33 +41,33 @@ def together(times: Iterable[ByJudge]) -> dict[str, Pressure]:
 
 def told(pressure: Pressure, seconds: float) -> str:
     """Say what a judge turned away, and what came of it in steps that took so many seconds."""
-    return _joined(_refusals(pressure), _lowered(pressure, seconds), _admitted(pressure.admits))
+    away = refusals(pressure)
+    return _joined(f"turned away {away}" if away else "", _lowered(pressure, seconds), _admitted(pressure.admits))
 
 
 def told_shortly(pressure: Pressure, seconds: float) -> str:
-    """Say the same of "it", without what the judge's headers tell."""
-    refusals = _refusals(pressure)
-    return _joined(f"it {refusals}" if refusals else "", _lowered(pressure, seconds))
+    """Say the same without what the judge's headers tell."""
+    return told(replace(pressure, admits={}), seconds)
 
 
 def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _refusals(pressure: Pressure) -> str:
-    said = [f"{code} {_times(number)}" for code, number in (("429", pressure.rate_limited), ("503 or 529", pressure.busy)) if number]
-    return f"said {' and '.join(said)}" if said else ""
+def refusals(pressure: Pressure) -> str:
+    """How many requests were turned away, and how: `33 requests (28 with 429, 5 with 503 or 529)`."""
+    said = {code: number for code, number in (("429", pressure.rate_limited), ("503 or 529", pressure.busy)) if number}
+    if len(said) > 1:
+        return f"{plural(pressure.turned_away, 'request')} ({', '.join(f'{number:,} with {code}' for code, number in said.items())})"
+    return "".join(f"{plural(number, 'request')} with {code}" for code, number in said.items())
 
 
 def _lowered(pressure: Pressure, seconds: float) -> str:
     if not pressure.lowered_s:
         return ""
+    low, whole = duration(pressure.lowered_s), duration(seconds)
     least = f"{pressure.in_flight} of {pressure.max_in_flight}"
-    return f"concurrency was lowered, to {least} at the least, for {duration(pressure.lowered_s)} of {duration(seconds)}"
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else plural(number, "time")
+    return f"concurrency was lowered, to {least} at the least, for {f'all of {whole}' if low == whole else f'{low} of {whole}'}"
 
 
 _ADMITTED = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from judgeflow.report.figures import PairFigures, Share, SideReply
@@ -66,11 +66,15 @@ def moment(unix_s: float | None) -> str:
 
 def by_judge(pair: PairFigures, say: Callable[[SideReply], str], between: str = ", ") -> str:
     """What the replies to a pair are said to be, in the order they stand in; with the names of their judges where there are several."""
-    said: dict[str, list[str]] = {}
-    for reply in pair.replies:
-        said.setdefault(reply.judge, []).append(say(reply))
-    told = {judge: between.join(words) for judge, words in said.items()}
-    return "; ".join(f"{judge}: {words}" if len(told) > 1 else words for judge, words in told.items())
+    return grouped(((reply.judge, say(reply)) for reply in pair.replies), between)
+
+
+def grouped(said: Iterable[tuple[str, str]], between: str = ", ") -> str:
+    """What each of several judges says: `one: A, then B; two: A`; with one judge without its name."""
+    words: dict[str, list[str]] = {}
+    for judge, word in said:
+        words.setdefault(judge, []).append(word)
+    return "; ".join(f"{judge}: {between.join(each)}" if len(words) > 1 else between.join(each) for judge, each in words.items())
 
 
 def sentence(text: str) -> str:

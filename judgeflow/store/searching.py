@@ -7,8 +7,9 @@ is worth it.  Only connections of `Database.browsing` can do so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Dialect, FromClause, and_, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ from judgeflow.store.extract import Texts, Where, texts, whole_calls
 from judgeflow.store.identities import judges, names
 from judgeflow.store.paging import batches, where_of
 from judgeflow.store.texts import holds
-from judgeflow.types import ReadingStatus
+from judgeflow.types import Call, ReadingStatus
 
 QUESTIONS = 4096
 """So many replies are looked for in one stretch: with many judges it has fewer pairs."""
@@ -28,9 +29,13 @@ QUESTIONS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundReply:
-    """One reply that contains what was looked for, in its text or in its reasoning; `judge` is called as in `identities.names`."""
+    """One reply that contains what was looked for, in its text or in its reasoning.
+
+    `judge` is called as in `identities.names`; `shown` is "ab" if the pair was shown in canonical order, else "ba".
+    """
 
     judge: str
+    shown: Literal["ab", "ba"]
     text: str
     reasoning: str
 
@@ -73,14 +78,16 @@ async def search(connection: AsyncConnection, words: str, *, after: bytes, limit
         Hit(
             pair_key=key,
             texts=bodies[key],
-            replies=tuple(
-                FoundReply(judge=called[told[reply].judge], text=told[reply].reply.text, reasoning=told[reply].reply.reasoning)
-                for reply in replies.get(key, ())
-            ),
+            replies=tuple(_found(told[reply], called) for reply in replies.get(key, ())),
         )
         for key in keys
     )
     return Found(hits=hits, upto=upto, share=1.0 if upto is None else int.from_bytes(upto[:4]) / 2**32)
+
+
+def _found(call: Call, called: Mapping[bytes, str]) -> FoundReply:
+    shown: Literal["ab", "ba"] = "ab" if call.canonical else "ba"
+    return FoundReply(judge=called[call.judge], shown=shown, text=call.reply.text, reasoning=call.reply.reasoning)
 
 
 async def _with_text(connection: AsyncConnection, keys: Sequence[bytes], words: str) -> list[bytes]:
@@ -110,7 +117,8 @@ async def _replies(connection: AsyncConnection, pairs: Sequence[Where], asked_of
     for sample in range(SAMPLES):
         owners = await asyncio.to_thread(_by_key, wanted, sample)
         wanted = []
-        for key, status, has_words in await _looked_up(connection, list(owners), words):
+        stored = await _looked_up(connection, list(owners), words)
+        for key, status, has_words in ((key, *stored[key]) for key in owners if key in stored):  # in the order of the questions
             if has_words:
                 found.setdefault(owners[key].pair.pair_key, []).append(key)
             if status != ReadingStatus.OK:
@@ -124,12 +132,12 @@ def _by_key(wanted: Sequence[Asked], sample: int) -> dict[bytes, Asked]:
     return {asked.key(sample): asked for asked in wanted}
 
 
-async def _looked_up(connection: AsyncConnection, keys: Sequence[bytes], words: str) -> list[tuple[bytes, str, bool]]:
-    """Return (key, status, whether it has the words in it) of those replies that are stored."""
+async def _looked_up(connection: AsyncConnection, keys: Sequence[bytes], words: str) -> dict[bytes, tuple[str, bool]]:
+    """Return (status, whether it has the words in it) by key of those replies that are stored."""
     call, dialect = schema.call.c, connection.dialect
     has_words = or_(holds(dialect, call.text, words), and_(call.reasoning != "", holds(dialect, call.reasoning, words)))
-    found: list[tuple[bytes, str, bool]] = []
+    found: dict[bytes, tuple[str, bool]] = {}
     for some in batches(keys):
         rows = await connection.execute(select(call.key, call.status, has_words).where(bulk.among(dialect, call.key, some)))
-        found += [(key, status, bool(has)) for key, status, has in rows]
+        found |= {key: (status, bool(has)) for key, status, has in rows}
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from judgeflow.report.figures import JudgeFigures
+from judgeflow.report.wording import grouped
 from judgeflow.store.paging import Judged
 from judgeflow.types import Call, Decision, JudgeIdentity
 from judgeflow.web.words import words_of
@@ -16,7 +17,7 @@ from judgeflow.web.words import words_of
 class PairRow:
     """One pair of a step: `latency_s` is that of its slowest reply.
 
-    `replies` are what each of them prefers, in canonical order, or why it prefers nothing; with its judge where there are several.
+    `replies` are what each of them prefers, in canonical order, or why it prefers nothing; `judges` are theirs, in the same order.
     """
 
     key: str
@@ -24,6 +25,7 @@ class PairRow:
     decision: Decision
     latency_s: float | None
     replies: tuple[str, ...]
+    judges: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +69,20 @@ def judge_row(identity: JudgeIdentity, did: Iterable[tuple[int, str, JudgeFigure
 
 def pair_row(found: Judged, called: Mapping[bytes, str]) -> PairRow:
     """Return one pair of a step, its judges being called so."""
-    texts, several = found.texts, len({call.judge for call in found.calls}) > 1
-    said = [(called[call.judge], _preferred(call) or call.reading.status.value) for call in found.calls]
+    texts = found.texts
     return PairRow(
         key=found.decision.pair_key.hex(),
         prompt=None if texts is None else words_of(texts.prompt),
         decision=found.decision,
         latency_s=max((call.reply.latency_s for call in found.calls), default=None),
-        replies=tuple(f"{judge}: {word}" if several else word for judge, word in said),
+        replies=tuple(_preferred(call) or call.reading.status.value for call in found.calls),
+        judges=tuple(called[call.judge] for call in found.calls),
     )
+
+
+def preferences_of_row(row: PairRow) -> str:
+    """What the replies to a pair of a step prefer, with their judges where there are several."""
+    return grouped((judge, word.upper() if word in {"a", "b"} else word) for judge, word in zip(row.judges, row.replies, strict=True))
 
 
 def _preferred(call: Call) -> Literal["a", "b", "tie"] | None:

@@ -100,7 +100,8 @@ async def pair(desk: Desk, request: web.Request) -> View:
     asked = request.query
     number, number_of_step = (number_of(asked[name], name) if name in asked else None for name in ("run", "step"))
     found = await desk.pair(key(request.match_info["key"]).hex(), number, number_of_step)
-    return View(template="pair.html", value={"pair": found}, more={"number": number, "step": number_of_step})
+    run = None if number is None else (await desk.run(number)).run
+    return View(template="pair.html", value={"pair": found}, more={"run": run, "step": number_of_step})
 
 
 async def judges(desk: Desk, _request: web.Request) -> View:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from judgeflow.report.safe import visible
 from judgeflow.store.searching import Hit
 from judgeflow.types import Prompt
+
+_BLANKS = re.compile(r"\s+")
 
 LINE = 120
 AROUND = 100
@@ -24,11 +27,13 @@ def first_words(text: str) -> str:
 
 
 class Spot(NamedTuple):
-    """Where a text was found, and what stands around it there."""
+    """Where a text was found, and what stands there before and after it."""
 
     place: str
     judge: str
-    around: str
+    before: str
+    found: str
+    after: str
 
 
 def spots(hit: Hit, words: str) -> list[Spot]:
@@ -38,9 +43,10 @@ def spots(hit: Hit, words: str) -> list[Spot]:
     texts = [("prompt", "", text) for text in messages]
     texts += [("response A", "", hit.texts.low), ("response B", "", hit.texts.high)]
     for reply in hit.replies:
-        texts += [("reply", reply.judge, reply.text), ("reasoning", reply.judge, reply.reasoning)]
+        shown = f"{'A' if reply.shown == 'ab' else 'B'} shown first"
+        texts += [(f"reply, {shown}", reply.judge, reply.text), (f"reasoning, {shown}", reply.judge, reply.reasoning)]
     found = [(place, judge, text, place_of(text, words)) for place, judge, text in texts]
-    return [Spot(place, judge, around(text, at, len(words))) for place, judge, text, at in found if at is not None]
+    return [Spot(place, judge, *around(text, at, len(words))) for place, judge, text, at in found if at is not None]
 
 
 def place_of(text: str, words: str) -> int | None:
@@ -51,8 +57,13 @@ def place_of(text: str, words: str) -> int | None:
     return at if at >= 0 else min(len(text), text.casefold().find(words.casefold()))  # about there: ß becomes ss
 
 
-def around(text: str, at: int, length: int) -> str:
-    """What stands around a place, on one line."""
+def around(text: str, at: int, length: int) -> tuple[str, str, str]:
+    """A place in a text on one line: what stands before it, the place itself, and what stands after it."""
     start, stop = max(0, at - AROUND), at + length + AROUND
-    inside = " ".join(visible(text[start:stop]).split())
-    return f"{'…' if start else ''}{inside}{'…' if stop < len(text) else ''}"
+    before, found, after = _line(text[start:at]), _line(text[at : at + length]), _line(text[at + length : stop])
+    return f"{'…' if start else ''}{before}", found, f"{after}{'…' if stop < len(text) else ''}"
+
+
+def _line(text: str) -> str:
+    """Made visible, with single blanks, also at its ends."""
+    return _BLANKS.sub(" ", visible(text))

@@ -153,6 +153,7 @@ async def test_what_judges_of_other_runs_say_of_a_pair_stands_on_its_own_page_al
     for number, judge in ((1, "fake judge"), (2, other.identity.id)):
         rows = (await data(browser, f"/runs/{number}/steps/0?order=latency"))["step"]["pairs"]
         assert {len(row["replies"]) for row in rows} == {2}
+        assert {name for row in rows for name in row["judges"]} == {judge}
         pair = (await data(browser, f"/pairs/{rows[0]['key']}?run={number}&step=0"))["pair"]
         assert {reply["judge"] for reply in pair["replies"]} == {judge}
         assert pair["others"] == 2
@@ -246,7 +247,10 @@ async def test_a_search_finds_what_judges_have_replied_and_says_where(talkative,
     assert hit["texts"]["body"].endswith("needle")
     assert [reply["judge"] for reply in hit["replies"]] == ["scripted scripted-judge"] * 2
     page = await text(talkative, f"/search?{urlencode({'q': words})}")
-    assert f'<span class="place">{place} of <bdi>scripted scripted-judge</bdi></span>' in page
+    for shown in ("A", "B"):
+        assert f'<span class="place"><bdi>scripted scripted-judge</bdi>, {place}, {shown} shown first</span>' in page
+    assert page.count(f"<mark>{page.partition('<mark>')[2].partition('</mark>')[0]}</mark>") == 2
+    assert f"<mark>{words.lower()}</mark>" in page.lower()
     assert words.lower() in page.lower()
     assert "<script>alert" not in page
     assert "\u202e" not in page
@@ -256,7 +260,7 @@ async def test_a_search_says_in_which_text_of_a_pair_the_words_stand(talkative):
     page = await text(talkative, f"/search?{urlencode({'q': 'alert(1)'})}")
     places = re.findall(r'<span class="place">(.*?)</span>', page)
     first = "A" if "response A" in places else "B"
-    assert places == ["prompt", f"response {first}", *["reply of <bdi>scripted scripted-judge</bdi>"] * 2]
+    assert places == ["prompt", f"response {first}", *(f"<bdi>scripted scripted-judge</bdi>, reply, {shown} shown first" for shown in "AB")]
 
 
 async def test_a_search_with_many_judges_looks_at_fewer_pairs_at_a_time_and_misses_none(browser, monkeypatch):

@@ -127,7 +127,7 @@ async def test_what_the_judge_turned_away_is_told_with_what_came_of_it(url):
     (judge,) = figures.judges
     assert judge.pressure.rate_limited == 5
     assert (judge.pressure.in_flight, judge.pressure.max_in_flight) == (32, 64)
-    assert judge.strain.startswith("said 429 5 times; concurrency was lowered, to 32 of 64 at the least, for ")
+    assert judge.strain.startswith("turned away 5 requests with 429; concurrency was lowered, to 32 of 64 at the least, for ")
     assert [step.pressure for step in figures.steps] == [step.pressure for step in counted]
     assert judge.strain in figures.answers[0].text
 

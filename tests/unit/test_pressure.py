@@ -78,9 +78,10 @@ FELT = Pressure(max_in_flight=64, in_flight=16, rate_limited=12, lowered_s=130.0
 @pytest.mark.parametrize(
     ("pressure", "said"),
     [
-        (FELT, "said 429 12 times; concurrency was lowered, to 16 of 64 at the least, for 2 min 10 s of 5 min"),
-        (Pressure(max_in_flight=4, in_flight=4, rate_limited=1, busy=2), "said 429 once and 503 or 529 2 times"),
+        (FELT, "turned away 12 requests with 429; concurrency was lowered, to 16 of 64 at the least, for 2 min 10 s of 5 min"),
+        (Pressure(max_in_flight=4, in_flight=4, rate_limited=1, busy=2), "turned away 3 requests (1 with 429, 2 with 503 or 529)"),
         (Pressure(max_in_flight=4, in_flight=2, lowered_s=9.0), "concurrency was lowered, to 2 of 4 at the least, for 9.0 s of 5 min"),
+        (Pressure(max_in_flight=4, in_flight=1, lowered_s=300.0), "concurrency was lowered, to 1 of 4 at the least, for all of 5 min"),
         (
             Pressure(max_in_flight=4, in_flight=4, admits={"requests_per_minute": 60}),
             "by its headers it admits 60 requests a minute",

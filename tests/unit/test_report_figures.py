@@ -290,13 +290,13 @@ def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_r
             [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=30.0)})],
             JUDGED,
             "unsure",
-            "j does not bear what is configured: in the last step it said 429 12 times; concurrency was lowered, to 16 of 64 at the least",
+            "j does not bear what is configured: turned away 12 requests with 429; concurrency was lowered, to 16 of 64 at the least, ",
         ),
         (
             [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=10.0)})],
-            replace(JUDGED, strain="said 429 12 times"),
+            replace(JUDGED, strain="turned away 12 requests with 429"),
             "good",
-            "both orders agree on 90% of 50 pairs. j: said 429 12 times.",
+            "both orders agree on 90% of 50 pairs. j: turned away 12 requests with 429.",
         ),
     ],
 )

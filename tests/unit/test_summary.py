@@ -151,7 +151,7 @@ def test_what_a_judge_turned_away_is_told_with_what_came_of_it():
     felt = Pressure(max_in_flight=64, in_flight=16, rate_limited=12, lowered_s=90.0)
     summary.add(result(JUDGED, seconds=100.0, pressure={"judge": felt}))
     summary.add(result(JUDGED, seconds=100.0, pressure={"judge": replace(felt, lowered_s=15.0)}))
-    told = "said 429 24 times; concurrency was lowered, to 16 of 64 at the least, for 1 min 45 s of 3 min 20 s"
+    told = "24 requests with 429; concurrency was lowered, to 16 of 64 at the least, for 1 min 45 s of 3 min 20 s"
     assert dict(summary_rows(summary))["turned away"] == told
     assert summary.as_record()["pressure"]["judge"]["rate_limited"] == 24
 
@@ -160,7 +160,7 @@ def test_of_several_judges_each_is_named_with_what_it_turned_away():
     summary = Summary(out="o.jsonl")
     felt = {name: Pressure(max_in_flight=8, in_flight=8, busy=1) for name in ("judge", "other")}
     summary.add(result(JUDGED, pressure=felt))
-    assert dict(summary_rows(summary))["turned away"] == "judge: said 503 or 529 once\nother: said 503 or 529 once"
+    assert dict(summary_rows(summary))["turned away"] == "judge: 1 request with 503 or 529\nother: 1 request with 503 or 529"
 
 
 @pytest.mark.parametrize(
