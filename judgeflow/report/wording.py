@@ -38,7 +38,7 @@ def money(value: float | None) -> str:
         return UNKNOWN
     if value == 0 or abs(value) >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if abs(value) >= 0.1 else f"${value:.2g}" if abs(value) >= 1e-4 else f"${value:.1e}"
+    return f"${value:,.2f}" if abs(value) >= 0.1 else f"${value:#.2g}" if abs(value) >= 1e-4 else f"${value:.1e}"
 
 
 def duration(seconds: float | None) -> str:

@@ -61,7 +61,7 @@ def around(text: str, at: int, length: int) -> tuple[str, str, str]:
     """A place in a text on one line: what stands before it, the place itself, and what stands after it."""
     start, stop = max(0, at - AROUND), at + length + AROUND
     before, found, after = _line(text[start:at]), _line(text[at : at + length]), _line(text[at + length : stop])
-    return f"{'…' if start else ''}{before}", found, f"{after}{'…' if stop < len(text) else ''}"
+    return f"{'…' if start else ''}{before.lstrip()}", found, f"{after.rstrip()}{'…' if stop < len(text) else ''}"
 
 
 def _line(text: str) -> str:

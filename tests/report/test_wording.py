@@ -28,7 +28,16 @@ def test_a_duration_is_said_in_its_two_largest_units(seconds, said):
 
 @pytest.mark.parametrize(
     ("usd", "said"),
-    [(None, wording.UNKNOWN), (0.0, "$0"), (0.0011, "$0.0011"), (0.5, "$0.50"), (11.754, "$11.75"), (2500.4, "$2,500"), (2e-6, "$2.0e-06")],
+    [
+        (None, wording.UNKNOWN),
+        (0.0, "$0"),
+        (0.0011, "$0.0011"),
+        (0.08, "$0.080"),
+        (0.5, "$0.50"),
+        (11.754, "$11.75"),
+        (2500.4, "$2,500"),
+        (2e-6, "$2.0e-06"),
+    ],
 )
 def test_small_sums_keep_their_digits(usd, said):
     assert wording.money(usd) == said
