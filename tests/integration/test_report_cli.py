@@ -61,6 +61,24 @@ def test_the_screen_answers_three_questions_first(database):
         assert part in text
 
 
+def test_what_the_judge_turned_away_is_said_below_it_and_stands_in_csv_and_json(tmp_path):
+    path, clock = str(tmp_path / "hurried.db"), VirtualClock()
+
+    async def main():
+        hurried = {"judge_settings": {"faults": ["429-bare"] * 3}, "routing": RoutingConfig(policy="always")}
+        async with routing(path, clock, **hurried) as scheduler:
+            await route_steps(scheduler, 2)
+
+    clock.run(main())
+    assert "scripted scripted-judge: turned away 3 requests with 429; concurrency was lowered, to 32 of 64" in shown("--url", path)
+    rows = list(csv.DictReader(report("--url", path, "--csv", "-").stdout.splitlines()))
+    assert (int(rows[0]["turned_away"]), float(rows[0]["lowered_s"]) > 0) == (3, True)
+    told = json.loads(shown("--url", path, "--json"))
+    assert told["judges"][0]["pressure"] | {"lowered_s": 0} == {
+        "max_in_flight": 64, "in_flight": 32, "rate_limited": 3, "busy": 0, "lowered_s": 0, "admits": {}
+    }  # fmt: skip
+
+
 def test_json_is_one_object_with_all_figures(database):
     found = json.loads(shown("error", "--url", database, "--json"))
     figures = asyncio.run(look(database, "error"))
