@@ -540,13 +540,60 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """How often a judge had too much to do, and how much less it was asked at a time for that.
+
+    `rate_limited` counts attempts that it turned away for a rate limit (429), `busy` those for its load (503, 529).  At the lowest,
+    `in_flight` requests could be under way of `max_in_flight`; there were fewer than that for `lowered_s` seconds.  `admits` is what it
+    said about its limits where that is less than configured, by the names of the notice `limits_tightened`.
+    """
+
+    max_in_flight: int
+    in_flight: int
+    rate_limited: int = 0
+    busy: int = 0
+    lowered_s: float = 0.0
+    admits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def turned_away(self) -> int:
+        """How many attempts were turned away."""
+        return self.rate_limited + self.busy
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the judge has borne everything."""
+        return not (self.turned_away or self.lowered_s or self.admits)
+
+    def then(self, later: Pressure) -> Pressure:
+        """Return both as one, `later` being of another time."""
+        return self._with(later, lowered_s=self.lowered_s + later.lowered_s)
+
+    def beside(self, other: Pressure) -> Pressure:
+        """Return both as one, `other` being of another account of the judge at the same time."""
+        return self._with(other, lowered_s=max(self.lowered_s, other.lowered_s))
+
+    def _with(self, other: Pressure, *, lowered_s: float) -> Pressure:
+        lowest = min(self, other, key=lambda each: each.in_flight / each.max_in_flight)
+        said = [{**self.admits, **other.admits}, {**other.admits, **self.admits}]
+        return Pressure(
+            max_in_flight=lowest.max_in_flight,
+            in_flight=lowest.in_flight,
+            rate_limited=self.rate_limited + other.rate_limited,
+            busy=self.busy + other.busy,
+            lowered_s=lowered_s,
+            admits={name: min(each[name] for each in said) for name in said[0]},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStatistics:
     """What one step did and what it cost.
 
     `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
     of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
     `routed` and `audited` compare the scorer with the judge on pairs asked about for their rank, and on those drawn at random.
-    `judges` divides `spent` by the judge's id.
+    `judges` divides `spent` by the judge's id; `pressure` has, by their ids, the judges that had too much to do.
     """
 
     run: str
@@ -566,6 +613,7 @@ class StepStatistics:
     routed: Agreement = Agreement()
     audited: Agreement = Agreement()
     judges: Mapping[str, Cost] = field(default_factory=dict)
+    pressure: Mapping[str, Pressure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from judgeflow.errors import UsageError
+from judgeflow.plurals import plural
 from judgeflow.types import Group, Outcome, Prompt, StepResult, StepStatistics
 
 Places = tuple[int, ...]
@@ -137,7 +138,7 @@ def silence_of(result: StepResult) -> str:
     """Return how many pairs count as even because neither judge nor scorer spoke, and why: "3 of 12 pairs (unreachable 3)"; "" for none."""
     reasons = Counter(outcome.status for outcome in result.outcomes if outcome.source == "fallback" and outcome.preference is None)
     told = ", ".join(f"{status} {count}" for status, count in reasons.most_common())
-    return f"{reasons.total()} of {len(result.outcomes)} pairs ({told}), which count as even" if reasons else ""
+    return f"{reasons.total()} of {plural(len(result.outcomes), 'pair')} ({told}), which count as even" if reasons else ""
 
 
 def figures_of(statistics: StepStatistics, share: float = 1.0) -> Mapping[str, float]:

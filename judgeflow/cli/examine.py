@@ -15,6 +15,7 @@ from judgeflow.engine.seat import Seat
 from judgeflow.errors import ConfigurationError, JudgeflowError
 from judgeflow.judges.gate import ThrottleGate
 from judgeflow.judges.reach import reach
+from judgeflow.plurals import plural
 from judgeflow.ports import Permit
 from judgeflow.report.survey import TRIAL
 from judgeflow.store import SqlStore, migrate
@@ -170,7 +171,8 @@ def _answer(outcome: Outcome) -> str:
     slowest = max(call.reply.latency_s for call in verdict.calls)
     tokens = sum(call.reply.usage.total for call in verdict.calls)
     orders = "both orders" if len(verdict.calls) == 2 else f"one order ({outcome.status})"
-    return f"answers in {orders} and chooses {verdict.choice}; {slowest:.1f} s, {tokens:,} tokens for {len(verdict.calls)} replies"
+    replies = plural(len(verdict.calls), "reply", "replies")
+    return f"answers in {orders} and chooses {verdict.choice}; {slowest:.1f} s, {tokens:,} tokens for {replies}"
 
 
 def _pair(name: str) -> Pair:

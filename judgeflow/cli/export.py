@@ -10,6 +10,8 @@ import typer
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 from judgeflow.cli.options import Exported as What
 from judgeflow.cli.options import ExportedForm, ExportedLabel, MinAgreement, ShowProgress, Source
+from judgeflow.cli.record_files import STDOUT
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from judgeflow.exchange.exporting import Exported, Tally
     from judgeflow.exchange.preferences import Format
     from judgeflow.parquet import Kind
-
-_STDOUT = Path("-")
 
 
 def export(
@@ -79,7 +79,7 @@ def export(
     with interruptible(lambda: _kept(files)), contextlib.ExitStack() as stack:
         sink = _Sink(stack, out, split_by_prompt, columns, address)
         files.update(sink.files)
-        tell = stack.enter_context(activity(wanted=progress and not (out == _STDOUT and sys.stdout.isatty())))
+        tell = stack.enter_context(activity(wanted=progress and not (out == STDOUT and sys.stdout.isatty())))
         asyncio.run(sink.take(records, tell))
         sink.complete()
     _report(tally, sink, what, as_json=as_json)
@@ -88,8 +88,8 @@ def export(
 
 
 def _kept(files: Mapping[str, RecordFile]) -> str:
-    if str(_STDOUT) in files:
-        return f"{files[str(_STDOUT)].written:,} whole records are on stdout, and the rest is missing; the same command begins again"
+    if str(STDOUT) in files:
+        return f"{files[str(STDOUT)].written:,} whole records are on stdout, and the rest is missing; the same command begins again"
     whole = [name for name, file in files.items() if file.is_complete]
     left = [name for name, file in files.items() if not file.is_complete]
     if not left:
@@ -104,10 +104,15 @@ def _tell_sources(address: str, label: str) -> None:
 
     from judgeflow.exchange.exporting import sources
 
-    there = ", ".join(f"{number:,} {what}" for what, number in asyncio.run(sources(address)).items())
+    there = ", ".join(_counted(number, *what.split(" ", 1)) for what, number in asyncio.run(sources(address)).items())
     typer.echo(
-        f"no pair of this selection has a {label}; there are {there or 'no labels and no verdicts'} (--label verdict | label)", err=True
+        f"no pair of this selection has a {label}; the database has {there or 'no labels and no verdicts'} (--label verdict | label)",
+        err=True,
     )
+
+
+def _counted(number: int, many: str, more: str) -> str:
+    return f"{plural(number, many.removesuffix('s'))} {more}"
 
 
 def _check(what: str, run: str | None, sources: Sequence[str], share: float | None, out: Path) -> None:
@@ -117,9 +122,9 @@ def _check(what: str, run: str | None, sources: Sequence[str], share: float | No
         raise UsageError(f"{'--source' if sources else '--what outcomes'} is about the decisions of a run: name it with --run")
     if share is not None and not 0 < share < 1:
         raise UsageError(f"--split-by-prompt {share}: a share between 0 and 1 is expected, for instance 0.1")
-    if share is not None and out == _STDOUT:
+    if share is not None and out == STDOUT:
         raise UsageError("--split-by-prompt writes two files: name --out FILE.jsonl")
-    if out != _STDOUT and out.suffix not in {".jsonl", ".parquet"}:
+    if out != STDOUT and out.suffix not in {".jsonl", ".parquet"}:
         raise UsageError(f"--out {out}: a name that ends in .jsonl or .parquet is expected, or - for stdout")
 
 
@@ -201,7 +206,7 @@ def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
     from judgeflow.exchange.preferences import LEFT_OUT
 
     files = {name: file.written for name, file in sink.files.items()}
-    to_stdout = str(_STDOUT) in files
+    to_stdout = str(STDOUT) in files
     if as_json:
         record = {
             "what": what,
@@ -218,11 +223,11 @@ def _report(tally: Tally, sink: _Sink, what: str, *, as_json: bool) -> None:
     lines = [f"{written:,} {noun if written == 1 else what} in {'stdout' if to_stdout else name}" for name, written in files.items()]
     lines += [f"{tally.left_out[reason]:,} left out: {words}" for reason, words in LEFT_OUT.items() if tally.left_out[reason]]
     if tally.transcripts:
-        lines.append(
-            f"{tally.transcripts:,} prompts are conversations and were written as transcripts; --format messages keeps their turns"
-        )
+        number = plural(tally.transcripts, "prompt is a conversation", "prompts are conversations")
+        lines.append(f"{number}, written as a transcript; --format messages keeps the turns")
     for line in lines:
         print(line, file=sys.stderr if to_stdout else sys.stdout)
     if tally.several_judges:
-        told = f"{tally.several_judges:,} pairs have records of several judges, {tally.both_ways:,} of them are chosen both ways"
+        number = plural(tally.several_judges, "pair has", "pairs have")
+        told = f"{number} records of several judges, {tally.both_ways:,} of them chosen both ways"
         print(f"{told}; --judge ID takes one judge's", file=sys.stderr)

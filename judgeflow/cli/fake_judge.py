@@ -9,6 +9,7 @@ import typer
 
 from judgeflow.cli.completion import template_names
 from judgeflow.cli.interrupt import stop_on_signals
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,4 +142,4 @@ async def _serve(server: FakeJudge, about: str) -> None:
         await stop.wait()
     seen = server.statistics
     statuses = ", ".join(f"{status}: {count}" for status, count in sorted(seen.statuses.items())) or "none"
-    typer.echo(f"fake judge stopped: {seen.requests} requests, {seen.answered} answered (by status: {statuses})", err=True)
+    typer.echo(f"fake judge stopped: {plural(seen.requests, 'request')}, {seen.answered:,} answered (by status: {statuses})", err=True)

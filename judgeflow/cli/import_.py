@@ -11,6 +11,7 @@ from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url
 from judgeflow.cli.options import OnBadRecord, ShowProgress
 from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,8 +171,8 @@ def _write(
 
 
 def _kept(found: Mapping[Path, Survey], done: Mapping[Path, int]) -> str:
-    records = sum(each.records - each.identical for each in found.values())
-    return f"{sum(done.values()):,} of {records:,} records are stored, if not some more; the same command goes on from there"
+    records = plural(sum(each.records - each.identical for each in found.values()), "record is", "records are")
+    return f"{sum(done.values()):,} of {records} stored, if not some more; the same command goes on from there"
 
 
 def _batches(findings: Iterable[Finding | Unusable]) -> Iterator[Sequence[Evidence]]:

@@ -54,11 +54,13 @@ def replay(
 
     Example: judgeflow replay judged.jsonl --template verdict-scale --scorer mean-z --share 0.2 --requests-per-minute 200
     """
+    from judgeflow.cli.csv_file import one_on_stdout
     from judgeflow.cli.interrupt import interruptible
     from judgeflow.cli.plots import check_plots
     from judgeflow.cli.progress import activity
     from judgeflow.replay.compare import compare
 
+    aside = one_on_stdout({"--csv": csv}, as_json=json)
     options.protect({"--csv": csv, "--plot": plot}, [Path(source), config, labels, pairs])
     if plot is not None:
         check_plots(plot)
@@ -82,7 +84,7 @@ def replay(
         base = options.base(config, given)
         grid = list(options.grid(base, shares, policy, requests_per_minute, trace))
         found = compare(trace, judge or [], base, grid, shares, chosen_orders=orders is not None, resamples=resamples, tell=tell)
-    _tell(found, csv=csv, plot=plot, as_json=json)
+    _tell(found, csv=csv, plot=plot, as_json=json, aside=aside)
 
 
 def _read(source: str, *, run: str | None, scorer: str | None, template: str, pairs: Path | None, on_bad_record: str) -> Trace:
@@ -114,7 +116,7 @@ def _with_files(trace: Trace, pairs: Path | None, labels: Path | None) -> Trace:
     return trace if labels is None else with_labels(trace, labels)
 
 
-def _tell(found: Compared, *, csv: Path | None, plot: Path | None, as_json: bool) -> None:
+def _tell(found: Compared, *, csv: Path | None, plot: Path | None, as_json: bool, aside: bool) -> None:
     from judgeflow.cli.replay_screen import print_screen
 
     if csv is not None:
@@ -130,4 +132,4 @@ def _tell(found: Compared, *, csv: Path | None, plot: Path | None, as_json: bool
 
         print(orjson.dumps(found.as_record(), option=orjson.OPT_SERIALIZE_NUMPY).decode())
     else:
-        print_screen(found)
+        print_screen(found, aside=aside)

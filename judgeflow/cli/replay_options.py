@@ -61,7 +61,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything that is drawn
 Resamples = Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")]
 
 # What is written
-Csv = Annotated[Path | None, typer.Option(help="Write one row for each policy and share, and for each what-if, there.")]
+Csv = Annotated[Path | None, typer.Option(help="Write one row for each policy and share, and for each what-if, there; - is stdout.")]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE.svg|png", help="Draw accuracy against calls, tokens and time.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")]
 

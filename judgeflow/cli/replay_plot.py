@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgeflow.cli.plots import GREY, LINES, check_plots, legend_below, saved_figure
+from judgeflow.plurals import plural
 from judgeflow.replay.evidence import ORACLE, RANDOM
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ def write_plot(found: Sequence[Found], path: Path) -> None:
     check_plots(path)
     known = [name for name in _COSTS if any(getattr(each.measured.curves[RANDOM].points[-1], name) for each in found)]
     with saved_figure(path, width=6.2 * len(known), height=5.4 * len(found)) as figure:
-        figure.suptitle("\n".join(map(_what, found)), fontsize=13, fontweight="bold")
+        figure.suptitle(_title(found), fontsize=13, fontweight="bold")
         for each, row in zip(found, figure.subplots(len(found), len(known), squeeze=False), strict=True):
+            if len(found) > 1:
+                row[0].set_title(each.judge, loc="left", fontweight="bold")
             for axes, name in zip(row, known, strict=True):
                 _draw(axes, each, name)
-                axes.set(ylabel=_measure(each).lower(), title=each.judge if len(found) > 1 else "")
+                axes.set(ylabel=_measure(each).lower())
 
 
-def _what(found: Found) -> str:
-    return f"{_measure(found)} on {len(found.measured.evidence):,} pairs: {found.judge}"
+def _title(found: Sequence[Found]) -> str:
+    """What is measured on how many pairs; with the judge, where several do not stand at the rows."""
+    lines = dict.fromkeys(f"{_measure(each)} on {plural(len(each.measured.evidence), 'pair')}" for each in found)
+    return "\n".join(lines) if len(found) > 1 else f"{next(iter(lines))}: {found[0].judge}"
 
 
 def _measure(found: Found) -> str:

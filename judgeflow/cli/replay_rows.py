@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from judgeflow.errors import UsageError
+from judgeflow.cli.csv_file import write_rows
 from judgeflow.replay.findings import CURVES, Found, arm_record
 
 
@@ -18,13 +17,7 @@ def write_csv(found: Sequence[Found], path: Path) -> None:
     """
     rows = [row for each in found for row in (*_curves(each), *_what_ifs(each))]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_rows(path, columns, rows)
 
 
 def _curves(found: Found) -> Iterator[dict[str, Any]]:

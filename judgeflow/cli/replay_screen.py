@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from judgeflow.estimates import Estimate
+from judgeflow.plurals import plural
 from judgeflow.replay.advice import Advice, duration
 from judgeflow.replay.compare import Compared
 from judgeflow.replay.findings import CURVES, Arm, Found, arm_record
@@ -22,9 +23,12 @@ SAMPLE = 0.8
 """Where fewer of the pairs are measured or explained, it is said that nobody knows how they were chosen."""
 
 
-def print_screen(compared: Compared) -> None:
-    """Print what was read, every policy beside random, what-ifs in time, and what to do; of several judges also how they compare."""
-    console, several = Console(), len(compared.found) + len(compared.refused) > 1
+def print_screen(compared: Compared, *, aside: bool = False) -> None:
+    """Print what was read, every policy beside random, what-ifs in time, and what to do; of several judges also how they compare.
+
+    With `aside`, on stderr.
+    """
+    console, several = Console(stderr=aside), len(compared.found) + len(compared.refused) > 1
     for found in compared.found:
         for line in _head(found):
             console.print(Text(line))
@@ -42,16 +46,20 @@ def _told(compared: Compared, *, several: bool) -> Iterator[str]:
     first = compared.found[0]
     yield from _saved(first)
     for found in compared.found:
-        yield from (f"{found.judge}: {line}" if several else line for line in _worth(found.orders_worth))
+        yield from _of(found, _worth(found.orders_worth), several=several)
     yield from map(_bias, first.biases)
     for found in compared.found:
-        yield from [arm.refused for arm in found.arms if arm.refused][:1]
+        yield from _of(found, [arm.refused for arm in found.arms if arm.refused][:1], several=several)
     yield from _unpaced(first.arms)
     for found in compared.found:
-        if several:
-            yield f"With {found.judge}:"
-        yield from (sentence for each in found.advice for sentence in (*each.sentences, _blocking(found, each)))
+        advice = [sentence for each in found.advice for sentence in (*each.sentences, _blocking(found, each))]
+        yield from _of(found, advice, several=several)
     yield from (f"Not compared: {reason}" for reason in compared.refused)
+
+
+def _of(found: Found, sentences: Iterable[str], *, several: bool) -> Iterator[str]:
+    """What is said of one judge, with its name where there are several; what holds for several shares is said once."""
+    return (f"{found.judge}: {sentence}" if several else sentence for sentence in dict.fromkeys(sentences))
 
 
 _JUDGE_COLUMNS = ["judge", "pairs", "accuracy", "over the first", "policy", "gain", "calls saved"]
@@ -78,10 +86,8 @@ def _judge_rows(compared: Compared) -> Iterator[list[str]]:
 def _head(found: Found) -> Iterator[str]:
     measured, evidence = found.measured, found.measured.evidence
     weights = ", weighted by inverse propensity" if evidence.weighted else ""
-    yield (
-        f"{found.trace.source}: {len(found.trace):,} pairs, {len(evidence):,} of them of {len(np.unique(evidence.prompts)):,} prompts "
-        f"measured{weights}"
-    )
+    prompts = plural(len(np.unique(evidence.prompts)), "prompt")
+    yield f"{found.trace.source}: {plural(len(found.trace), 'pair')}, {len(evidence):,} of them of {prompts} measured{weights}"
     yield f"judge {found.judge} (orders: {found.orders}), scorer {found.trace.scorer or 'none'}"
     yield from _reservations(found)
     scorer = "" if found.trace.scorer is None else f" of the scorer {_share(measured.scorer_accuracy)},"
@@ -98,16 +104,16 @@ def _reservations(found: Found) -> Iterator[str]:
     if found.unexplained > (1 - SAMPLE) * len(found.trace):
         yield "Nothing recorded says how the measured pairs were chosen: if not at random, the figures hold for pairs like them alone."
     if found.chanceless:
-        yield f"{found.chanceless:,} pairs had no chance of a verdict and are left out."
+        yield f"Left out: {plural(found.chanceless, 'pair')} that had no chance of a verdict."
     if found.unscored:
         yield (
-            f"{found.unscored:,} pairs have no score of {found.trace.scorer} and are left out: a run does not score what is judged before, "
-            "so nobody knows what its scorer thinks of them. Import their scores, and name the scorer with --scorer."
+            f"Left out: {plural(found.unscored, 'pair')} without a score of {found.trace.scorer}. A run does not score what is judged "
+            "before, so nobody knows what its scorer thinks of them. Import the scores, and name the scorer with --scorer."
         )
     if found.unplaced:
         yield (
-            f"Of {found.unplaced:,} pairs nobody recorded which response was given first: there it is the only one that was shown first, "
-            "or else the first of the canonical order. Name the file that was routed with --pairs."
+            f"Of {plural(found.unplaced, 'pair')} nobody recorded which response was given first: there it is the only one that was shown "
+            "first, or else the first of the canonical order. Name the file that was routed with --pairs."
         )
 
 
@@ -216,10 +222,10 @@ def _worth(values: Sequence[OrderValue]) -> Iterator[str]:
 def _bias(bias: PositionBias) -> str:
     if not bias.pairs:
         return f"{bias.judge}: was asked in one order only, so nobody knows its position bias."
-    repeated = f", asked {bias.twice:,} times" if bias.twice > bias.pairs else ""
+    repeated = f", asked {plural(bias.twice, 'time')}" if bias.twice > bias.pairs else ""
     return (
-        f"{bias.judge}: both orders agree on {_share(bias.agreement)} of {bias.pairs:,} pairs{repeated}; {bias.first:.1%} first shown "
-        f"both times, {bias.second:.1%} second; {bias.unread:,} of {bias.calls:,} replies not understood."
+        f"{bias.judge}: both orders agree on {_share(bias.agreement)} of {plural(bias.pairs, 'pair')}{repeated}; {bias.first:.1%} first "
+        f"shown both times, {bias.second:.1%} second; {bias.unread:,} of {plural(bias.calls, 'reply', 'replies')} not understood."
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from judgeflow.cli.db.common import ConfigFile, Url, address_of
+from judgeflow.cli.record_files import STDOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,8 @@ def report(
     compare: Annotated[
         tuple[str, str] | None, typer.Option(metavar="RUN RUN", help="Show two runs side by side, with what differs beyond noise.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one row for each step there.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one page with charts and pairs to read there.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row for each step there; - is stdout.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page with charts and pairs to read there; - is stdout.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Say whether judging is healthy, what it costs and whether it helps, from what a run has stored.
@@ -34,6 +35,8 @@ def report(
     """
     import asyncio
 
+    from judgeflow.cli.csv_file import one_on_stdout
+
     address = address_of(url, config)
     if compare is not None:
         if csv is not None or html is not None or run != "latest":
@@ -41,21 +44,35 @@ def report(
         first, second = asyncio.run(_read(address, compare))
         _tell_both(first, second, as_json=json)
         return
-    if html is not None:
-        from judgeflow.cli.outcomes_file import require_file
-
-        require_file(f"--html {html}", html)
+    aside = one_on_stdout({"--csv": csv, "--html": html}, as_json=json)
+    _check_page(html)
     _protect({"--csv": csv, "--html": html}, address)
     (figures,) = asyncio.run(_read(address, [run]))
+    _write_files(figures, csv, html)
+    _tell(figures, as_json=json, aside=aside)
+
+
+def _check_page(html: Path | None) -> None:
+    """Raise `UsageError` where a page cannot take the place of what is there."""
+    from judgeflow.cli.outcomes_file import require_file
+
+    if html is not None and html != STDOUT:
+        require_file(f"--html {html}", html)
+
+
+def _write_files(figures: RunFigures, csv: Path | None, html: Path | None) -> None:
     if csv is not None:
         from judgeflow.cli.report_files import write_csv
 
         write_csv(figures, csv)
-    if html is not None:
+    if html == STDOUT:
+        from judgeflow.report.html import report_page
+
+        typer.echo(report_page(figures).encode())
+    elif html is not None:
         from judgeflow.report.html import write_report
 
         write_report(figures, html)
-    _tell(figures, as_json=json)
 
 
 def _protect(written: dict[str, Path | None], address: str) -> None:
@@ -65,7 +82,7 @@ def _protect(written: dict[str, Path | None], address: str) -> None:
 
     database = file_of(address)
     for option, path in written.items():
-        if path is not None and database is not None and path.exists() and database.exists() and path.samefile(database):
+        if path not in (None, STDOUT) and database is not None and path.exists() and database.exists() and path.samefile(database):
             raise UsageError(f"{option} {path} would overwrite the database; name another file")
 
 
@@ -79,7 +96,8 @@ async def _read(address: str, runs: Sequence[str]) -> list[RunFigures]:
     return found
 
 
-def _tell(figures: RunFigures, *, as_json: bool) -> None:
+def _tell(figures: RunFigures, *, as_json: bool, aside: bool) -> None:
+    """Print a report; `aside`, on stderr, where stdout is taken."""
     if as_json:
         from judgeflow.cli.report_files import as_record, print_record
 
@@ -87,7 +105,7 @@ def _tell(figures: RunFigures, *, as_json: bool) -> None:
     else:
         from judgeflow.cli.report_screen import print_report
 
-        print_report(figures)
+        print_report(figures, aside=aside)
 
 
 def _tell_both(first: RunFigures, second: RunFigures, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from judgeflow.errors import UsageError
+from judgeflow.cli.csv_file import write_rows
 from judgeflow.report.figures import QUANTILES, RunFigures, Spread, StepFigures
 
 
@@ -28,13 +27,7 @@ def print_record(record: Mapping[str, Any]) -> None:
 def write_csv(figures: RunFigures, path: Path) -> None:
     """Write one row for each step.  Raises `UsageError` where the file cannot be written."""
     columns = list(dict.fromkeys(name for step in figures.steps for name in step_row(step)))
-    try:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=columns or ["step"], restval=0)
-            writer.writeheader()
-            writer.writerows(map(step_row, figures.steps))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    write_rows(path, columns or ["step"], map(step_row, figures.steps), missing=0)
 
 
 def step_row(step: StepFigures) -> dict[str, Any]:
@@ -50,6 +43,8 @@ def step_row(step: StepFigures) -> dict[str, Any]:
         "agreement": step.agreement,
         **{f"waited_{name}_s": step.waited_s.get(name) for name in ("p50", "p90", "max")},
         **{f"left_{kind}": step.remaining.get(kind) for kind in ("requests", "tokens", "usd")},
+        "turned_away": step.turned_away,
+        "lowered_s": None if step.pressure is None else max((each.lowered_s for each in step.pressure.values()), default=0.0),
         **dict(_quantiles("uncertainty", step.uncertainty)),
         **dict(_quantiles("acquisition", step.acquisition)),
         **{f"source_{name}": number for name, number in step.sources.items()},

@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from judgeflow.cli.sparkline import WIDTH, sparkline
+from judgeflow.plurals import plural
 from judgeflow.report.compare import Difference
 from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures, Share, StepFigures
+from judgeflow.report.wording import by_judge
 
 _STYLES = {"good": "green", "unsure": "yellow", "bad": "bold red"}
 _PROMPT = 60
@@ -22,9 +24,9 @@ FEW = 3
 """Pairs of each kind on the screen; all are in the HTML file and with --json."""
 
 
-def print_report(figures: RunFigures) -> None:
-    """Print a run."""
-    console = Console()
+def print_report(figures: RunFigures, *, aside: bool = False) -> None:
+    """Print a run; `aside`, on stderr."""
+    console = Console(stderr=aside)
     console.print(plain(_head(figures)))
     console.print(plain(figures.news))
     for answer in figures.answers:
@@ -34,6 +36,9 @@ def print_report(figures: RunFigures) -> None:
     _print(console, ["over the steps", "", "last", "least", "most"], _course(figures.steps, console.width))
     _print(console, ["budget", "spent", "put aside", "of", "left"], _budget(figures))
     _print(console, _JUDGE_COLUMNS, map(_judge, figures.judges))
+    for judge in figures.judges:
+        if judge.strain:
+            console.print(plain(f"{judge.id}: {judge.strain}."))
     _print(console, ["slowest pairs", "step", "seconds", "prompt"], map(_slow, figures.slowest[:FEW]))
     _print(console, ["orders contradict", "step", "prefer", "prompt"], map(_torn, figures.inconsistent[:FEW]))
     for note in figures.notes:
@@ -49,7 +54,7 @@ def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str
     """Print a table, or nothing if it has no rows."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(plain(column))
+        table.add_column(plain(column), overflow="fold")  # a part of a name would name nobody
     for row in rows:
         table.add_row(*map(plain, row))
     if table.row_count:
@@ -60,7 +65,7 @@ def _print(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str
 def _head(figures: RunFigures) -> str:
     began = datetime.fromtimestamp(figures.created_at, UTC).strftime("%Y-%m-%d %H:%M")
     asked = "" if figures.asked is None or not figures.pairs else f", {figures.asked:,} asked about ({figures.asked / figures.pairs:.1%})"
-    return f"run {figures.name}, since {began} UTC: {len(figures.steps):,} steps, {figures.pairs:,} pairs{asked}"
+    return f"run {figures.name}, since {began} UTC: {plural(len(figures.steps), 'step')}, {plural(figures.pairs, 'pair')}{asked}"
 
 
 def _decided(figures: RunFigures) -> str:
@@ -121,15 +126,14 @@ def _share(share: Share | None) -> str:
 
 
 def _slow(pair: PairFigures) -> list[str]:
-    latencies = ", ".join(f"{reply.latency_s:.1f}" for reply in pair.replies)
-    return [pair.key[:12], _step(pair), latencies, _prompt(pair)]
+    return [pair.key[:12], _step(pair), by_judge(pair, lambda reply: f"{reply.latency_s:.1f}"), _prompt(pair)]
 
 
 def _torn(pair: PairFigures) -> list[str]:
     return [
         pair.key[:12],
         _step(pair),
-        ", ".join(f"{reply.shown}: {reply.preferred or reply.status}" for reply in pair.replies),
+        by_judge(pair, lambda reply: f"{reply.shown}: {reply.preferred or reply.status}"),
         _prompt(pair),
     ]
 
@@ -169,5 +173,6 @@ def _difference(each: Difference) -> list[str]:
 def _value(value: float | None, unit: str, *, sign: str = "") -> str:
     if value is None:
         return "-"
-    form = {"share": ".1%", "USD": ",.4f", "s": ",.1f"}.get(unit, ",.1f" if value % 1 else ",.0f")
-    return format(value, sign + form)
+    short = ",.1f" if abs(value) >= 10 else ",.2f"
+    form = {"share": ".1%", "USD": ",.4f", "s": short}.get(unit, ",.1f" if value % 1 else ",.0f")
+    return format(value, f"{sign}z{form}")

@@ -12,6 +12,7 @@ from judgeflow.cli.interrupt import say
 from judgeflow.cli.options import OnBadRecord, Settings, ShowProgress
 from judgeflow.cli.overrides import overrides
 from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from judgeflow.cli.outcomes_file import OutcomesFile
@@ -206,7 +207,8 @@ class _Run:
 
     def progress(self) -> str:
         """How far an unfinished run has come."""
-        return f"{self.summary.decided:,} of {len(self._pairs):,} pairs are decided, the outcomes so far are in {self._outcomes.partial}"
+        pairs = plural(len(self._pairs), "pair is", "pairs are")
+        return f"{self.summary.decided:,} of {pairs} decided, the outcomes so far are in {self._outcomes.partial}"
 
     def too_long(self) -> str:
         """What to say about pairs that were too long to be asked about: the first, and the keys that decide."""
@@ -216,7 +218,7 @@ class _Run:
         named = [(f"judges.{name}", judge, judge.limits) for name, judge in config.judges.items()]
         keys = " and ".join([_keys_of_length("judge", config.judge, config.limits), *(_keys_of_length(*each) for each in named)])
         return (
-            f"not asked: {self.summary.statuses[TOO_LONG]:,} pairs are longer than {keys} admit, "
+            f"not asked: {plural(self.summary.statuses[TOO_LONG], 'pair is', 'pairs are')} longer than {keys} admit, "
             f"the first is {self.summary.first_too_long} of {self._source}; shorten them, or raise the limit if the judge takes as much"
         )
 
@@ -226,7 +228,7 @@ class _Run:
         parts = [f"stopped: {self.progress()}"] if self._stopped else []
         if unasked:
             counts = ", ".join(f"{status} {count:,}" for status, count in unasked.most_common())
-            parts.append(f"{unasked.total():,} pairs went without the judge ({counts})")
+            parts.append(f"{plural(unasked.total(), 'pair')} went without the judge ({counts})")
         if not parts:
             return ""
         if self._watch.last_error is not None:

@@ -11,6 +11,7 @@ import typer
 from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.db.common import ConfigFile, Url, address_of
 from judgeflow.cli.interrupt import say, stop_on_signals
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,9 +98,9 @@ def _token(variable: str | None, host: str) -> tuple[str | None, bool]:
     if variable is not None:
         token = os.environ.get(variable, "").strip()
         if len(token) < SHORTEST_TOKEN:
-            problem = "is not set" if not token else f"holds {len(token)} characters"
+            problem = "is not set" if not token else f"holds {plural(len(token), 'character')}"
             raise ConfigurationError(
-                f"--token-env {variable}: the variable {problem}; set it to {SHORTEST_TOKEN} or more that nobody can guess"
+                f"--token-env {variable}: the variable {problem}; set it to {SHORTEST_TOKEN} characters or more that nobody can guess"
             )
         return token, False
     return (None, False) if is_loopback(host) else (secrets.token_urlsafe(32), True)

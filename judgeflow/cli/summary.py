@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,9 +13,11 @@ from rich.table import Table
 
 from judgeflow.cli.benchmark import benchmark_record, benchmark_rows
 from judgeflow.errors import QuestionTooLong
+from judgeflow.plurals import plural
 from judgeflow.records import outcome_record
+from judgeflow.report.pressure import together, told
 from judgeflow.routing.agreement import ENOUGH, interval, share, shares_by_decile
-from judgeflow.types import IDENTICAL, OK, Agreement, Cost, Outcome, StepResult
+from judgeflow.types import IDENTICAL, OK, Agreement, Cost, Outcome, Pressure, StepResult
 
 if TYPE_CHECKING:
     from judgeflow.adapters.scores import BenchmarkScore
@@ -80,6 +83,7 @@ class Summary:
     first_too_long: str = ""
     judges: dict[str, JudgeShare] = field(default_factory=dict)
     benchmark: BenchmarkScore | None = None
+    pressure: dict[str, Pressure] = field(default_factory=dict)
 
     @property
     def decided(self) -> int:
@@ -103,6 +107,7 @@ class Summary:
         self.sources.update(statistics.sources)
         self.statuses.update(statistics.statuses)
         self.remaining = dict(statistics.remaining)
+        self.pressure = together([self.pressure, statistics.pressure])
         self.routed += statistics.routed
         self.audited += statistics.audited
         for name, paid in statistics.judges.items():
@@ -151,6 +156,7 @@ class Summary:
                 name: {"pairs": judge.pairs, "calls": judge.paid.requests, "tokens": judge.paid.tokens, "usd": judge.paid.usd}
                 for name, judge in self.judges.items()
             },
+            "pressure": {name: asdict(pressure) for name, pressure in self.pressure.items()},
             "agreement": self.agreement.value,
             "accuracy": {name: part.value for name, part in self.accuracy.items()},
             "labelled": {name: part.of for name, part in self.accuracy.items()},
@@ -188,7 +194,7 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
 
 def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     """Return the lines of the table: what each is called, and what it says."""
-    rows = [("pairs", f"{summary.pairs:,}" + (f" ({summary.skipped} bad records skipped)" if summary.skipped else ""))]
+    rows = [("pairs", f"{summary.pairs:,}" + (f" ({plural(summary.skipped, 'bad record')} skipped)" if summary.skipped else ""))]
     identical = summary.statuses[IDENTICAL]
     rows.append(("decided by", _counts(summary.sources - Counter({"scorer": identical}))))  # where there is nothing to decide, nobody did
     if identical:
@@ -196,15 +202,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     missing = Counter({name: n for name, n in summary.statuses.items() if name not in {OK, IDENTICAL}})
     if missing:
         rows.append(("not ok", _counts(missing)))
-    rows.append(("judge calls paid", f"{summary.calls:,}"))
-    if len(summary.judges) > 1:
-        rows.append(("of each judge", "; ".join(_judge_line(name, judge) for name, judge in summary.judges.items())))
-    rows.append(("tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"))
-    if summary.usd:
-        rows.append(("USD", f"{summary.usd:.4f}"))
-    left = {name: value for name, value in summary.remaining.items() if value is not None}
-    if left:
-        rows.append(("budget left", ", ".join(f"{value:,.10g} {name}" for name, value in left.items())))
+    rows += _cost_rows(summary)
     if summary.agreement.value is not None:
         rows.append(("both orders agree", f"{summary.agreement.value:.3f} of {summary.agreement.of:,}"))
     if summary.audited.compared >= ENOUGH:
@@ -214,6 +212,25 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     rows.append(("seconds", f"{summary.seconds:.1f}"))
     rows.append(("outcomes", summary.out))
     return rows
+
+
+def _cost_rows(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What was paid, to whom, and what is left; and what a judge did not bear."""
+    yield "judge calls paid", f"{summary.calls:,}"
+    if len(summary.judges) > 1:
+        yield "of each judge", "; ".join(_judge_line(name, judge) for name, judge in summary.judges.items())
+    if summary.pressure:
+        yield "turned away", _pressure(summary)
+    yield "tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"
+    if summary.usd:
+        yield "USD", f"{summary.usd:.4f}"
+    left = {name: value for name, value in summary.remaining.items() if value is not None}
+    if left:
+        yield "budget left", ", ".join(_left(name, value) for name, value in left.items())
+
+
+def _left(kind: str, value: float) -> str:
+    return f"{value:,.4f} USD" if kind == "usd" else plural(value, kind.removesuffix("s"))
 
 
 def _accuracy_rows(summary: Summary) -> list[tuple[str, str]]:
@@ -237,9 +254,16 @@ def _percent(sums: Agreement) -> str:
     return f"{share(sums) or 0.0:.0%} ({low:.0%}-{high:.0%})"
 
 
+def _pressure(summary: Summary) -> str:
+    """A line for each judge that had too much to do, with its name where there are several."""
+    several = len({*summary.judges, *summary.pressure}) > 1
+    lines = {judge: told(pressure, summary.seconds).removeprefix("turned away ") for judge, pressure in summary.pressure.items()}
+    return "\n".join(f"{judge}: {line}" if several else line for judge, line in lines.items())
+
+
 def _judge_line(name: str, judge: JudgeShare) -> str:
     usd = f", {judge.paid.usd:.4f} USD" if judge.paid.usd else ""
-    return f"{name}: {judge.pairs:,} pairs, {judge.paid.requests:,} calls{usd}"
+    return f"{name}: {plural(judge.pairs, 'pair')}, {plural(judge.paid.requests, 'call')}{usd}"
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -38,6 +38,7 @@ from judgeflow.client.wire import (
 )
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.errors import ServiceError, UsageError
+from judgeflow.plurals import plural
 from judgeflow.types import Group, Outcome, Pair, Prompt, StepResult
 
 T = TypeVar("T")
@@ -182,7 +183,9 @@ class RouteClient:
             except NotNow as error:
                 pause = max(error.retry_after_s, PAUSES_S[min(attempt, len(PAUSES_S)) - 1])
                 if asyncio.get_running_loop().time() + pause > end:
-                    raise ServiceError(f"{self.url}: {error}; asked {attempt} times within {self._retry_for_s:g} s") from error.__cause__
+                    raise ServiceError(
+                        f"{self.url}: {error}; asked {plural(attempt, 'time')} within {self._retry_for_s:g} s"
+                    ) from error.__cause__
             await asyncio.sleep(pause)
         raise AssertionError  # the loop above has no end
 

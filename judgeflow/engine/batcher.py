@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from judgeflow.errors import ScorerError
+from judgeflow.plurals import plural
 from judgeflow.ports import Scorer
 from judgeflow.types import Pair, Preference
 
@@ -96,9 +97,9 @@ class ScoringThread:
         try:
             scored: list[object] = list(self._scorer.score(batch))
         except Exception as error:  # a scorer is foreign code: whatever it raises becomes a labelled outcome
-            raise ScorerError(f"the scorer failed on {len(batch)} pairs: {error!r}") from error
+            raise ScorerError(f"the scorer failed on {plural(len(batch), 'pair')}: {error!r}") from error
         if len(scored) != len(batch):
-            raise ScorerError(f"the scorer returned {len(scored)} preferences for {len(batch)} pairs")
+            raise ScorerError(f"the scorer returned {plural(len(scored), 'preference')} for {plural(len(batch), 'pair')}")
         preferences = [item for item in scored if isinstance(item, Preference)]
         if len(preferences) != len(scored):
             raise ScorerError("the scorer returned something else than a Preference")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from judgeflow.engine import step as steps
 from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.plan import Ask, StepPlan
-from judgeflow.types import Call, Cost, Outcome, StepStatistics
+from judgeflow.types import Call, Cost, Outcome, Pressure, StepStatistics
 
 
 def statistics(
@@ -20,6 +20,7 @@ def statistics(
     plan: StepPlan,
     remaining: Mapping[str, float | None],
     seconds: float,
+    pressure: Mapping[str, Pressure],
 ) -> StepStatistics:
     """Count what a step did."""
     paid = [item.calls[key] for item in items for key in sorted(item.paid)]
@@ -44,6 +45,7 @@ def statistics(
         routed=tally(_votes(items, outcomes, plan, audit=False)),
         audited=tally(_votes(items, outcomes, plan, audit=True)),
         judges=_by_judge((asked_of[call.key], call) for call in paid),
+        pressure=pressure,
     )
 
 

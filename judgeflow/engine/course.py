@@ -49,7 +49,7 @@ class Course:
     and at worst, `first` the grounds on which this began, and `begun` how many of them the pacer has yet to count; `next_look` is how
     many must be scored before the session looks for more, `ceiling` that of what is being asked, and `in_turn` how many
     questions each judge may have so that another order can follow (None: any number).  `refusal` is why the judge could not be
-    used when the step began.  Changed by the session.
+    used when the step began, and `low_s` for how long each judge had been asked less than configured by then.  Changed by the session.
     """
 
     number: int
@@ -59,6 +59,7 @@ class Course:
     arrived: Mapping[bytes, Call]
     items: list[steps.Item] = field(default_factory=list)
     refusal: JudgeflowError | None = None
+    low_s: Sequence[float] = ()
     early: set[int] = field(default_factory=set)
     asked_as: dict[int, Candidate] = field(default_factory=dict)
     held: deque[int] = field(default_factory=deque)

@@ -65,6 +65,7 @@ class Ending:
             plan=planned.plan,
             remaining={"requests": left.requests, "tokens": left.tokens, "usd": left.usd} if left else {},
             seconds=self._clock.now() - course.started,
+            pressure=self._panel.take_pressure(course.low_s) if self._panel is not None else {},
         )
         await self._in_time(self._record(statistics, steps.final_decisions(course.items, planned.plan, final)), course)
         self._observers.step(statistics)

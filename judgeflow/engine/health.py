@@ -19,6 +19,7 @@ from judgeflow.errors import (
 from judgeflow.ports import Clock, Permit
 from judgeflow.routing.breaker import Breaker
 from judgeflow.routing.concurrency import Concurrency
+from judgeflow.routing.strain import Strain
 from judgeflow.types import RateHeaders
 
 UNREACHABLE_ATTEMPTS = 3
@@ -35,6 +36,7 @@ class Health:
 
     def __init__(self, seat: Seat, concurrency: Concurrency, *, patience: int, clock: Clock, notice: Callable[..., None]) -> None:
         self.breaker = Breaker(first_s=seat.retry.base_s, longest_s=seat.retry.cap_s, patience=patience)
+        self.strain = Strain(concurrency)
         self.error: JudgeError | None = None
         self._gate = seat.gate
         self._concurrency = concurrency
@@ -69,14 +71,20 @@ class Health:
     def failed(self, job: Job, error: JudgeError, permit: Permit, *, sent: int) -> bool:
         """An attempt failed, of `sent` so far.  Returns whether this has opened the breaker, or kept it open."""
         self._heed(error.rates, permit)
-        if isinstance(error, JudgeBusy) and self._concurrency.turned_away(self._clock.now(), number=job.sent, sent=sent):
-            limit, most = self._concurrency.limit, self._concurrency.most
-            self._notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
+        if isinstance(error, JudgeBusy):
+            self._turned_away(job, error, sent)
         if self._proves_presence(error):
             self._is_there(job)
             return False
         is_known = isinstance(error, TransientJudgeError | JudgeRefusesService)  # else the judge object raised something odd
         return (is_known or self.breaker.state == "half_open") and self._is_absent(job, error)
+
+    def _turned_away(self, job: Job, error: JudgeBusy, sent: int) -> None:
+        is_new_low = self._concurrency.turned_away(self._clock.now(), number=job.sent, sent=sent)
+        self.strain.turned_away(rate_limited=isinstance(error, RateLimited))
+        if is_new_low:
+            limit, most = self._concurrency.limit, self._concurrency.most
+            self._notice("in_flight_lowered", in_flight=limit, max_in_flight=most, error=str(error))
 
     def _proves_presence(self, error: JudgeError) -> bool:
         """Whether it takes a judge to say that: no to this question, or to so many at a time where there could be fewer."""
@@ -107,6 +115,7 @@ class Health:
     def _heed(self, rates: RateHeaders | None, permit: Permit) -> None:
         """Let the gate know what the judge says about its limits, and say once what is stricter for it."""
         stricter = self._gate.heed(rates, permit) if rates is not None else {}
+        self.strain.told(stricter)
         news = {name: value for name, value in stricter.items() if name not in self._told_stricter}
         if news:
             self._told_stricter |= news.keys()

@@ -21,7 +21,7 @@ from judgeflow.errors import JudgeflowError, StoreUnavailable
 from judgeflow.ports import Clock, Judge, Store
 from judgeflow.routing.budget import Budget
 from judgeflow.routing.threshold import INSTANT_S, PROBE_REQUESTS, in_time
-from judgeflow.types import Cost, JudgeState, RunState, Stock
+from judgeflow.types import Cost, JudgeState, Pressure, RunState, Stock
 
 PROBE = 2.0
 """Questions that a judge is given which may be probed: one pair, in both orders."""
@@ -46,6 +46,7 @@ class Panel:
     ) -> None:
         self.judges: tuple[Judge, ...] = tuple(seat.judge for seat in seats)
         self._weights = tuple(seat.weight for seat in seats) if mode == "weights" else ()
+        self._clock = clock
         self._purse = Purse()
         self._backlog = Backlog(clock, observers)
         several = len(seats) > 1
@@ -136,6 +137,21 @@ class Panel:
     def in_flight(self) -> int:
         """Requests under way."""
         return sum(dispatcher.in_flight for dispatcher in self._dispatchers)
+
+    @property
+    def low_s(self) -> list[float]:
+        """For how many seconds in all each judge has been asked less at a time than configured."""
+        now = self._clock.now()
+        return [dispatcher.concurrency.low_s(now) for dispatcher in self._dispatchers]
+
+    def take_pressure(self, low_before_s: Sequence[float]) -> dict[str, Pressure]:
+        """Return which judges had too much to do since this was asked last, by their ids; see `Strain.take`."""
+        now, found = self._clock.now(), dict[str, Pressure]()
+        for dispatcher, before_s in zip(self._dispatchers, low_before_s, strict=True):
+            judge, pressure = dispatcher.seat.judge.identity.id, dispatcher.health.strain.take(now, before_s)
+            if not pressure.is_none:
+                found[judge] = found[judge].beside(pressure) if judge in found else pressure
+        return found
 
     @property
     def states(self) -> tuple[JudgeState, ...]:

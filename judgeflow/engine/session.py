@@ -116,6 +116,7 @@ class Session:
         refusal = self.panel.refusal if self.panel is not None else None
         with self._flights.watch() as arrived:
             course = Course(number=number, started=started, outcomes=outcomes, waiting=waiting, arrived=arrived, refusal=refusal)
+            course.low_s = self.panel.low_s if self.panel is not None else ()
             try:
                 planned = await self._prepare(course, pairs)
             except BaseException:

@@ -14,6 +14,7 @@ from judgeflow.errors import UsageError
 from judgeflow.keys import prompt_hash
 from judgeflow.model.config import ModelConfig
 from judgeflow.model.reading import Comparisons, compare_pairs
+from judgeflow.plurals import plural
 from judgeflow.types import Pair
 
 TARGETS = {"a": 1.0, "tie": 0.5, "b": 0.0}
@@ -23,11 +24,11 @@ def labelled(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with a label.  Raises `UsageError` if there is nothing to learn from them."""
     found = [pair for pair in pairs if pair.label is not None]
     if not found:
-        raise UsageError(f"none of the {len(pairs)} pairs has a label; a training record needs label: a, b or tie")
+        raise UsageError(f"none of {plural(len(pairs), 'pair')} has a label; a training record needs label: a, b or tie")
     if all(pair.label == "tie" for pair in found):
-        raise UsageError(f"all {len(found)} labels are ties: there is no preference to learn")
+        raise UsageError(f"{plural(len(found), 'label is a tie', 'labels are ties, all of them')}: there is no preference to learn")
     if all(pair.label == "tie" or pair.response_a == pair.response_b for pair in found):
-        raise UsageError(f"none of the {len(found)} labels prefers one of two different responses: there is no preference to learn")
+        raise UsageError(f"none of {plural(len(found), 'label')} prefers one of two different responses: there is no preference to learn")
     return found
 
 
@@ -44,10 +45,8 @@ def split_by_prompt(pairs: Sequence[Pair], share: float, seed: int) -> tuple[lis
     validation = [pair for pair, key in zip(pairs, hashes, strict=True) if key in held_out]
     for name, side in (("training", training), ("validation", validation)):
         if all(pair.label == "tie" for pair in side):
-            raise UsageError(
-                f"{len(pairs)} labelled pairs of {len(prompts)} prompts are too few: whole prompts are held out for validation, and "
-                f"{name} would have no preference in it"
-            )
+            few = f"{plural(len(pairs), 'labelled pair')} of {plural(len(prompts), 'prompt')}"
+            raise UsageError(f"{few} are too few: whole prompts are held out for validation, and {name} would have no preference in it")
     return training, validation
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from judgeflow.estimates import Estimate
+from judgeflow.plurals import plural
 from judgeflow.replay.evidence import SCORED
 from judgeflow.replay.measure import Curve, Measured, Point
 
@@ -61,7 +62,7 @@ def _best(curves: dict[str, Curve], share: float) -> str | None:
 
 def _whether(measured: Measured, curves: dict[str, Curve], chosen: str | None, share: float) -> Iterator[str]:
     found = measured.evidence
-    pairs = f"On these {len(found):,} pairs"
+    pairs = "On this 1 pair" if len(found) == 1 else f"On these {len(found):,} pairs"
     what = "accuracy" if found.reference == "labels" else "agreement with the judge"
     if not curves:
         yield f"{pairs} no policy but random can rank: there are no beliefs of a scorer. Give scores (rm_scores, or judgeflow import)."
@@ -96,9 +97,9 @@ def _which(chosen: str | None, point: Point) -> str:
 
 
 def _cost(point: Point) -> str:
-    parts = [f"{point.calls:,.0f} calls"]
+    parts = [plural(point.calls, "call")]
     if point.tokens:
-        parts.append(f"{point.tokens:,.0f} tokens")
+        parts.append(plural(point.tokens, "token"))
     if point.seconds:
         parts.append(f"{duration(point.seconds)} of judge time")
     return f"For as many pairs as recorded that takes {', '.join(parts)}."

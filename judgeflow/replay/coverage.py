@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from judgeflow.errors import NotCovered
+from judgeflow.plurals import plural
 from judgeflow.replay.panel import spoken_for
 from judgeflow.replay.played import Played
 from judgeflow.replay.selection import inverse_weights
@@ -117,13 +118,13 @@ def require(trace: Trace, played: Played, least: float = LEAST, *, testimony: Te
 
 def _refusal(testimony: Testimony, found: Coverage, least: float) -> str:
     if testimony.chances.untold:
-        return f"asks about {found.asked:,} pairs, of which {found.judged:.0%} are judged, and {untold(testimony)}"
+        return f"asks about {plural(found.asked, 'pair')}, of which {found.judged:.0%} are judged, and {untold(testimony)}"
     without = [decile for decile in found.deciles if decile.supported < decile.pairs]
     where = f", most of them with an acquisition up to {without[-1].high:.3g}" if without else ""
     return (
-        f"asks about {found.asked:,} pairs, of which {1 - found.supported:.0%} had no chance of a verdict when this was recorded{where}; "
-        f"{least:.0%} have to be covered. A policy that asks a part of what was asked can be replayed; for others record a run with policy "
-        "always, or one with [routing] audit_fraction, which draws some of the confident pairs"
+        f"asks about {plural(found.asked, 'pair')}, of which {1 - found.supported:.0%} had no chance of a verdict when this was "
+        f"recorded{where}; {least:.0%} have to be covered. A policy that asks a part of what was asked can be replayed; for others record "
+        "a run with policy always, or one with [routing] audit_fraction, which draws some of the confident pairs"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.errors import NotCovered, ReplayError
+from judgeflow.plurals import plural
 from judgeflow.replay.coverage import LEAST, untold
 from judgeflow.replay.selection import inverse_weights
 from judgeflow.replay.statistics import Floats, agreement
@@ -123,7 +124,7 @@ def _answered(trace: Trace, testimony: Testimony, orders: Orders, judge: str) ->
         raise ReplayError(f"{trace.source}: {judge} has not answered {asked}; try --orders first, or judge some pairs with judgeflow route")
     wrong = _choice(testimony, answered)
     if wrong:
-        raise NotCovered(f"{trace.source}: {judge} has judged {answered.sum():,} of {len(trace):,} pairs, and {wrong}")
+        raise NotCovered(f"{trace.source}: {judge} has judged {answered.sum():,} of {plural(len(trace), 'pair')}, and {wrong}")
     return answered
 
 

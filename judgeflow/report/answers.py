@@ -5,10 +5,13 @@ Every answer is the worst of what its rules find, and says that one thing; docs/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from judgeflow.plurals import plural
 from judgeflow.report.figures import Answer, Forecast, JudgeFigures, Lift, Mood, StepFigures
 from judgeflow.report.pace import KINDS, LAST
+from judgeflow.report.pressure import felt, told_shortly
 from judgeflow.routing.agreement import ENOUGH
 from judgeflow.types import Cost, Stock
 
@@ -32,6 +35,9 @@ AGREE_UNSURE, AGREE_BAD = 0.7, 0.55
 BIAS_UNSURE, BIAS_BAD = 0.1, 0.25
 """How far from a half the share of replies lies that prefer what was shown first, at the nearer end of its interval."""
 
+LOWERED_UNSURE = 0.25
+"""Which part of the last steps' time a judge was asked less at a time, since it had turned requests away."""
+
 SHORT_UNSURE, SHORT_BAD = 1.0, 0.5
 """Which share of the steps that are wanted the budget reaches, below which it is too short."""
 
@@ -41,7 +47,7 @@ _WORST: Mapping[Mood, int] = {"bad": 0, "unsure": 1, "good": 2}
 
 def healthy(steps: Sequence[StepFigures], judges: Sequence[JudgeFigures]) -> Answer:
     """Is judging healthy?  Looks at the last steps, and at each judge's replies."""
-    found = [*_failures(steps[-LAST:]), *(finding for judge in judges for finding in _judge(judge))]
+    found = [*_failures(steps[-LAST:]), *(finding for judge in judges for finding in _judge(judge)), *_lowered(steps[-LAST:])]
     if not found:
         return Answer(title="healthy", mood="unsure", text="Nothing has been asked yet, so nobody can tell.")
     return _worst("healthy", found, _all_well(judges))
@@ -66,8 +72,12 @@ def _failures(steps: Sequence[StepFigures]) -> Iterator[Finding]:
         counts = {name: number for name in names if (number := sum(step.statuses.get(name, 0) for step in steps))}
         share = sum(counts.values()) / wanted
         reasons = "" if names is LATE else f" ({', '.join(f'{name} {number:,}' for name, number in counts.items())})"
-        told = f"{sum(counts.values()):,} of {wanted:,} asked pairs {what} in the last {_many(len(steps), 'step')}{reasons}."
+        told = f"{sum(counts.values()):,} of {plural(wanted, 'asked pair')} {what} in {_last(steps)}{reasons}."
         yield _graded(share, unsure, bad), told
+
+
+def _last(steps: Sequence[StepFigures]) -> str:
+    return "the last step" if len(steps) == 1 else f"the last {len(steps)} steps"
 
 
 def _wanted(step: StepFigures) -> int:
@@ -91,16 +101,29 @@ def _judge(judge: JudgeFigures) -> Iterator[Finding]:
         yield _graded(away, BIAS_UNSURE, BIAS_BAD), told
 
 
+def _lowered(steps: Sequence[StepFigures]) -> Iterator[Finding]:
+    """Who was asked less at a time in the last steps."""
+    noted = felt(steps)
+    for judge, pressure in noted.judges.items():
+        what = told_shortly(pressure, noted.seconds)
+        remedy = "Set [limits] max_in_flight or requests_per_minute to what it bears"
+        text = f"{judge} does not bear what is configured: {what} in {_last(steps)}. {remedy}."
+        yield _graded(pressure.lowered_s, LOWERED_UNSURE * noted.seconds, math.inf), text
+
+
 def _all_well(judges: Sequence[JudgeFigures]) -> str:
     calls = sum(judge.calls or 0 for judge in judges)
     parts = []
     if calls:
-        parts.append(f"{sum(judge.statuses.get('ok', 0) for judge in judges) / calls:.1%} of {calls:,} replies are understood")
+        parts.append(
+            f"{sum(judge.statuses.get('ok', 0) for judge in judges) / calls:.1%} of {plural(calls, 'reply is', 'replies are')} understood"
+        )
     both = [judge.agree for judge in judges if judge.agree is not None]
     if both:
         of = sum(share.of for share in both)
-        parts.append(f"both orders agree on {sum(share.value * share.of for share in both) / of:.0%} of {of:,} pairs")
-    return f"{', '.join(parts) or 'No pair failed'}." if parts else "No pair failed."
+        parts.append(f"both orders agree on {sum(share.value * share.of for share in both) / of:.0%} of {plural(of, 'pair')}")
+    strained = "".join(f" {judge.id}: {judge.strain}." for judge in judges if judge.strain)
+    return f"{', '.join(parts) or 'No pair failed'}.{strained}"
 
 
 def cost(spent: Cost, stock: Stock, ahead: Forecast | None, *, calls_per_change: float | None) -> Answer:
@@ -113,10 +136,10 @@ def cost(spent: Cost, stock: Stock, ahead: Forecast | None, *, calls_per_change:
 
 
 def _used(kind: str, amount: float, limit: float | None) -> str:
-    shown, unit = (f"{amount:,.2f}", " USD") if kind == "usd" else (f"{amount:,.0f}", f" {'calls' if kind == 'requests' else kind}")
-    if limit is None:
-        return shown + unit
-    return f"{shown} of {limit:,.2f}{unit}" if kind == "usd" else f"{shown} of {limit:,.0f}{unit}"
+    noun = {"requests": "call", "tokens": "token"}.get(kind)
+    if noun is None:
+        return f"{amount:,.2f}{'' if limit is None else f' of {limit:,.2f}'} USD"
+    return plural(amount, noun) if limit is None else f"{amount:,.0f} of {plural(limit, noun)}"
 
 
 def _lasting(ahead: Forecast | None) -> tuple[Mood, str]:
@@ -125,20 +148,16 @@ def _lasting(ahead: Forecast | None) -> tuple[Mood, str]:
     what = {"requests": "calls", "usd": "dollars"}.get(ahead.kind, ahead.kind)
     left, wanted = int(ahead.steps_left), ahead.steps_wanted
     if wanted == 0:
-        over = f", with {what} left for {_many(left, 'more step')}" if left else ""
+        over = f", with {what} left for {plural(left, 'more step')}" if left else ""
         return "good", f"; all steps are done{over}"
     if ahead.steps_left < 1:
         return "bad", f"; the {what} are spent"
-    lasts = f"; at this pace the {what} last for {_many(left, 'more step')}{_duration(ahead.seconds_left)}"
+    lasts = f"; at this pace the {what} last for {plural(left, 'more step')}{_duration(ahead.seconds_left)}"
     if wanted is None:
         return "good", lasts
     reach = ahead.steps_left / wanted
     mood: Mood = "bad" if reach < SHORT_BAD else "unsure" if reach < SHORT_UNSURE else "good"
-    return mood, f"{lasts}, and {wanted:,} are wanted"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return mood, f"{lasts}, and {wanted:,} {'is' if wanted == 1 else 'are'} wanted"
 
 
 def _duration(seconds: float | None) -> str:
@@ -154,7 +173,7 @@ def helps(lift: Lift, *, changed: int | None, compared: int | None) -> Answer:
     """Does it help?  Good where asking by rank finds more mistakes than asking at random would, beyond chance."""
     if changed is None or compared is None:
         return Answer(title="helps", mood="unsure", text="Decisions have not been read, so nobody can tell.")
-    told = f"The judge changed {changed:,} of {compared:,} decisions" if compared else "No decision can be compared"
+    told = f"The judge changed {changed:,} of {plural(compared, 'decision')}" if compared else "No decision can be compared"
     mood: Mood = "unsure"
     if lift.difference is not None and lift.audited is not None and lift.audited.of >= ENOUGH:
         mood = "good" if lift.difference[1] > 0 else "bad" if lift.difference[2] < 0 else "unsure"

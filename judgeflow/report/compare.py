@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from judgeflow.report.figures import JudgeFigures, RunFigures, Share
@@ -27,7 +27,7 @@ class Difference:
 
 
 def compare(first: RunFigures, second: RunFigures) -> tuple[Difference, ...]:
-    """Return what can be compared; judges are compared by their id."""
+    """Return what can be compared; judges as `matched` puts them side by side."""
     return (*_sizes(first, second), *_shares(first, second), *_of_judges(first, second))
 
 
@@ -57,19 +57,44 @@ def _shares(first: RunFigures, second: RunFigures) -> Iterator[Difference]:
 
 
 def _of_judges(first: RunFigures, second: RunFigures) -> Iterator[Difference]:
-    others = {judge.id: judge for judge in second.judges}
-    for judge in first.judges:
-        other = others.get(judge.id)
-        if other is not None:
-            yield _share(f"{judge.id}: orders agree", judge.agree, other.agree)
-            yield _share(f"{judge.id}: first preferred", judge.first, other.first)
-            yield _plain(f"{judge.id}: not understood", "share", _unread(judge), _unread(other))
-            yield _plain(f"{judge.id}: p50", "s", judge.latency_s.get("p50"), other.latency_s.get("p50"))
-            yield _plain(f"{judge.id}: p90", "s", judge.latency_s.get("p90"), other.latency_s.get("p90"))
+    for one, other in matched(*([judge for judge in run.judges if judge.calls] for run in (first, second))):
+        name = _name(one, other)
+        yield _share(f"{name}: orders agree", one.agree if one else None, other.agree if other else None)
+        yield _share(f"{name}: first preferred", one.first if one else None, other.first if other else None)
+        yield _plain(f"{name}: not understood", "share", _unread(one), _unread(other))
+        for quantile in ("p50", "p90"):
+            yield _plain(f"{name}: {quantile}", "s", *(each.latency_s.get(quantile) if each else None for each in (one, other)))
 
 
-def _unread(judge: JudgeFigures) -> float | None:
-    return 1 - judge.statuses.get("ok", 0) / judge.calls if judge.calls else None
+def matched(first: Sequence[JudgeFigures], second: Sequence[JudgeFigures]) -> list[tuple[JudgeFigures | None, JudgeFigures | None]]:
+    """Return the judges of two runs side by side: the same one, else one of the same id, else the only one that each run has left.
+
+    The others stand alone: nobody can say which of several to compare with which.
+    """
+    pairs: list[tuple[JudgeFigures | None, JudgeFigures | None]] = []
+    here, there = list(first), list(second)
+    likenesses: tuple[Callable[[JudgeFigures], str], ...] = (lambda judge: judge.fingerprint, lambda judge: judge.id)
+    for alike in likenesses:
+        for judge in list(here):
+            other = next((each for each in there if alike(each) == alike(judge)), None)
+            if other is not None:
+                pairs.append((judge, other))
+                here.remove(judge)
+                there.remove(other)
+    if len(here) == len(there) == 1:
+        return [*pairs, (here[0], there[0])]
+    return [*pairs, *((judge, None) for judge in here), *((None, judge) for judge in there)]
+
+
+def _name(one: JudgeFigures | None, other: JudgeFigures | None) -> str:
+    """What both are called, or each: those of the same id with other settings by the beginnings of their fingerprints."""
+    known = {judge.fingerprint: judge for judge in (one, other) if judge is not None}
+    same_id = len({judge.id for judge in known.values()}) < len(known)
+    return " / ".join(f"{judge.id}@{judge.fingerprint[:8]}" if same_id else judge.id for judge in known.values())
+
+
+def _unread(judge: JudgeFigures | None) -> float | None:
+    return 1 - judge.statuses.get("ok", 0) / judge.calls if judge is not None and judge.calls else None
 
 
 def _plain(name: str, unit: str, first: float | None, second: float | None) -> Difference:

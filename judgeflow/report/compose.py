@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from judgeflow.plurals import plural
 from judgeflow.report.answers import cost, healthy, helps
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, PairFigures, RunFigures, Share, StepFigures
 from judgeflow.report.lift import lift
 from judgeflow.report.news import news_of
 from judgeflow.report.pace import forecast, left_after
+from judgeflow.report.pressure import Felt, felt, told
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
 from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
@@ -145,7 +147,7 @@ def compose(
     """Return the figures of a run; without `deep` what needs decisions or replies is None or empty.  `now` is Unix time in seconds."""
     run, pace, left = standing.run, pace_of(standing, now), left_after(ends)
     steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
-    judges = tuple(_all_judges(run, identities, deep))
+    judges = tuple(under_pressure(all_judges(run, identities, deep), felt(steps)))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
     ahead = forecast(steps, stock, run.spent + run.reserved, steps_of(run.config))
     asked = [step.asked for step in steps]
@@ -213,11 +215,25 @@ def step_figures(row: StepRow, decided: StepDecisions | None, left: Mapping[str,
         remaining=left,
         uncertainty=decided.uncertainty if decided else None,
         acquisition=decided.acquisition if decided else None,
+        pressure=row.pressure,
     )
 
 
-def _all_judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> Iterator[JudgeFigures]:
-    """Yield the judges of the configuration, in its order, and then others that have answered."""
+def all_judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> tuple[JudgeFigures, ...]:
+    """Return the judges of the configuration, in its order, and then others that have answered."""
+    return tuple(_judges(run, identities, deep))
+
+
+def whose(judges: Iterable[JudgeFigures], identities: Mapping[bytes, JudgeIdentity]) -> frozenset[bytes]:
+    """Return the fingerprints of the judges on whose verdicts a run may rest: whom it asked, and of those that are configured and have not
+    been asked all that bear the name, for it may know their verdicts.
+    """
+    asked = {judge.fingerprint for judge in judges if judge.calls or judge.unanswered or judge.minutes}
+    silent = {(judge.id, judge.model) for judge in judges if judge.fingerprint not in asked}
+    return frozenset(key for key, judge in identities.items() if key.hex() in asked or (judge.id, judge.model) in silent)
+
+
+def _judges(run: RunRow, identities: Mapping[bytes, JudgeIdentity], deep: Deep | None) -> Iterator[JudgeFigures]:
     answered = dict(deep.judges) if deep else {}
     for settings in judges_of(run.config):
         found = [key for key, judge in answered.items() if judge.id == settings.id]
@@ -248,6 +264,19 @@ def _limited(judge: JudgeFigures, settings: JudgeSettings) -> JudgeFigures:
     return replace(judge, requests_per_minute=settings.requests_per_minute, tokens_per_minute=settings.tokens_per_minute)
 
 
+def under_pressure(judges: Sequence[JudgeFigures], noted: Felt) -> Iterator[JudgeFigures]:
+    """Yield judges with what they turned away: of those with the same id, which nobody has told apart, the one that was asked most."""
+    bore: dict[str, JudgeFigures] = {}
+    for judge in judges:
+        bore[judge.id] = max(bore.get(judge.id, judge), judge, key=lambda each: each.calls or 0)
+    for judge in judges:
+        pressure = noted.judges.get(judge.id)
+        if pressure is None or bore[judge.id] is not judge:
+            yield judge
+        else:
+            yield replace(judge, pressure=pressure, strain=told(pressure, noted.seconds))
+
+
 def notes(run: RunRow, steps: Sequence[StepFigures], deep: Deep | None, *, complete: bool) -> Iterator[str]:
     """Yield what the figures leave out, and why."""
     if not complete:
@@ -256,10 +285,13 @@ def notes(run: RunRow, steps: Sequence[StepFigures], deep: Deep | None, *, compl
         yield "no configuration is stored with this run: its limits and its budget are not known"
     if not steps:
         yield "no step has ended yet"
+    silent = sum(step.pressure is None for step in steps)
+    if silent:
+        yield f"what judges turned away in {silent:,} of {plural(len(steps), 'step')} was not noted: an older judgeflow routed them"
     gone = [step.step for step in steps if step.asked is None]
     if complete and gone:
-        yield f"the decisions of {len(gone):,} of {len(steps):,} steps are not in the database: `judgeflow db compact` lets them go"
+        yield f"the decisions of {len(gone):,} of {plural(len(steps), 'step')} are not in the database: `judgeflow db compact` lets them go"
     if deep is not None and run.spent.requests and not deep.judges:
         yield "the replies of this run are not in the database any more, so nothing is told of its judges"
     if deep is not None and len(deep.comparison.missing):
-        yield f"{len(deep.comparison.missing):,} verdicts could not be compared: their replies are not in the database"
+        yield f"{plural(len(deep.comparison.missing), 'verdict')} could not be compared: the replies are not in the database"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from judgeflow.store.runs import Pace
-from judgeflow.types import Cost, Stock
+from judgeflow.types import Cost, Pressure, Stock
 
 Mood = Literal["good", "unsure", "bad"]
 
@@ -52,7 +52,8 @@ class StepFigures:
     `sources` counts as the judge's what any ending had from it, also where the last one took it from the store.
     `asked` counts the pairs that were to be asked about, `audits` those of them that were drawn at random; both are None, like the
     spreads, where decisions were not read or are gone.  `seconds` adds up.  `waited_s` maps "p50", "p90" and "max" to how long replies
-    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).
+    took; `remaining` maps "requests", "tokens" and "usd" to what was left, where there is a limit (see `pace.left_after`).  `pressure` has
+    the judges that had too much to do, by their ids; None where nobody noted that.
     """
 
     step: int
@@ -72,6 +73,12 @@ class StepFigures:
     remaining: Mapping[str, float]
     uncertainty: Spread | None
     acquisition: Spread | None
+    pressure: Mapping[str, Pressure] | None = None
+
+    @property
+    def turned_away(self) -> int | None:
+        """How many requests judges turned away; None where nobody noted it."""
+        return None if self.pressure is None else sum(judge.turned_away for judge in self.pressure.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +101,8 @@ class JudgeFigures:
     `statuses` counts replies by how they were read, `unanswered` questions that were charged without a reply.  `first` is the share of its
     decided replies that prefer what was shown first (a half is unbiased); `agree` that of pairs whose two orders agree; both take what one
     prompt has brought for one observation.  `latency_s` maps "p50", "p90", "p99" and "max" to seconds; the limits are those of the
-    configuration, per minute.
+    configuration, per minute.  `pressure` is what it turned away, None where that was nothing, or nobody noted it; `strain` says the same
+    in words.
     """
 
     id: str
@@ -110,6 +118,8 @@ class JudgeFigures:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     minutes: tuple[MinuteFigures, ...] = ()
+    pressure: Pressure | None = None
+    strain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +157,10 @@ class Lift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideReply:
-    """One raw answer: `shown` is "ab" if the pair's first response was shown first, else "ba"; `preferred` is in the pair's own order."""
+    """One raw answer: `shown` is "ab" if the pair's first response was shown first, else "ba"; `preferred` is in the pair's own order.
+
+    `judge` is its id, with the beginning of its fingerprint where several judges of the database have the same.
+    """
 
     shown: Literal["ab", "ba"]
     judge: str
@@ -166,7 +179,8 @@ class SideReply:
 class PairFigures:
     """One judged pair to read: its texts and replies, and what was decided about it where somebody asked for that.
 
-    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).
+    Responses are in canonical order.  A conversation stands in `prompt` as a tuple of its messages (role, content).  Where the pair is told
+    of for a run, `replies` are those of the run's judges, and `others` counts those of judges that the run did not ask.
     """
 
     key: str
@@ -181,6 +195,7 @@ class PairFigures:
     status: str | None = None
     asked: bool | None = None
     audit: bool | None = None
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

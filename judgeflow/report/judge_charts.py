@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from judgeflow.plurals import plural
 from judgeflow.report.chart import Cell, Chart, Table, sentences
 from judgeflow.report.drawing import INK, SOFT, by_minute, line, moments, panels, points, thin
 from judgeflow.report.figures import JudgeFigures, Lift, MinuteFigures, RunFigures, Share
 from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
-from judgeflow.report.wording import count, interval, percent, sentence
+from judgeflow.report.wording import interval, percent, sentence
 
 
 def load(figures: RunFigures) -> Chart | None:
@@ -51,7 +52,7 @@ def _per_minute(judge: JudgeFigures, minutes: Sequence[MinuteFigures]) -> tuple[
 def _load_text(judge: JudgeFigures) -> str:
     """The fullest minute against the limits."""
     said = [
-        f"{count(max(values))} {unit} ({f'{percent(max(values) / most)} of the limit' if most else 'no limit set'})"
+        f"{plural(max(values), unit.removesuffix('s'))} ({f'{percent(max(values) / most)} of the limit' if most else 'no limit set'})"
         for unit, values, most in _per_minute(judge, judge.minutes)
     ]
     return f"{shortened(judge.id)}: at most {' and '.join(said)} in a minute."

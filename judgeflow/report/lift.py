@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from judgeflow.plurals import plural
 from judgeflow.report.figures import Lift, Share
 from judgeflow.report.verdicts import Comparison
 from judgeflow.routing.agreement import ENOUGH, Z_95, interval, share
@@ -113,7 +114,7 @@ def verdict_of(routed: Share, audited: Share, gap: Estimate, ratio: Estimate | N
     """Return the verdict as a sentence."""
     if audited.of < ENOUGH:
         needed = max(ENOUGH, audits_needed(routed, audited.value) or ENOUGH)
-        return f"cannot be told yet: {audited.of:,} audited pairs, {needed:,} would do"
+        return f"cannot be told yet: {plural(audited.of, 'audited pair')}, {needed:,} would do"
     shares = f"the judge contradicts the scorer on {routed.value:.1%} of routed and {audited.value:.1%} of audited pairs"
     if gap[1] > 0 and ratio is not None:
         times = f"{ratio[0]:.1f} times as many of the scorer's mistakes as asking at random"
@@ -122,7 +123,7 @@ def verdict_of(routed: Share, audited: Share, gap: Estimate, ratio: Estimate | N
         return f"no: asking at random would find more of the scorer's mistakes ({shares})"
     needed_ = audits_needed(routed, audited.value)
     if needed_ is not None and needed_ > audited.of:
-        return f"cannot be told yet: {shares}; {audited.of:,} audited pairs, {needed_:,} would do"
+        return f"cannot be told yet: {shares}; {plural(audited.of, 'audited pair')}, {needed_:,} would do"
     return f"no difference seen: {shares}, which is {100 * gap[1]:+.1f} to {100 * gap[2]:+.1f} points more (95 %)"
 
 
@@ -130,5 +131,5 @@ def _without_audit(compared: Comparison) -> str:
     if not compared.routed.compared and not compared.audited.compared:
         return "cannot be told: no pair has both a scorer's belief and a judge's preference"
     if compared.audited.asked:
-        return f"cannot be told yet: {compared.audited.compared:,} audited pairs, {ENOUGH} would do"
+        return f"cannot be told yet: {plural(compared.audited.compared, 'audited pair')}, {ENOUGH} would do"
     return "cannot be told: nothing was drawn at random; set [routing] audit_fraction, for instance to 0.1"

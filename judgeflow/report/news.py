@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from judgeflow.report.wording import duration, moment, money, plural
+from judgeflow.plurals import plural
+from judgeflow.report.wording import duration, moment, money
 from judgeflow.store.runs import Pace, RunRow, Standing, longest_reply_s
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgeflow.errors import ConfigurationError
+from judgeflow.plurals import plural
 from judgeflow.report import safe, wording
 from judgeflow.report.charts import Chart
 from judgeflow.report.figures import PairFigures
@@ -69,7 +70,7 @@ def environment(more: tuple[Path, ...] = ()) -> Environment:
         "number": wording.number,
         "opening": opening,
         "percent": wording.percent,
-        "plural": wording.plural,
+        "plural": plural,
         "preferences": preferences,
         "sentence": wording.sentence,
         "settings": safe.plain_config,
@@ -100,4 +101,4 @@ def _last_content(messages: Sequence[Any]) -> str:
 
 def preferences(pair: PairFigures) -> str:
     """What the replies prefer, in the order they stand in: A, then B."""
-    return ", then ".join(_CHOICES[reply.preferred] for reply in pair.replies) or "no reply"
+    return wording.by_judge(pair, lambda reply: _CHOICES[reply.preferred], ", then ") or "no reply"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from judgeflow.report.compose import Deep
@@ -11,12 +11,18 @@ from judgeflow.store import browse, identities
 from judgeflow.store.columns import cut
 from judgeflow.store.extract import Texts, Where, texts
 from judgeflow.store.survey import Readable
-from judgeflow.types import Call, Decision, JudgeIdentity, Label
+from judgeflow.types import Call, Decision, Label
 
 _PREFERRED: Mapping[int, Label] = {1: "a", -1: "b", 0: "tie"}
 
 
-async def pair_figures(database: Readable, key: str, *, run_id: int | None = None, step: int | None = None) -> PairFigures | None:
+Whose = Collection[bytes] | None
+"""Fingerprints of the judges whose replies are told; None: of all."""
+
+
+async def pair_figures(
+    database: Readable, key: str, *, run_id: int | None = None, step: int | None = None, judges: Whose = None
+) -> PairFigures | None:
     """Return a pair by its key in hexadecimal digits, in its canonical order, with how `step` of a run decided about it.
 
     None where its texts are not stored, or the key is none.
@@ -30,11 +36,11 @@ async def pair_figures(database: Readable, key: str, *, run_id: int | None = Non
     if where is None:
         return None
     steps = {} if step is None else {where.pair_key: step}
-    return (await _told(database, [where], steps, run_id))[0]
+    return (await _told(database, [where], steps, run_id, judges))[0]
 
 
-async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep | None) -> Deep:
-    """Return `deep` with the pairs that it wants to show, read anew where they are not those of `before`."""
+async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep | None, judges: Whose) -> Deep:
+    """Return `deep` with the pairs that it wants to show, read anew where they are not those of `before`; with replies of `judges`."""
     if before is not None and (before.slow, before.torn, before.decided_in) == (deep.slow, deep.torn, deep.decided_in):
         return replace(deep, slowest=before.slowest, inconsistent=before.inconsistent)
     wanted = list(dict.fromkeys((*deep.slow, *deep.torn)))
@@ -42,7 +48,7 @@ async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep |
         there = await browse.pairs_beginning(connection, wanted)
     beginnings = dict(zip(cut([where.pair_key for where in there]).tolist(), there, strict=True))
     steps = {beginnings[key].pair_key: step for key, step in deep.decided_in.items() if key in beginnings}
-    told = {pair.key: pair for pair in await _told(database, there, steps, run_id)}
+    told = {pair.key: pair for pair in await _told(database, there, steps, run_id, judges)}
 
     def of(keys: Sequence[int]) -> tuple[PairFigures, ...]:
         return tuple(told[beginnings[key].pair_key.hex()] for key in keys if key in beginnings)
@@ -50,25 +56,28 @@ async def with_pairs(database: Readable, run_id: int, deep: Deep, before: Deep |
     return replace(deep, slowest=of(deep.slow), inconsistent=of(deep.torn))
 
 
-async def _told(database: Readable, pairs: Sequence[Where], steps: Mapping[bytes, int], run_id: int | None) -> list[PairFigures]:
+async def _told(
+    database: Readable, pairs: Sequence[Where], steps: Mapping[bytes, int], run_id: int | None, judges: Whose
+) -> list[PairFigures]:
     async with database.connect() as connection:
-        judges = await identities.judges(connection)
+        there = await identities.judges(connection)
         bodies = await texts(connection, pairs)
-        calls = await browse.calls_about(connection, pairs, list(judges))
+        calls = await browse.calls_about(connection, pairs, list(there))
         decided = {key: await browse.decision_of(connection, run_id, step, key) for key, step in steps.items() if run_id is not None}
-    about = {pair.pair_key: [_reply(call, judges) for call in calls if call.pair_key == pair.pair_key] for pair in pairs}
-    told = {pair.pair_key: _pair(pair, bodies[pair.pair_key], about[pair.pair_key]) for pair in pairs}
+    called, about = identities.names(there), {pair.pair_key: [call for call in calls if call.pair_key == pair.pair_key] for pair in pairs}
+    told = {pair.pair_key: _pair(pair, bodies[pair.pair_key], about[pair.pair_key], called, judges) for pair in pairs}
     return [_decided(pair, decided.get(key), steps.get(key)) for key, pair in told.items()]
 
 
-def _pair(where: Where, bodies: Texts, replies: Sequence[SideReply]) -> PairFigures:
-    prompt = bodies.prompt
+def _pair(where: Where, bodies: Texts, calls: Sequence[Call], called: Mapping[bytes, str], judges: Whose) -> PairFigures:
+    prompt, wanted = bodies.prompt, [call for call in calls if judges is None or call.judge in judges]
     return PairFigures(
         key=where.pair_key.hex(),
         prompt=prompt if isinstance(prompt, str) else tuple({"role": message.role, "content": message.content} for message in prompt),
         response_a=bodies.low,
         response_b=bodies.high,
-        replies=tuple(replies),
+        replies=tuple(_reply(call, called[call.judge]) for call in wanted),
+        others=len(calls) - len(wanted),
     )
 
 
@@ -87,12 +96,12 @@ def _decided(pair: PairFigures, decision: Decision | None, step: int | None) -> 
     )
 
 
-def _reply(call: Call, judges: Mapping[bytes, JudgeIdentity]) -> SideReply:
+def _reply(call: Call, judge: str) -> SideReply:
     preferred = call.reading.preferred
     side = None if preferred is None else preferred if call.canonical else -preferred
     return SideReply(
         shown="ab" if call.canonical else "ba",
-        judge=judges[call.judge].id,
+        judge=judge,
         text=call.reply.text,
         reasoning=call.reply.reasoning,
         status=call.reading.status.value,

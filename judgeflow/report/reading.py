@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.report.figures import QUANTILES, Spread
+from judgeflow.report.pressure import together
 from judgeflow.store.columns import Flags, Floats, Keys, Numbers
 from judgeflow.store.survey import CHARGED, JUDGED, OPEN, Decisions, Replies, Span, StepRow
 from judgeflow.types import Cost, ReadingStatus
@@ -284,8 +285,10 @@ def merged(rows: Sequence[StepRow]) -> StepRow:
     }
     waited = max(paid, key=lambda row: row.calls).latency_s if paid else {}
     longest = {"max": max(row.latency_s["max"] for row in paid if "max" in row.latency_s)} if waited else {}
+    noted = [row.pressure for row in rows if row.pressure is not None]
     agreement = next((row.agreement for row in reversed(rows) if row.agreement is not None), None)
-    return last._replace(**totals, sources=_sources(rows), latency_s={**waited, **longest}, agreement=agreement)
+    pressure = together(noted) if noted else None
+    return last._replace(**totals, sources=_sources(rows), latency_s={**waited, **longest}, agreement=agreement, pressure=pressure)
 
 
 def _sources(rows: Sequence[StepRow]) -> dict[str, int]:

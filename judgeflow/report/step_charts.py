@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from judgeflow.plurals import plural
 from judgeflow.report.chart import Chart, Table, part, rows, sentences
 from judgeflow.report.drawing import FEW, band, by_minute, layer, line, moments, panels, solid, thin
 from judgeflow.report.figures import Forecast, MinuteFigures, RunFigures, StepFigures
 from judgeflow.report.safe import label, shortened
 from judgeflow.report.thinning import thinned_minutes
-from judgeflow.report.wording import count, duration, money, number, percent, plural
+from judgeflow.report.wording import count, duration, money, number, percent
 from judgeflow.types import IDENTICAL, OK, ONE_ORDER
 
 Steps = Sequence[StepFigures]

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from judgeflow.errors import UsageError
-from judgeflow.report.compose import Deep, compose, evaluate
+from judgeflow.report.compose import Deep, all_judges, compose, evaluate, whose
 from judgeflow.report.figures import RunFigures
 from judgeflow.report.pairs import with_pairs
 from judgeflow.report.reading import Digest, Ends, ReplyBook, StepDecisions
@@ -183,4 +183,5 @@ class Survey:
                 self._replies.borrow(await browse.replies_about(connection, missing, list(self._identities)))
             self._tried.update(missing)
             found = await asyncio.to_thread(evaluate, self._decisions, self._replies, self._identities)
-        self._deep = await with_pairs(self.database, self._standing.run.id, found, self._deep)
+        judges = whose(all_judges(self._standing.run, self._identities, found), self._identities)
+        self._deep = await with_pairs(self.database, self._standing.run.id, found, self._deep, judges)

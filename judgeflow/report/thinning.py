@@ -8,6 +8,7 @@ from math import ceil
 from typing import TypeVar
 
 from judgeflow.report.figures import MinuteFigures, Spread, StepFigures
+from judgeflow.report.pressure import felt
 from judgeflow.types import Cost
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ def merged(steps: Sequence[StepFigures]) -> StepFigures:
         remaining=last.remaining,
         uncertainty=_spread([step.uncertainty for step in steps]),
         acquisition=_spread([step.acquisition for step in steps]),
+        pressure=felt(steps).judges,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from judgeflow.report.figures import Share
+from judgeflow.report.figures import PairFigures, Share, SideReply
 
 UNKNOWN = "–"  # noqa: RUF001 - a dash as wide as a digit
 
@@ -37,7 +38,7 @@ def money(value: float | None) -> str:
         return UNKNOWN
     if value == 0 or abs(value) >= 100:
         return f"${value:,.0f}"
-    return f"${value:,.2f}" if abs(value) >= 0.1 else f"${value:.2g}" if abs(value) >= 1e-4 else f"${value:.1e}"
+    return f"${value:,.2f}" if abs(value) >= 0.1 else f"${value:#.2g}" if abs(value) >= 1e-4 else f"${value:.1e}"
 
 
 def duration(seconds: float | None) -> str:
@@ -63,9 +64,17 @@ def moment(unix_s: float | None) -> str:
     return UNKNOWN if unix_s is None else datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def plural(value: float, one: str, many: str | None = None) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{count(value)} {one if value == 1 else many or one + 's'}"
+def by_judge(pair: PairFigures, say: Callable[[SideReply], str], between: str = ", ") -> str:
+    """What the replies to a pair are said to be, in the order they stand in; with the names of their judges where there are several."""
+    return grouped(((reply.judge, say(reply)) for reply in pair.replies), between)
+
+
+def grouped(said: Iterable[tuple[str, str]], between: str = ", ") -> str:
+    """What each of several judges says: `one: A, then B; two: A`; with one judge without its name."""
+    words: dict[str, list[str]] = {}
+    for judge, word in said:
+        words.setdefault(judge, []).append(word)
+    return "; ".join(f"{judge}: {between.join(each)}" if len(words) > 1 else between.join(each) for judge, each in words.items())
 
 
 def sentence(text: str) -> str:

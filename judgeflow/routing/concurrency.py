@@ -38,12 +38,17 @@ class Concurrency:
         self._failed_at = float(most)
         self._sent_at_fall = 0
         self._low_since: float | None = None
+        self._low_before_s = 0.0
         self._lowest_told = most
 
     @property
     def limit(self) -> int:
         """How many requests may be under way now."""
         return int(self._limit)
+
+    def low_s(self, now: float) -> float:
+        """Return for how many seconds in all the limit has been below `most`."""
+        return self._low_before_s + (0.0 if self._low_since is None else now - self._low_since)
 
     def turned_away(self, now: float, *, number: int, sent: int) -> bool:
         """Request `number`, of `sent` so far, found the judge overloaded.
@@ -73,4 +78,5 @@ class Concurrency:
         if self._limit < self.most:
             return None
         low_for_s, self._low_since, self._lowest_told = now - self._low_since, None, self.most
+        self._low_before_s += low_for_s
         return low_for_s

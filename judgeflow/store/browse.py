@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy import ColumnElement, or_, select
@@ -70,10 +70,10 @@ async def calls_about(connection: AsyncConnection, pairs: Sequence[Where], judge
     Calls have no index on their pair, but their keys can be told from the pair's hashes; of a question that was not understood there
     may be another sample.
     """
-    wanted = [(pair, judge, canonical) for pair in pairs for judge in judges for canonical in (True, False)]
+    wanted = questions(pairs, judges)
     found: list[Call] = []
     for sample in range(SAMPLES):
-        keys = [_question(*item, sample) for item in wanted]
+        keys = [asked.key(sample) for asked in wanted]
         come = await whole_calls(connection, keys)
         found += come.values()
         unread = {key for key, call in come.items() if call.reading.status is not ReadingStatus.OK}
@@ -83,14 +83,22 @@ async def calls_about(connection: AsyncConnection, pairs: Sequence[Where], judge
     return sorted(found, key=lambda call: (call.pair_key, call.judge, not call.canonical, call.sample))
 
 
-def question_keys(pairs: Sequence[Where], judges: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return the pair's key by the key of every question, both orders, that these judges may have been asked about these pairs first."""
-    return {_question(pair, judge, canonical, 0): pair.pair_key for pair in pairs for judge in judges for canonical in (True, False)}
+class Asked(NamedTuple):
+    """What a judge may have been asked about a pair; `canonical`: with its texts shown in canonical order."""
+
+    pair: Where
+    judge: bytes
+    canonical: bool
+
+    def key(self, sample: int = 0) -> bytes:
+        """The key of the reply."""
+        first, second = (self.pair.low, self.pair.high) if self.canonical else (self.pair.high, self.pair.low)
+        return call_key(self.judge, self.pair.prompt, first, second, sample)
 
 
-def _question(pair: Where, judge: bytes, canonical: bool, sample: int) -> bytes:  # noqa: FBT001 - one of two orders
-    first, second = (pair.low, pair.high) if canonical else (pair.high, pair.low)
-    return call_key(judge, pair.prompt, first, second, sample)
+def questions(pairs: Iterable[Where], judges: Collection[bytes]) -> list[Asked]:
+    """Return every question, both orders, that these judges may have been asked about these pairs."""
+    return [Asked(pair, judge, canonical) for pair in pairs for judge in judges for canonical in (True, False)]
 
 
 async def replies_about(connection: AsyncConnection, beginnings: Sequence[int], judges: Sequence[bytes]) -> Replies:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.errors import StoreUnavailable
 from judgeflow.keys import call_key, digest, pair_key, prompt_from_body, prompt_hash
+from judgeflow.plurals import plural
 from judgeflow.store import schema
 from judgeflow.store.database import Database
 from judgeflow.store.engines import database_at
@@ -111,7 +112,7 @@ async def _texts(at: Examination) -> str:
         number += 1
         if not _is_text_key(key, body, conversational=conversational):
             at.problems.add(f"text {key.hex()[:16]} is not what its hash says")
-    return f"{number} texts match their hashes"
+    return plural(number, "text matches its hash", "texts match their hashes")
 
 
 def _is_text_key(key: bytes, body: str, *, conversational: bool) -> bool:
@@ -128,7 +129,7 @@ async def _pairs(at: Examination) -> str:
         number += 1
         if low > high or pair_key(prompt, low, high) != key:
             at.problems.add(f"pair {key.hex()[:16]} is not what its key says")
-    return f"{number} pairs match their keys"
+    return plural(number, "pair matches its key", "pairs match their keys")
 
 
 async def _judges(at: Examination) -> str:
@@ -138,7 +139,7 @@ async def _judges(at: Examination) -> str:
         number += 1
         if row.parameters.keys() >= _OWN_PARAMETERS and digest("judge/1", row.parameters) != row.fingerprint:
             at.problems.add(f"judge {row.id} ({row.fingerprint.hex()[:16]}) has other parameters than its fingerprint says")
-    return f"{number} judges match their fingerprints"
+    return plural(number, "judge matches its fingerprint", "judges match their fingerprints")
 
 
 _OWN_PARAMETERS = {"id", "model", "template", "temperature", "max_completion_tokens", "extra_body"}
@@ -153,7 +154,7 @@ async def _calls(at: Examination) -> str:
         number += 1
         if call_key(*asked) != key:
             at.problems.add(f"call {key.hex()[:16]} answers another question than its key says")
-    return f"{number} replies match the questions of their keys"
+    return plural(number, "reply matches the question of its key", "replies match the questions of their keys")
 
 
 async def _readings(at: Examination) -> str:
@@ -163,7 +164,7 @@ async def _readings(at: Examination) -> str:
         number += await count(at.connection, table)
         async for found, status, preferred in at.rows("readings", _contradictions(table, key), table):
             at.problems.add(f"reading of {table.name} {found.hex()[:16]} is {status} and prefers {preferred}")
-    return f"{number} readings fit their statuses"
+    return plural(number, "reading fits its status", "readings fit their statuses")
 
 
 def _contradictions(table: Table, key: ColumnElement[Any]) -> Select[Any]:
@@ -181,7 +182,8 @@ async def _labels(at: Examination) -> str:
     statement = select(label.pair_key, label.preferred).where(label.preferred.not_in((-1, 0, 1)))
     async for key, preferred in at.rows("labels", statement, schema.label):
         at.problems.add(f"label of pair {key.hex()[:16]} prefers {preferred}, which is neither -1, 0 nor 1")
-    return f"{await count(at.connection, schema.label)} labels and {await count(at.connection, schema.score)} scores of stored pairs"
+    labels, scores = [await count(at.connection, table) for table in (schema.label, schema.score)]
+    return f"{plural(labels, 'label')} and {plural(scores, 'score')} of stored pairs"
 
 
 async def _budgets(at: Examination) -> str:
@@ -191,7 +193,7 @@ async def _budgets(at: Examination) -> str:
         for kind, cost in (("spent", run.spent), ("reserved", run.reserved)):
             found = sums.get((run.name, kind), (0, 0, 0.0))
             if (cost.requests, cost.tokens) != found[:2] or abs(cost.usd - found[2]) > USD_TOLERANCE:
-                counted = f"{found[0]} requests, {found[1]} tokens, {round(found[2], USD_DECIMALS)} USD"
+                counted = f"{plural(found[0], 'request')}, {plural(found[1], 'token')}, {round(found[2], USD_DECIMALS)} USD"
                 at.problems.add(f"run {run.name} says {cost} {kind}, its reservations sum up to {counted}")
     return "counters of every run equal its reservations"
 
@@ -209,7 +211,7 @@ async def _sums(connection: AsyncConnection) -> dict[tuple[str, str], tuple[int,
 
 
 def _amounts(cost: Cost) -> str:
-    return f"{cost.requests} requests, {cost.tokens} tokens and {cost.usd:.4f} USD"
+    return f"{plural(cost.requests, 'request')}, {plural(cost.tokens, 'token')} and {cost.usd:.4f} USD"
 
 
 async def _states(at: Examination) -> str:

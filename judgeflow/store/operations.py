@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
@@ -283,4 +283,5 @@ def _step_row(run_id: int, statistics: StepStatistics, now: float) -> Row:
         "spent_usd": statistics.spent.usd,
         **{name: getattr(statistics, name) for name in plain},
         **{name: dict(getattr(statistics, name)) for name in mappings},
+        "pressure": {judge: asdict(pressure) for judge, pressure in statistics.pressure.items()},
     }

@@ -1,24 +1,21 @@
-"""What a page that is looked at while runs go on shows of a database: a step's pairs in some order, a search.
+"""What a page that is looked at while runs go on shows of a database: a step's pairs in some order.
 
 Every statement is short, but for a step of very many pairs; `store.window` ends those that are not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Dialect, FromClause, Select, and_, func, not_, or_, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from judgeflow.keys import canonical_json
 from judgeflow.store import bulk, schema
-from judgeflow.store.browse import calls_about, question_keys
+from judgeflow.store.browse import calls_about, questions
 from judgeflow.store.extract import Texts, Where, texts
-from judgeflow.store.identities import judges
 from judgeflow.store.operations import DECISION_FIELDS
-from judgeflow.store.texts import holds
 from judgeflow.types import Call, Decision
 
 Order = Literal["uncertainty", "latency", "status"]
@@ -39,34 +36,19 @@ class Judged:
     calls: tuple[Call, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """One pair whose texts contain what was looked for."""
-
-    pair_key: bytes
-    texts: Texts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a stretch of a search found; it goes on behind the key `upto`, None at the end.  `share` of all pairs were looked at so far."""
-
-    hits: tuple[Hit, ...]
-    upto: bytes | None
-    share: float
-
-
 async def step_size(connection: AsyncConnection, run_id: int, step: int) -> int:
     """Return how many decisions a step has."""
     return int((await connection.execute(select(func.count()).select_from(schema.decision).where(*_of(run_id, step)))).scalar_one())
 
 
-async def step_page(connection: AsyncConnection, run_id: int, step: int, *, order: Order, skip: int, limit: int) -> tuple[Judged, ...]:
-    """Return some decisions of a step: the most uncertain first, the slowest first, or by status; with texts and replies.
+async def step_page(
+    connection: AsyncConnection, run_id: int, step: int, *, order: Order, skip: int, limit: int, judges: Collection[bytes]
+) -> tuple[Judged, ...]:
+    """Return some decisions of a step: the most uncertain first, the slowest first, or by status; with texts and replies of `judges`.
 
     Of a step with more than `PAIRS_BY_LATENCY` decisions, the slowest first are the most uncertain first.
     """
-    slowest = await _slowest(connection, run_id, step) if order == "latency" else None
+    slowest = await _slowest(connection, run_id, step, judges) if order == "latency" else None
     statement = select(*_DECISION).where(*_of(run_id, step))
     if slowest is None:
         rows = (await connection.execute(_ordered(statement, order).offset(skip).limit(limit))).mappings()
@@ -75,7 +57,7 @@ async def step_page(connection: AsyncConnection, run_id: int, step: int, *, orde
         chosen = slowest[skip : skip + limit]
         rows = (await connection.execute(statement.where(schema.decision.c.pair_key.in_(chosen)))).mappings()
         decisions = sorted((Decision(**row) for row in rows), key=lambda decision: chosen.index(decision.pair_key))
-    return await _with_pairs(connection, decisions)
+    return await _with_pairs(connection, decisions, judges)
 
 
 _DECISION = [schema.decision.c[name] for name in DECISION_FIELDS]
@@ -92,36 +74,34 @@ def _ordered(statement: Select[Any], order: Order) -> Select[Any]:
     return statement.order_by(*keys, at.pair_key)
 
 
-async def _with_pairs(connection: AsyncConnection, decisions: Sequence[Decision]) -> tuple[Judged, ...]:
+async def _with_pairs(connection: AsyncConnection, decisions: Sequence[Decision], judges: Collection[bytes]) -> tuple[Judged, ...]:
     pair = schema.pair.c
-    rows = await connection.execute(_WHERE.where(pair.key.in_([decision.pair_key for decision in decisions])))
-    there = [_where(row) for row in rows]
+    rows = await connection.execute(select(*pair).where(pair.key.in_([decision.pair_key for decision in decisions])))
+    there = [where_of(row) for row in rows]
     bodies = await texts(connection, there)
     calls: dict[bytes, list[Call]] = {}
-    for call in await calls_about(connection, there, list(await judges(connection))):
+    for call in await calls_about(connection, there, list(judges)):
         calls.setdefault(call.pair_key, []).append(call)
     return tuple(Judged(decision=each, texts=bodies.get(each.pair_key), calls=tuple(calls.get(each.pair_key, ()))) for each in decisions)
 
 
-_WHERE = select(*schema.pair.c)
-
-
-def _where(row: Any) -> Where:
+def where_of(row: Any) -> Where:
+    """Return the hashes of a row of `pair`."""
     return Where(pair_key=row.key, prompt=row.prompt, low=row.low, high=row.high)
 
 
-async def _slowest(connection: AsyncConnection, run_id: int, step: int) -> list[bytes] | None:
+async def _slowest(connection: AsyncConnection, run_id: int, step: int, judges: Collection[bytes]) -> list[bytes] | None:
     """Every pair of a step, the one whose reply took longest first; None for a step too large to sort."""
     at, pair = schema.decision.c, schema.pair
     statement = select(at.pair_key, pair).outerjoin_from(schema.decision, pair, pair.c.key == at.pair_key).where(*_of(run_id, step))
     rows = (await connection.execute(statement.limit(PAIRS_BY_LATENCY + 1))).all()
     if len(rows) > PAIRS_BY_LATENCY:
         return None
-    stored = [_where(row) for row in rows if row.key is not None]
-    owners = question_keys(stored, list(await judges(connection)))
+    stored = [where_of(row) for row in rows if row.key is not None]
+    owners = {asked.key(): asked.pair.pair_key for asked in questions(stored, judges)}
     latency = dict.fromkeys((row.pair_key for row in rows), -1.0)
     call = schema.call.c
-    for keys in _batches(list(owners)):
+    for keys in batches(list(owners)):
         for key, seconds in await connection.execute(
             select(call.key, call.latency_s).where(bulk.among(connection.dialect, call.key, keys))
         ):
@@ -129,33 +109,6 @@ async def _slowest(connection: AsyncConnection, run_id: int, step: int) -> list[
     return sorted(latency, key=lambda key: (-latency[key], key))
 
 
-def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield the keys, some hundred at a time."""
     return (keys[start : start + KEYS_AT_A_TIME] for start in range(0, len(keys), KEYS_AT_A_TIME))
-
-
-async def search(connection: AsyncConnection, words: str, *, after: bytes, limit: int, stretch: int) -> Found:
-    """Look for a text in the next `stretch` stored pairs, in the order of their keys: prompts and responses, upper case or lower.
-
-    Only connections of `Database.browsing` can do so.
-    Keys are spread evenly, so the last one that was looked at tells how far the search has come.
-    """
-    pair, bodies = schema.pair.c, [schema.text.alias(f"text_of_{side}") for side in ("prompt", "low", "high")]
-    border = select(pair.key).where(pair.key > after).order_by(pair.key).offset(stretch - 1).limit(1)
-    upto = (await connection.execute(border)).scalar()
-    statement = _WHERE.where(pair.key > after, or_(*(_holds(connection.dialect, body, words) for body in bodies)))
-    for body, hashed in zip(bodies, (pair.prompt, pair.low, pair.high), strict=True):
-        statement = statement.join(body, body.c.hash == hashed)
-    if upto is not None:
-        statement = statement.where(pair.key <= upto)
-    there = [_where(row) for row in await connection.execute(statement.order_by(pair.key).limit(limit))]
-    found = await texts(connection, there)
-    if len(there) == limit:
-        upto = there[-1].pair_key
-    hits = tuple(Hit(pair_key=where.pair_key, texts=found[where.pair_key]) for where in there)
-    return Found(hits=hits, upto=upto, share=1.0 if upto is None else int.from_bytes(upto[:4]) / 2**32)
-
-
-def _holds(dialect: Dialect, text: FromClause, words: str) -> ColumnElement[bool]:
-    """Whether a stored text has these words in it: a conversation stands there as JSON, so they are looked for as JSON writes them."""
-    plain, escaped = (holds(dialect, text.c.body, each) for each in (words, canonical_json(words).decode()[1:-1]))
-    return or_(and_(not_(text.c.conversational), plain), and_(text.c.conversational, escaped))

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, ForeignKey, Select, event, func, make_url, se
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from judgeflow.errors import StoreUnavailable
+from judgeflow.plurals import plural
 from judgeflow.store import schema
 from judgeflow.store.database import ANSWER_SECONDS, READERS, Reader, Writer
 from judgeflow.store.failures import BUSY_SECONDS
@@ -82,13 +83,13 @@ class PostgresqlDatabase:
     async def damage(self, connection: AsyncConnection) -> list[str]:
         """See `Database.damage`: pages whose checksum was found wrong so far, and indexes that may not be used."""
         failures = (await connection.execute(text(_CHECKSUM_FAILURES))).scalar() or 0
-        pages = [f"the server has found {failures} pages with a wrong checksum"] if failures else []
+        pages = [f"the server has found {plural(failures, 'page')} with a wrong checksum"] if failures else []
         return pages + [f"index {name} is invalid" for name in (await connection.execute(text(_INVALID_INDEXES))).scalars()]
 
     async def dangling(self, connection: AsyncConnection) -> list[str]:
         """See `Database.dangling`: the server refuses such rows, but a restored table may have them all the same."""
         return [
-            f"{number} rows of {table.name} refer to a missing row of {key.column.table.name}"
+            f"{plural(number, f'row of {table.name} refers', f'rows of {table.name} refer')} to a missing row of {key.column.table.name}"
             for table in schema.metadata.sorted_tables
             for key in table.foreign_keys
             if (number := (await connection.execute(_orphans(key))).scalar())

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from judgeflow.keys import KEY_BYTES
 from judgeflow.store.texts import AnyText
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision this version of judgeflow knows, newest last."""
 
 VERSION_TABLE = "judgeflow_schema"
@@ -141,7 +141,7 @@ pacing = Table(
     Column("state", JSON, nullable=False),
 )
 
-# One row each time a step ends; a step that was interrupted and routed again has several.
+# One row each time a step ends; a step that was interrupted and routed again has several.  `pressure` is null where nobody noted it.
 step = Table(
     "step",
     metadata,
@@ -163,6 +163,7 @@ step = Table(
     Column("remaining", JSON, nullable=False),
     Column("seconds", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("pressure", JSON(none_as_null=True)),
     Index("ix_step_run_id_step", "run_id", "step"),
 )
 

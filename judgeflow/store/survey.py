@@ -20,6 +20,7 @@ from judgeflow.store.columns import Flags, Floats, Keys, Numbers, columns, cut, 
 from judgeflow.store.engines import database_at
 from judgeflow.store.failures import BUSY_SECONDS, store_errors
 from judgeflow.store.ledger import ReservationState
+from judgeflow.types import Pressure
 
 PAGE = 16_384
 """Rows of a page: about 30 ms."""
@@ -81,13 +82,20 @@ class StepRow(NamedTuple):
     remaining: Mapping[str, float | None]
     seconds: float
     created_at: float
+    pressure: Mapping[str, Pressure] | None
 
 
 async def steps(connection: AsyncConnection, run_id: int, after: int) -> list[StepRow]:
     """Return the ends of steps with a larger id than `after`, in the order in which they came."""
     wanted = [schema.step.c[name] for name in StepRow._fields]
     statement = select(*wanted).where(schema.step.c.run_id == run_id, schema.step.c.id > after).order_by(schema.step.c.id)
-    return [StepRow(*row) for row in await connection.execute(statement)]
+    return [_as_step(StepRow(*row)) for row in await connection.execute(statement)]
+
+
+def _as_step(row: StepRow) -> StepRow:
+    """A row whose pressure is values."""
+    stored: Mapping[str, Any] | None = row.pressure
+    return row if stored is None else row._replace(pressure={judge: Pressure(**noted) for judge, noted in stored.items()})
 
 
 # Decisions

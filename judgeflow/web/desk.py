@@ -7,21 +7,21 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-from judgeflow.report.figures import JudgeFigures, PairFigures, RunFigures
+from judgeflow.plurals import plural
+from judgeflow.report.compose import whose
+from judgeflow.report.figures import PairFigures, RunFigures
 from judgeflow.report.news import news_of
 from judgeflow.report.pairs import pair_figures
 from judgeflow.report.survey import Survey
-from judgeflow.report.wording import plural
-from judgeflow.store import identities, paging, runs
-from judgeflow.store.paging import Found, Hit, Judged, Order
+from judgeflow.store import identities, paging, runs, searching
+from judgeflow.store.paging import Order
 from judgeflow.store.runs import Pace, RunRow, Standing, pace_of
+from judgeflow.store.searching import Found, Hit
 from judgeflow.store.window import Window
-from judgeflow.types import Call, Decision
 from judgeflow.web.kept import Kept
 from judgeflow.web.live import News, version_of
-from judgeflow.web.words import words_of
+from judgeflow.web.shown import JudgePage, PairRow, judge_row, pair_row
 
 PAIRS_A_PAGE = 50
 HITS_A_PAGE = 20
@@ -56,20 +56,6 @@ class RunHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairRow:
-    """One pair of a step: `latency_s` is that of its slowest reply.
-
-    `replies` are what each of them prefers, in canonical order, or why it prefers nothing.
-    """
-
-    key: str
-    prompt: str | None
-    decision: Decision
-    latency_s: float | None
-    replies: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepPage:
     """Some pairs of a step; `of` is how many it has."""
 
@@ -84,33 +70,6 @@ class StepPage:
     def pages(self) -> int:
         """How many pages there are."""
         return max(1, -(-self.of // PAIRS_A_PAGE))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeInRun:
-    """What a judge did in one run; `number` is the run's id."""
-
-    number: int
-    run: str
-    figures: JudgeFigures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeRow:
-    """One judge, and what it did in the runs that were last at work."""
-
-    id: str
-    model: str
-    fingerprint: str
-    runs: tuple[JudgeInRun, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgePage:
-    """Every judge; not `complete` while the latest runs are still being read."""
-
-    judges: tuple[JudgeRow, ...]
-    complete: bool
 
 
 class Desk:
@@ -208,37 +167,35 @@ class Desk:
         numbers = {head.run.name: head.run.id for head in heads}
         recent = await self.recent_figures(heads)
         told = [(figures.name, judge) for figures in recent for judge in figures.judges]
-        rows = tuple(
-            JudgeRow(
-                id=identity.id,
-                model=identity.model,
-                fingerprint=identity.fingerprint.hex(),
-                runs=tuple(
-                    JudgeInRun(number=numbers[run], run=run, figures=judge)
-                    for run, judge in told
-                    if judge.fingerprint == identity.fingerprint.hex()
-                ),
-            )
-            for identity in known
-        )
-        return JudgePage(judges=rows, complete=len(recent) == min(len(heads), RUNS_KEPT))
+        rows = tuple(judge_row(identity, [(numbers[run], run, judge) for run, judge in told]) for identity in known)
+        return JudgePage(judges=rows, complete=len(recent) == min(len(heads), RUNS_KEPT), latest=min(len(heads), RUNS_KEPT), of=len(heads))
 
     async def step(self, number: int, step: int, order: Order, page: int) -> StepPage:
         """Return a page of a step's pairs; pages count from 1."""
         head = await self.run(number)
+        called = await self._judges_of(head.state)
         async with self._window.connect() as connection:
             size = await paging.step_size(connection, number, step)
             skip = (page - 1) * PAIRS_A_PAGE
-            found = await paging.step_page(connection, number, step, order=order, skip=skip, limit=PAIRS_A_PAGE)
+            found = await paging.step_page(connection, number, step, order=order, skip=skip, limit=PAIRS_A_PAGE, judges=called)
         if not size:
             raise Unknown(f"Run {head.run.name!r} has decided nothing in step {step}.")
         if not found:
-            raise Unknown(f"Step {step} has {size} pairs, so there is no page {page}.")
-        return StepPage(run=head, step=step, order=order, page=page, of=size, pairs=tuple(map(_pair_row, found)))
+            raise Unknown(f"Step {step} has {plural(size, 'pair')}, so there is no page {page}.")
+        return StepPage(run=head, step=step, order=order, page=page, of=size, pairs=tuple(pair_row(each, called) for each in found))
+
+    async def _judges_of(self, state: Standing) -> dict[bytes, str]:
+        """Return what the judges of a run are called, by fingerprint; until its replies are read, all judges of the database."""
+        figures = await self.figures(state, (await self.news(state.run.id)).version)
+        async with self._window.connect() as connection:
+            there = await identities.judges(connection)
+        own = whose(figures.judges, there) if figures.complete else frozenset()
+        return {key: name for key, name in identities.names(there).items() if key in own or not own}
 
     async def pair(self, key: str, number: int | None = None, step: int | None = None) -> PairFigures:
-        """Return a pair with its replies, and what a step of a run decided about it."""
-        found = await pair_figures(self._window, key, run_id=number, step=step)
+        """Return a pair with its replies, and what a step of a run decided about it; with a run, those of its judges."""
+        judges = None if number is None else await self._judges_of((await self.run(number)).state)
+        found = await pair_figures(self._window, key, run_id=number, step=step, judges=judges)
         if found is None:
             raise Unknown(f"There is no pair {key} in {self.where}; texts are kept of pairs that were asked about.")
         return found
@@ -249,7 +206,7 @@ class Desk:
         hits: list[Hit] = []
         while True:
             async with self._window.connect() as connection:
-                found = await paging.search(connection, words, after=after, limit=HITS_A_PAGE - len(hits), stretch=STRETCH)
+                found = await searching.search(connection, words, after=after, limit=HITS_A_PAGE - len(hits), stretch=STRETCH)
             hits += found.hits
             if found.upto is None or len(hits) >= HITS_A_PAGE or time.monotonic() > give_up:
                 return Found(hits=tuple(hits), upto=found.upto, share=found.share)
@@ -284,22 +241,3 @@ def _summary(heads: tuple[RunHead, ...], number: int | None) -> str:
     if not heads:
         return "There is no run yet."
     return f"{plural(len(heads), 'run')}; last at work was {heads[0].run.name}. {heads[0].news}"
-
-
-def _pair_row(found: Judged) -> PairRow:
-    texts = found.texts
-    return PairRow(
-        key=found.decision.pair_key.hex(),
-        prompt=None if texts is None else words_of(texts.prompt),
-        decision=found.decision,
-        latency_s=max((call.reply.latency_s for call in found.calls), default=None),
-        replies=tuple(_preferred(call) or call.reading.status.value for call in found.calls),
-    )
-
-
-def _preferred(call: Call) -> Literal["a", "b", "tie"] | None:
-    """What a reply prefers, in canonical order; it says so in the order shown."""
-    if call.reading.preferred is None:
-        return None
-    preferred = call.reading.preferred if call.canonical else -call.reading.preferred
-    return "tie" if preferred == 0 else "a" if preferred > 0 else "b"

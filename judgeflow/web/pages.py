@@ -15,8 +15,9 @@ from judgeflow.report.pages import environment
 from judgeflow.web import assets, views
 from judgeflow.web.desk import Desk
 from judgeflow.web.problems import Problem, problem_of
+from judgeflow.web.shown import preferences_of_row
 from judgeflow.web.views import Show, View
-from judgeflow.web.words import around, first_words, words_of
+from judgeflow.web.words import first_words, spots, words_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -42,7 +43,12 @@ class Pages:
         self._where = where
         self._templates: Environment = environment((Path(__file__).parent / "templates",)).overlay()
         self._templates.globals["asset"] = assets.address
-        self._templates.filters |= {"around": around, "first_words": first_words, "words_of": words_of}
+        self._templates.filters |= {
+            "first_words": first_words,
+            "preferences_of_row": preferences_of_row,
+            "spots": spots,
+            "words_of": words_of,
+        }
 
     def html(self, view: View, *, status: int = 200) -> web.Response:
         """Return a view as a page."""

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from judgeflow.plurals import plural
+
 T = TypeVar("T")
 
 GRACE_S = 5.0
@@ -91,7 +93,7 @@ class Reception:
         if self._closing:
             raise Busy("the service is being closed")
         if len(self._running) >= self._at_once:
-            raise Busy(f"{self._at_once} requests are being answered, and no more are taken at a time")
+            raise Busy(f"{plural(self._at_once, 'request is', 'requests are')} being answered, and no more are taken at a time")
 
     def _begin(self, name: str | None, work: Callable[[], Coroutine[Any, Any, Any]]) -> _Work:
         self._admit()

@@ -14,6 +14,7 @@ from aiohttp import web
 from markupsafe import Markup
 
 from judgeflow.keys import KEY_BYTES
+from judgeflow.plurals import plural
 from judgeflow.report.charts import charts_of
 from judgeflow.report.pages import chart_figures
 from judgeflow.report.safe import json_for_script
@@ -80,7 +81,7 @@ async def steps(desk: Desk, request: web.Request) -> View:
     ended = (await desk.figures(head.state, version)).steps[::-1]
     pages = max(1, -(-len(ended) // STEPS_A_PAGE))
     if at > pages:
-        raise Unknown(f"Run {head.run.name!r} has {len(ended)} steps, so there is no page {at}.")
+        raise Unknown(f"Run {head.run.name!r} has {plural(len(ended), 'step')}, so there is no page {at}.")
     shown = ended[(at - 1) * STEPS_A_PAGE : at * STEPS_A_PAGE]
     return View(template="steps.html", value={"head": head, "steps": shown, "page": at, "pages": pages})
 
@@ -99,13 +100,14 @@ async def pair(desk: Desk, request: web.Request) -> View:
     asked = request.query
     number, number_of_step = (number_of(asked[name], name) if name in asked else None for name in ("run", "step"))
     found = await desk.pair(key(request.match_info["key"]).hex(), number, number_of_step)
-    return View(template="pair.html", value={"pair": found}, more={"number": number, "step": number_of_step})
+    run = None if number is None else (await desk.run(number)).run
+    return View(template="pair.html", value={"pair": found}, more={"run": run, "step": number_of_step})
 
 
 async def judges(desk: Desk, _request: web.Request) -> View:
     """Every judge."""
     found = await desk.judges()
-    return View(template="judges.html", value={"judges": found.judges, "complete": found.complete})
+    return View(template="judges.html", value={"judges": found.judges, "complete": found.complete, "latest": found.latest, "of": found.of})
 
 
 async def search(desk: Desk, request: web.Request) -> View:

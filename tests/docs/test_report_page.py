@@ -82,4 +82,5 @@ def test_the_thresholds_of_the_answers_are_those_of_the_code():
     assert f"| below {answers.AGREE_UNSURE * 100:.0f} % | below {answers.AGREE_BAD * 100:.0f} % |" in table
     assert f"| more than {answers.BIAS_UNSURE * 100:.0f} points | more than {answers.BIAS_BAD * 100:.0f} points |" in table
     assert (answers.SHORT_UNSURE, answers.SHORT_BAD) == (1.0, 0.5)
-    assert table.count(f"in the last {LAST} steps") == 2
+    assert f"in the last {LAST} steps | more than {answers.LOWERED_UNSURE * 100:.0f} % | |" in table
+    assert table.count(f"in the last {LAST} steps") == 3

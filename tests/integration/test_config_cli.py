@@ -147,7 +147,7 @@ def test_the_doctor_asks_every_judge_if_told_to_and_keeps_the_replies(here, judg
     assert "its headers say that a window admits 90 requests" in findings["question to judge"]["detail"]
     assert judge.statistics.requests == 4
     assert "4" in run("db", "info").stdout
-    assert "ok    database: verdicts.db can be read and written (schema 0006); `judgeflow db check`" in examine(here, judge).stdout
+    assert "ok    database: verdicts.db can be read and written (schema 0007); `judgeflow db check`" in examine(here, judge).stdout
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,20 @@ def test_info_is_readable(filled):
         assert expected in out
 
 
+def test_info_shows_long_judge_ids_whole_and_fingerprints_to_name_them_by(filled):
+    long = "http://judge.example:8000/v1/a/very/long/path/to/the/server Some-Organisation/Some-Model-With-A-Long-Name-70B-Instruct"
+    change(filled, f"UPDATE judge SET id = '{long}'", "INSERT INTO judge SELECT zeroblob(32), id, model, parameters, created_at FROM judge")
+    out = db("info", "--url", filled).stdout
+    assert "…" not in out
+    assert JUDGE.fingerprint.hex()[:8] in out
+    assert "00000000" in out
+    assert f"@{JUDGE.fingerprint.hex()[:8]}" in "".join(line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│"))
+
+
 def test_check_of_a_sound_database_names_open_reservations_and_succeeds(filled):
     result = db("check", "--url", filled)
     assert result.exit_code == 0
-    assert "1 open, 1 requests, " in result.stdout
+    assert "1 open, 1 request, " in result.stdout
     assert "WRONG" not in result.stdout
 
 

@@ -351,10 +351,10 @@ def test_labels_can_be_exported_instead_of_verdicts(verdicts):
 
 def test_an_export_of_nothing_says_what_there_is(folder):
     run("import", write("in.jsonl", [judged(0)]), *ABC)
-    told = "no pair of this selection has a label; there are 1 pairs judged by expert (--label verdict | label)"
+    told = "no pair of this selection has a label; the database has 1 pair judged by expert (--label verdict | label)"
     assert told in run("export", "--label", "label", "--out", "p.jsonl").stderr
     run("import", write("known.jsonl", [record(n, label="a") for n in range(2)]), "--url", "new.db")
-    assert "has a verdict; there are 2 labels of known.jsonl" in run("export", "--out", "p.jsonl", "--url", "new.db").stderr
+    assert "has a verdict; the database has 2 labels of known.jsonl" in run("export", "--out", "p.jsonl", "--url", "new.db").stderr
 
 
 def test_a_split_puts_every_prompt_on_one_side(folder):
@@ -430,7 +430,7 @@ def test_of_a_run_only_verdicts_of_judges_that_it_asked_are_exported(folder):
 
 def test_pairs_of_several_judges_and_contradictions_among_them_are_told(folder):
     two_runs()
-    told = "3 pairs have records of several judges, 1 of them are chosen both ways; --judge ID takes one judge's"
+    told = "3 pairs have records of several judges, 1 of them chosen both ways; --judge ID takes one judge's"
     assert told in run("export", "--out", "p.jsonl").stderr
     assert "several judges" not in run("export", "--out", "p.jsonl", "--judge", "other").stderr
     found = report("export", "--out", "p.jsonl")

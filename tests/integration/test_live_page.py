@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import aiohttp
@@ -17,12 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from judgeflow import Pair, Scheduler
 from judgeflow.config import BudgetConfig, JudgeConfig, RoutingConfig
 from judgeflow.judges.client import HttpJudge
-from judgeflow.store import SqlStore
+from judgeflow.store import SqlStore, searching
 from judgeflow.store.window import Window
-from judgeflow.testing import FakeJudge, FakeScorer, arithmetic_pairs
+from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_pairs
 from judgeflow.types import Message
 from judgeflow.verdicts.prompt import load_template
-from judgeflow.web.desk import Desk
+from judgeflow.web import desk as web_desk
+from judgeflow.web.desk import HITS_A_PAGE, Desk
 from judgeflow.web.events import stream
 from judgeflow.web.guard import HEADERS
 from judgeflow.web.live import Hub, News
@@ -33,7 +35,7 @@ STEPS, SIZE = 3, 24
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}"
 PAIRS = [
     *arithmetic_pairs(STEPS * SIZE - 1),
-    Pair(prompt=f"{HOSTILE} needle", response_a=f"first {HOSTILE}", response_b="second", label="a"),
+    Pair(prompt=f"{HOSTILE} needle", response_a=f"first {HOSTILE}", response_b="second quill", label="a"),
 ]
 BEYOND = Pair(prompt=(Message(role="user", content='say "ÄPFEL"\nC:\\Straße'),), response_a="three\nlines", response_b="Øre", label="a")
 TOKEN = "a token that nobody can guess"
@@ -141,6 +143,41 @@ async def test_a_pair_says_what_was_decided_about_it_in_the_step_it_was_reached_
     assert {reply["shown"] for reply in told["replies"]} == {"ab", "ba"}
 
 
+async def test_what_judges_of_other_runs_say_of_a_pair_stands_on_its_own_page_alone(live, tmp_path):
+    scheduler, browser = live
+    await route(scheduler, 0)
+    other = ScriptedJudge(latency=0.001)
+    settings = {"judge": other, "store": functools.partial(SqlStore.open, str(tmp_path / "verdicts.db"))}
+    async with Scheduler(run="other", routing=RoutingConfig(policy="always"), **settings) as second:
+        await route(second, 0)
+    for number, judge in ((1, "fake judge"), (2, other.identity.id)):
+        rows = (await data(browser, f"/runs/{number}/steps/0?order=latency"))["step"]["pairs"]
+        assert {len(row["replies"]) for row in rows} == {2}
+        assert {name for row in rows for name in row["judges"]} == {judge}
+        pair = (await data(browser, f"/pairs/{rows[0]['key']}?run={number}&step=0"))["pair"]
+        assert {reply["judge"] for reply in pair["replies"]} == {judge}
+        assert pair["others"] == 2
+        assert rows[0]["latency_s"] == max(reply["latency_s"] for reply in pair["replies"])
+    page = await text(browser, f"/pairs/{pair['key']}?run=1")
+    assert "Not shown: 2 replies of judges that this run did not ask." in page
+    assert f'href="/pairs/{pair["key"]}">All replies' in page
+    everything = (await data(browser, f"/pairs/{pair['key']}"))["pair"]
+    assert {reply["judge"] for reply in everything["replies"]} == {"fake judge", other.identity.id}
+
+
+async def test_the_page_of_judges_says_of_which_runs_it_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr(web_desk, "RUNS_KEPT", 2)
+    url = str(tmp_path / "verdicts.db")
+    for number in range(3):
+        async with scheduling(url, run=f"run {number}") as scheduler:
+            await scheduler.route(PAIRS[number : number + 1])
+        async with visiting(url) as browser:
+            page, told = await text(browser, "/judges"), await data(browser, "/judges")
+        assert (told["latest"], told["of"]) == (min(2, number + 1), number + 1)
+        assert ("in the 2 runs last at work; there are 3, and" in page) == (number == 2)
+        assert len(told["judges"][0]["runs"]) == told["latest"]
+
+
 async def test_pairs_of_a_step_can_be_sorted(browser):
     async def column(order, read):
         return [read(pair) for pair in (await data(browser, f"/runs/1/steps/1?order={order}"))["step"]["pairs"]]
@@ -155,7 +192,7 @@ async def test_pairs_of_a_step_can_be_sorted(browser):
 
 
 async def test_a_search_finds_prompts_and_responses_in_any_case_and_nothing_else(browser):
-    for words in ("NEEDLE", "second", "first </script>"):
+    for words in ("NEEDLE", "QUILL", "first </script>"):
         assert len((await data(browser, f"/search?q={words}"))["found"]["hits"]) == 1, words
     assert (await data(browser, "/search?q=haystack"))["found"] == {"hits": [], "upto": None, "share": 1.0}
     assert (await data(browser, "/search?q=%25"))["found"]["hits"] == []
@@ -164,15 +201,12 @@ async def test_a_search_finds_prompts_and_responses_in_any_case_and_nothing_else
 async def test_a_long_search_goes_on_where_it_stopped_until_every_pair_was_looked_at(browser):
     seen, after, pages = [], "", 0
     while after is not None:
-        found = (await data(browser, f"/search?q=the&after={after}"))["found"]
+        found = (await data(browser, f"/search?q=verdict&after={after}"))["found"]
         seen += [hit["pair_key"] for hit in found["hits"]]
         after, pages = found["upto"], pages + 1
     assert pages > 1
     assert seen == sorted(set(seen))
-    wanted = [
-        pair for pair in PAIRS[: STEPS * SIZE] if any("the" in side.lower() for side in (pair.prompt, pair.response_a, pair.response_b))
-    ]
-    assert len(seen) == len(wanted)
+    assert len(seen) == len(PAIRS)  # every reply has one
 
 
 async def test_a_search_finds_quotes_lines_and_letters_beyond_ascii_in_conversations_and_texts(live):
@@ -180,6 +214,61 @@ async def test_a_search_finds_quotes_lines_and_letters_beyond_ascii_in_conversat
     await scheduler.route([BEYOND], step=0)
     for words in ('"äpfel"', 'L"\nc:\\', "STRASSE", "three\nLines", "øRE"):
         assert len((await data(browser, f"/search?{urlencode({'q': words})}"))["found"]["hits"]) == 1, words
+
+
+class TalkativeJudge(ScriptedJudge):
+    """A judge whose replies have words in them that stand in no pair."""
+
+    async def ask(self, question):
+        reply = await super().ask(question)
+        if "needle" not in question.prompt:
+            return reply
+        return replace(reply, text=f"{HOSTILE} Haystäck \u202e {reply.text}", reasoning="Let me PONDER this.")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def anywhere(request, tmp_path):
+    return str(tmp_path / "verdicts.db") if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
+
+
+@pytest.fixture
+async def talkative(anywhere):
+    """Somebody who looks at a database in which a judge has much to say about one pair."""
+    parts = {"judge": TalkativeJudge(latency=0.001), "store": functools.partial(SqlStore.open, anywhere)}
+    async with Scheduler(routing=RoutingConfig(policy="always"), **parts) as scheduler:
+        await scheduler.route(PAIRS[-3:])
+    async with visiting(anywhere) as browser:
+        yield browser
+
+
+@pytest.mark.parametrize(("words", "place"), [("HAYSTÄCK", "reply"), ("ponder", "reasoning")])
+async def test_a_search_finds_what_judges_have_replied_and_says_where(talkative, words, place):
+    (hit,) = (await data(talkative, f"/search?{urlencode({'q': words})}"))["found"]["hits"]
+    assert hit["texts"]["body"].endswith("needle")
+    assert [reply["judge"] for reply in hit["replies"]] == ["scripted scripted-judge"] * 2
+    page = await text(talkative, f"/search?{urlencode({'q': words})}")
+    for shown in ("A", "B"):
+        assert f'<span class="place"><bdi>scripted scripted-judge</bdi>, {place}, {shown} shown first</span>' in page
+    assert page.count(f"<mark>{page.partition('<mark>')[2].partition('</mark>')[0]}</mark>") == 2
+    assert f"<mark>{words.lower()}</mark>" in page.lower()
+    assert words.lower() in page.lower()
+    assert "<script>alert" not in page
+    assert "\u202e" not in page
+
+
+async def test_a_search_says_in_which_text_of_a_pair_the_words_stand(talkative):
+    page = await text(talkative, f"/search?{urlencode({'q': 'alert(1)'})}")
+    places = re.findall(r'<span class="place">(.*?)</span>', page)
+    first = "A" if "response A" in places else "B"
+    assert places == ["prompt", f"response {first}", *(f"<bdi>scripted scripted-judge</bdi>, reply, {shown} shown first" for shown in "AB")]
+
+
+async def test_a_search_with_many_judges_looks_at_fewer_pairs_at_a_time_and_misses_none(browser, monkeypatch):
+    everything = (await data(browser, "/search?q=verdict"))["found"]
+    monkeypatch.setattr(searching, "QUESTIONS", 10)
+    again = (await data(browser, "/search?q=verdict"))["found"]
+    assert [hit["pair_key"] for hit in everything["hits"]] == [hit["pair_key"] for hit in again["hits"]]
+    assert len(again["hits"]) == HITS_A_PAGE
 
 
 async def test_a_page_that_waits_for_an_older_reading_shows_what_has_ended_since(live, tmp_path):

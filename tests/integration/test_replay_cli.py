@@ -4,6 +4,7 @@ import asyncio
 import csv
 import dataclasses
 import json
+import re
 import sqlite3
 
 import pytest
@@ -231,6 +232,14 @@ def test_what_is_replayed_is_never_overwritten(judged, database, option, tmp_pat
     assert target.read_bytes() == before
 
 
+def test_rows_go_to_stdout_where_a_dash_stands_and_the_screen_to_stderr(judged, tmp_path):
+    run(judged, "--csv", tmp_path / "rows.csv")
+    result = run(judged, "--csv", "-")
+    assert result.stdout.splitlines() == (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
+    assert "Use policy" in result.stderr or "Keep policy" in result.stderr
+    assert "--csv - and --json all write to stdout" in complaint(judged, "--csv", "-", "--json")
+
+
 def test_a_csv_is_not_written_over_its_own_input(judged):
     before = judged.read_bytes()
     assert "would overwrite what is replayed" in complaint(judged, "--csv", judged)
@@ -334,6 +343,22 @@ def two_judges():
         wrong = {"a": "b", "b": "a"}[record["label"]] if number % 5 == 0 else record["label"]
         theirs = {} if number % 4 == 0 else {"k": {order: {"winner": wrong} for order in ("order_ab", "order_ba")}}
         yield record | {"judge": record["judge"] | theirs}
+
+
+def test_of_several_judges_every_advice_names_its_judge_and_nothing_is_said_twice(write):
+    result = run(write(two_judges()), "--judge", "j", "--judge", "k", "--share", 0.2, "--share", 0.4)
+    lines = " ".join(result.stdout.split())
+    for judge in ("j", "k"):
+        for share in (20, 40):
+            assert re.search(rf"{judge}: (Use policy = .*?: it judges {share}%|Keep policy random)", lines)
+    sentences = re.findall(r"[jk]: On these \d+ pairs the judge is not certainly more often right than the scorer", lines)
+    assert len(sentences) == len(set(sentences))
+
+
+def test_a_figure_of_several_judges_names_each_once(write, tmp_path):
+    assert run(write(two_judges()), "--judge", "j", "--judge", "k", "--plot", tmp_path / "curves.svg").exit_code == 0
+    words = re.findall(r">([^<>]+)</text>", (tmp_path / "curves.svg").read_text())
+    assert [words.count(each) for each in ("j", "k", f"Accuracy on {len(PAIRS)} pairs")] == [1, 1, 1]
 
 
 def test_judges_are_compared_pair_by_pair(write):

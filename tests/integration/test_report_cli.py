@@ -62,6 +62,24 @@ def test_the_screen_answers_three_questions_first(database):
         assert part in text
 
 
+def test_what_the_judge_turned_away_is_said_below_it_and_stands_in_csv_and_json(tmp_path):
+    path, clock = str(tmp_path / "hurried.db"), VirtualClock()
+
+    async def main():
+        hurried = {"judge_settings": {"faults": ["429-bare"] * 3}, "routing": RoutingConfig(policy="always")}
+        async with routing(path, clock, **hurried) as scheduler:
+            await route_steps(scheduler, 2)
+
+    clock.run(main())
+    assert "scripted scripted-judge: turned away 3 requests with 429; concurrency was lowered, to 32 of 64" in shown("--url", path)
+    rows = list(csv.DictReader(report("--url", path, "--csv", "-").stdout.splitlines()))
+    assert (int(rows[0]["turned_away"]), float(rows[0]["lowered_s"]) > 0) == (3, True)
+    told = json.loads(shown("--url", path, "--json"))
+    assert told["judges"][0]["pressure"] | {"lowered_s": 0} == {
+        "max_in_flight": 64, "in_flight": 32, "rate_limited": 3, "busy": 0, "lowered_s": 0, "admits": {}
+    }  # fmt: skip
+
+
 def test_json_is_one_object_with_all_figures(database):
     found = json.loads(shown("error", "--url", database, "--json"))
     figures = asyncio.run(look(database, "error"))
@@ -84,6 +102,19 @@ def test_csv_has_a_row_for_each_step(database, tmp_path):
     assert [int(row["calls"]) for row in rows] == [step.spent.requests for step in figures.steps]
     assert [float(row["acquisition_p50"]) for row in rows] == [step.acquisition.quantiles[2] for step in figures.steps]
     assert {row["source_judge"] for row in rows} == {"15"}
+
+
+def test_a_dash_writes_to_stdout_and_what_is_said_beside_goes_to_stderr(database, tmp_path):
+    path = tmp_path / "steps.csv"
+    shown("error", "--url", database, "--csv", path)
+    written = report("error", "--url", database, "--csv", "-")
+    assert written.stdout.splitlines() == path.read_text(encoding="utf-8").splitlines()
+    assert written.stderr.startswith("run error, since")
+    page = report("error", "--url", database, "--html", "-")
+    assert page.stdout.startswith("<!doctype html>")
+    assert "run error, since" not in page.stdout
+    for both in (("--csv", "-", "--json"), ("--csv", "-", "--html", "-")):
+        assert "write to stdout; name a file" in complaint("error", "--url", database, *both)
 
 
 def test_two_runs_stand_side_by_side(database):

@@ -200,7 +200,7 @@ async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes
         ("fallback", "too_long", None),
         ("fallback", "refused", None),
     ]
-    said = "not asked: 1 pairs are longer than [judge] max_prompt_tokens = 120000 admit, the first is pair 2 of pairs.jsonl; shorten them"
+    said = "not asked: 1 pair is longer than [judge] max_prompt_tokens = 120000 admit, the first is pair 2 of pairs.jsonl; shorten them"
     assert said in ended.err
 
 

@@ -108,7 +108,9 @@ def test_a_database_that_cannot_be_shown_is_named_with_the_next_step(tmp_path):
 def test_a_token_that_is_missing_or_short_is_refused_and_not_repeated(database, monkeypatch):
     wanted = ("--url", database, "--token-env", "PAGE_TOKEN")
     monkeypatch.delenv("PAGE_TOKEN", raising=False)
-    assert "--token-env PAGE_TOKEN: the variable is not set; set it to 16 or more" in str(complaint(*wanted))
+    assert "--token-env PAGE_TOKEN: the variable is not set; set it to 16 characters or more that nobody can guess" in str(
+        complaint(*wanted)
+    )
     monkeypatch.setenv("PAGE_TOKEN", "sesame")
     error = str(complaint(*wanted))
     assert "holds 6 characters" in error

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -45,7 +46,7 @@ def every(tmp_path_factory):
 
 
 def sql(path, statement):
-    with closing(sqlite3.connect(path)) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         return database.execute(statement).fetchall()
 
 
@@ -117,6 +118,25 @@ def test_what_judges_did_is_what_their_rows_say(every):
     assert judge.latency_s["max"] == pytest.approx(latencies[-1], abs=1e-3)
     assert judge.minutes[-1].backlog == 0
     assert max(minute.backlog for minute in judge.minutes) > 0
+
+
+async def test_what_the_judge_turned_away_is_told_with_what_came_of_it(url):
+    counted = await routed(url, LoopClock(), routing=EVERY, judge_settings={"latency": 0.001, "faults": ["429-bare"] * 5})
+    figures = await look(url)
+    (judge,) = figures.judges
+    assert judge.pressure.rate_limited == 5
+    assert (judge.pressure.in_flight, judge.pressure.max_in_flight) == (32, 64)
+    assert judge.strain.startswith("turned away 5 requests with 429; concurrency was lowered, to 32 of 64 at the least, for ")
+    assert [step.pressure for step in figures.steps] == [step.pressure for step in counted]
+    assert judge.strain in figures.answers[0].text
+
+
+def test_of_steps_that_an_older_version_has_routed_it_says_that_nobody_noted_what_was_turned_away(every, tmp_path):
+    path = shutil.copy(every[0], tmp_path / "older.db")
+    sql(path, "UPDATE step SET pressure = NULL WHERE step = 0")
+    figures = asyncio.run(look(str(path)))
+    assert [step.pressure for step in figures.steps] == [None, {}, {}]
+    assert "what judges turned away in 1 of 3 steps was not noted: an older judgeflow routed them" in figures.notes
 
 
 async def _after(work, url, **settings):
@@ -319,6 +339,31 @@ def test_the_slowest_pairs_come_with_both_replies(every):
     assert {(pair.prompt, *sorted((pair.response_a, pair.response_b))) for pair in figures.slowest} <= known
 
 
+async def test_pairs_to_read_have_the_replies_of_this_runs_judges_and_count_those_of_others(url):
+    for name in ("theirs", "ours"):  # the same pairs in both runs
+        judge = ScriptedJudge(OPINIONS, model=name, latency=0.001)
+        async with routing(url, LoopClock(), judge=judge, routing=EVERY, run=name) as scheduler:
+            await route_steps(scheduler, 1)
+    for name in ("theirs", "ours"):
+        figures = await look(url, name)
+        assert figures.slowest
+        assert figures.inconsistent
+        for pair in (*figures.slowest, *figures.inconsistent):
+            assert [(reply.judge, reply.shown) for reply in pair.replies] == [(f"scripted {name}", "ab"), (f"scripted {name}", "ba")]
+            assert pair.others == 2
+
+
+async def test_judges_of_one_id_are_told_apart_by_their_fingerprints(url):
+    for run, longest in (("short", 512), ("long", 1024)):
+        judge = ScriptedJudge(OPINIONS, max_completion_tokens=longest, latency=0.001)
+        async with routing(url, LoopClock(), judge=judge, routing=EVERY, run=run) as scheduler:
+            await route_steps(scheduler, 1, size=5)
+    async with store.readable(url) as database:
+        pair = await pair_figures(database, pair_keys(PAIRS[0]).pair.hex())
+    assert len({reply.judge for reply in pair.replies}) == 2
+    assert {reply.judge.partition("@")[0] for reply in pair.replies} == {"scripted scripted-judge"}
+
+
 async def test_a_pair_can_be_read_by_its_key(url):
     await routed(url, LoopClock(), routing=EVERY, judge_settings={"latency": 0.0}, steps=1)
     key = pair_keys(PAIRS[0]).pair.hex()
@@ -386,7 +431,7 @@ def test_after_compacting_what_is_gone_is_said(path):
     assert figures.complete
     assert (len(figures.steps), figures.asked, figures.changed) == (1, None, 0)
     assert figures.spent.requests == 120
-    assert any("1 of 1 steps are not in the database" in note for note in figures.notes)
+    assert any("1 of 1 step are not in the database" in note for note in figures.notes)
     assert any("replies of this run are not in the database any more" in note for note in figures.notes)
 
 

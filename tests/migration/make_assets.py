@@ -8,6 +8,7 @@ built by the migrations, and then every row is copied with the columns that the 
 """
 
 import asyncio
+import json
 import shutil
 import sqlite3
 import tempfile
@@ -60,6 +61,7 @@ async def fill(path: Path) -> None:
     await store.aclose()
     _fill_tables_of_imports(path)
     _fill_superseded_readings(path)
+    _fill_pressure(path)
 
 
 def _fill_tables_of_imports(path: Path) -> None:
@@ -73,6 +75,19 @@ def _fill_superseded_readings(path: Path) -> None:
     superseded = "SELECT key, 1750000000.0, 'unparseable', NULL, 0, 0, NULL, NULL FROM call"
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(f"INSERT INTO reading {superseded} ORDER BY key LIMIT 3")
+
+
+def _fill_pressure(path: Path) -> None:
+    pressure = {
+        "max_in_flight": 64,
+        "in_flight": 16,
+        "rate_limited": 12,
+        "busy": 1,
+        "lowered_s": 8.5,
+        "admits": {"requests_per_minute": 60},
+    }
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE step SET pressure = ? WHERE step = 1", (json.dumps({IDENTITY.id: pressure}),))
 
 
 def columns(database: sqlite3.Connection, table: str, of: str = "main") -> list[str]:

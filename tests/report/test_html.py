@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from base64 import b64decode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 
@@ -14,6 +15,7 @@ from judgeflow.errors import UsageError
 from judgeflow.report.html import report_page, write_report
 from judgeflow.report.pages import library
 from judgeflow.report.safe import excerpt, json_for_script, plain_config, shortened, visible
+from judgeflow.types import Pressure
 
 
 class Elements(HTMLParser):
@@ -171,3 +173,17 @@ def test_settings_are_lines_in_their_own_order():
     config = {"run": {"name": "x", "steps": None}, "judges": [{"id": "ü"}], "empty": {}}
     assert plain_config(config) == [("run.name", '"x"'), ("run.steps", "null"), ("judges", '[{"id": "ü"}]'), ("empty", "{}")]
     assert HOSTILE  # the surrogate in it can be shown, see above
+
+
+def test_what_a_judge_turned_away_stands_beside_what_it_answered():
+    felt = Pressure(max_in_flight=64, in_flight=8, rate_limited=1200, lowered_s=60.0)
+    judge = replace(a_run().judges[0], pressure=felt, strain="turned away 1,200 requests with 429 <b>")
+    page = report_page(replace(a_run(), judges=(judge, *a_run().judges[1:])))
+    assert "1,200 turned away</td>" in page
+    assert f'<p class="strain"><bdi>{judge.id}</bdi>: turned away 1,200 requests with 429 &lt;b&gt;.</p>' in page
+
+
+def test_replies_of_judges_that_the_run_did_not_ask_are_counted():
+    page = report_page(replace(a_run(), slowest=(a_pair(others=1),)))
+    assert "Not shown: 1 reply of judges that this run did not ask." in page
+    assert "Not shown" not in report_page(a_run())

@@ -1,7 +1,9 @@
 """Numbers as people read them."""
 
 import pytest
+from made_figures import a_pair, a_reply
 
+from judgeflow.plurals import plural
 from judgeflow.report import wording
 
 
@@ -26,7 +28,16 @@ def test_a_duration_is_said_in_its_two_largest_units(seconds, said):
 
 @pytest.mark.parametrize(
     ("usd", "said"),
-    [(None, wording.UNKNOWN), (0.0, "$0"), (0.0011, "$0.0011"), (0.5, "$0.50"), (11.754, "$11.75"), (2500.4, "$2,500"), (2e-6, "$2.0e-06")],
+    [
+        (None, wording.UNKNOWN),
+        (0.0, "$0"),
+        (0.0011, "$0.0011"),
+        (0.08, "$0.080"),
+        (0.5, "$0.50"),
+        (11.754, "$11.75"),
+        (2500.4, "$2,500"),
+        (2e-6, "$2.0e-06"),
+    ],
 )
 def test_small_sums_keep_their_digits(usd, said):
     assert wording.money(usd) == said
@@ -46,5 +57,13 @@ def test_a_number_has_three_digits_or_all_that_stand_before_the_point(value, sai
     assert wording.number(value) == said
 
 
+def test_replies_are_told_with_their_judges_where_there_are_several():
+    ours = a_reply(judge="ours", latency_s=1.0), a_reply("ba", judge="ours", latency_s=2.0)
+    theirs = a_reply("ba", judge="theirs", latency_s=30.0)
+    assert wording.by_judge(a_pair(replies=ours), lambda reply: f"{reply.latency_s:g}") == "1, 2"
+    assert wording.by_judge(a_pair(replies=(*ours, theirs)), lambda reply: f"{reply.latency_s:g}") == "ours: 1, 2; theirs: 30"
+    assert wording.by_judge(a_pair(replies=()), lambda reply: reply.shown) == ""
+
+
 def test_one_of_a_kind_is_singular():
-    assert (wording.plural(1, "reply", "replies"), wording.plural(1200, "step")) == ("1 reply", "1,200 steps")
+    assert (plural(1, "reply", "replies"), plural(1200, "step")) == ("1 reply", "1,200 steps")

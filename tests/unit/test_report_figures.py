@@ -23,7 +23,7 @@ from judgeflow.routing import agreement
 from judgeflow.store.runs import RunRow, Standing
 from judgeflow.store.survey import Span, StepRow, spans
 from judgeflow.testing.store_contract import JUDGE, make_call, make_question
-from judgeflow.types import Agreement, Cost, Reading, ReadingStatus, Stock
+from judgeflow.types import Agreement, Cost, Pressure, Reading, ReadingStatus, Stock
 from judgeflow.verdicts.combine import combine
 
 NOBODY = np.empty(0, dtype=np.uint64)
@@ -207,6 +207,7 @@ STEP = StepFigures(
     uncertainty=None,
     acquisition=None,
 )
+FELT = Pressure(max_in_flight=64, in_flight=16, rate_limited=12)
 STEPS = [replace(STEP, step=number, ended_at=60.0 * number) for number in range(20)]
 JUDGED = JudgeFigures(
     id="j",
@@ -224,7 +225,7 @@ JUDGED = JudgeFigures(
 def an_end(number, step, spent, left):
     empty = dict.fromkeys(("pairs", "calls", "prompt_tokens", "completion_tokens", "seconds", "created_at"), 0)
     costs = {"spent_requests": spent, "spent_tokens": 0, "spent_usd": spent / 10}
-    words = {"threshold": None, "agreement": None, "sources": {}, "statuses": {}, "latency_s": {}}
+    words = {"threshold": None, "agreement": None, "sources": {}, "statuses": {}, "latency_s": {}, "pressure": {}}
     return StepRow(id=number, step=step, remaining={"requests": left, "tokens": None}, **empty, **costs, **words)
 
 
@@ -314,7 +315,7 @@ def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_r
             [replace(STEP, statuses={"ok": 97, "unreachable": 3})],
             JUDGED,
             "bad",
-            "3 of 10 asked pairs failed in the last 1 step (unreachable 3).",
+            "3 of 10 asked pairs failed in the last step (unreachable 3).",
         ),
         ([replace(STEP, statuses={"ok": 98, "deadline": 2})], JUDGED, "unsure", "2 of 10 asked pairs came too late"),
         (STEPS, replace(JUDGED, statuses={"ok": 90, "refused": 10}), "unsure", "j: 10% of its replies hold no verdict (refused 10)."),
@@ -323,6 +324,18 @@ def test_what_a_step_has_recorded_as_left_counts_more_than_the_budget_that_the_r
         (STEPS, replace(JUDGED, first=Share(value=0.7, low=0.65, high=0.75, of=99)), "unsure", "prefers what is shown first in 70%"),
         (STEPS, replace(JUDGED, first=Share(value=0.1, low=0.05, high=0.15, of=99)), "bad", "prefers what is shown second in 90%"),
         (STEPS, replace(JUDGED, agree=Share(value=0.2, low=0.0, high=0.5, of=5)), "good", "replies are understood"),
+        (
+            [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=30.0)})],
+            JUDGED,
+            "unsure",
+            "j does not bear what is configured: turned away 12 requests with 429; concurrency was lowered, to 16 of 64 at the least, ",
+        ),
+        (
+            [replace(STEP, seconds=100.0, pressure={"j": replace(FELT, lowered_s=10.0)})],
+            replace(JUDGED, strain="turned away 12 requests with 429"),
+            "good",
+            "both orders agree on 90% of 50 pairs. j: turned away 12 requests with 429.",
+        ),
     ],
 )
 def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, mood, said):
@@ -347,7 +360,7 @@ def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, 
             "tokens last for 3 more steps, and 10 are wanted",
         ),
         (Forecast(kind="requests", steps_left=0.0, seconds_left=0.0), "bad", "; the calls are spent."),
-        (Forecast(kind="requests", steps_left=1.0, seconds_left=0.5, steps_wanted=1), "good", "for 1 more step, and 1 are wanted"),
+        (Forecast(kind="requests", steps_left=1.0, seconds_left=0.5, steps_wanted=1), "good", "for 1 more step, and 1 is wanted"),
         (Forecast(kind="requests", steps_left=0.2, seconds_left=0.5, steps_wanted=0), "good", "USD; all steps are done."),
         (
             Forecast(kind="requests", steps_left=3.5, seconds_left=9.0, steps_wanted=0),
@@ -455,6 +468,41 @@ def test_two_runs_differ_beyond_noise_where_the_interval_says_so():
     assert (told["pairs"].change, told["pairs"].beyond_noise) == (40, None)
     assert (told["changed decisions"].first, told["changed decisions"].change) == (None, None)
     assert told["mistakes among routed"].interval is None
+
+
+def judge_named(name, fingerprint, hits=90):
+    return replace(JUDGED, id=name, fingerprint=fingerprint, agree=wilson(hits, 100), latency_s={"p50": hits / 10})
+
+
+def names_of_judges(first, second):
+    found = compare(figures(judges=tuple(first)), figures(judges=tuple(second)))
+    return {each.name.removesuffix(": orders agree"): (each.first, each.second) for each in found if each.name.endswith(": orders agree")}
+
+
+def test_runs_with_different_judges_have_both_side_by_side():
+    strong, weak = judge_named("strong", "aa"), judge_named("weak", "bb", hits=50)
+    told = {each.name: each for each in compare(figures(judges=(strong,)), figures(judges=(weak,)))}
+    assert (told["strong / weak: orders agree"].change, told["strong / weak: orders agree"].beyond_noise) == (pytest.approx(-0.4), True)
+    assert (told["strong / weak: p50"].first, told["strong / weak: p50"].second) == (9.0, 5.0)
+    assert told["strong / weak: first preferred"].interval is not None
+
+
+def test_a_judge_stands_beside_itself_then_beside_one_of_its_name_and_who_has_nobody_stands_alone():
+    strong, weak = judge_named("strong", "aa"), judge_named("weak", "bb")
+    other = judge_named("strong", "cc" * 8, hits=80)
+    assert names_of_judges([strong, weak], [weak, strong]) == {"strong": (0.9, 0.9), "weak": (0.9, 0.9)}
+    assert names_of_judges([strong], [other]) == {"strong@aa / strong@cccccccc": (0.9, 0.8)}
+    assert names_of_judges([strong, weak], [other, strong]) == {"strong": (0.9, 0.9), "weak / strong": (0.9, 0.8)}
+    assert names_of_judges([strong, weak], [judge_named("third", "dd")]) == {
+        "strong": (0.9, None),
+        "weak": (0.9, None),
+        "third": (None, 0.9),
+    }
+
+
+def test_a_judge_that_has_not_answered_in_either_run_is_not_compared():
+    silent = replace(JUDGED, id="stand-in", calls=0, agree=None, first=None)
+    assert names_of_judges([JUDGED, silent], [JUDGED, silent]) == {"j": (0.9, 0.9)}
 
 
 def test_a_sparkline_goes_from_the_least_to_the_largest_value():

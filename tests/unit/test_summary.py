@@ -12,6 +12,7 @@ from judgeflow.types import (
     JudgeIdentity,
     Outcome,
     Pair,
+    Pressure,
     Reading,
     ReadingStatus,
     Reply,
@@ -54,9 +55,7 @@ def result(*outcomes, **sums):
         completion_tokens=0,
         agreement=None,
         latency_s={},
-        remaining={},
-        seconds=0.0,
-        **sums,
+        **{"remaining": {}, "seconds": 0.0} | sums,
     )
     return StepResult(outcomes=outcomes, statistics=statistics)
 
@@ -145,11 +144,44 @@ def test_the_summary_as_json_has_both_slices_and_the_judged_share_by_length():
     assert record["audit"]["routed"] == {"asked": 0, "compared": 0, "agreement": None, "low": None, "high": None}
 
 
+def test_what_a_judge_turned_away_is_told_with_what_came_of_it():
+    summary = Summary(out="o.jsonl")
+    summary.add(result(JUDGED))
+    assert "turned away" not in dict(summary_rows(summary))
+    felt = Pressure(max_in_flight=64, in_flight=16, rate_limited=12, lowered_s=90.0)
+    summary.add(result(JUDGED, seconds=100.0, pressure={"judge": felt}))
+    summary.add(result(JUDGED, seconds=100.0, pressure={"judge": replace(felt, lowered_s=15.0)}))
+    told = "24 requests with 429; concurrency was lowered, to 16 of 64 at the least, for 1 min 45 s of 3 min 20 s"
+    assert dict(summary_rows(summary))["turned away"] == told
+    assert summary.as_record()["pressure"]["judge"]["rate_limited"] == 24
+
+
+def test_of_several_judges_each_is_named_with_what_it_turned_away():
+    summary = Summary(out="o.jsonl")
+    felt = {name: Pressure(max_in_flight=8, in_flight=8, busy=1) for name in ("judge", "other")}
+    summary.add(result(JUDGED, pressure=felt))
+    assert dict(summary_rows(summary))["turned away"] == "judge: 1 request with 503 or 529\nother: 1 request with 503 or 529"
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"requests": 1, "tokens": 123456.0, "usd": None}, "1 request, 123,456 tokens"),
+        ({"usd": 1.2345678901}, "1.2346 USD"),
+        ({"requests": 0}, "0 requests"),
+    ],
+)
+def test_what_is_left_of_the_budget_has_as_many_digits_as_somebody_reads(left, said):
+    summary = Summary(out="o.jsonl")
+    summary.add(result(JUDGED, remaining=left))
+    assert dict(summary_rows(summary))["budget left"] == said
+
+
 def test_where_there_are_several_judges_each_has_its_pairs_and_its_bill():
     summary = Summary(out="o.jsonl")
     other = replace(JUDGED, source="store", verdict=replace(JUDGED.verdict, judge=replace(JUDGE, id="other")))
     summary.add(result(JUDGED, JUDGED, judges={"judge": Cost(requests=4, tokens=90, usd=0.5)}))
     assert "of each judge" not in dict(summary_rows(summary))
     summary.add(result(JUDGED, other, judges={"judge": Cost(requests=2, tokens=10, usd=0.25)}))
-    assert dict(summary_rows(summary))["of each judge"] == "judge: 3 pairs, 6 calls, 0.7500 USD; other: 1 pairs, 0 calls"
+    assert dict(summary_rows(summary))["of each judge"] == "judge: 3 pairs, 6 calls, 0.7500 USD; other: 1 pair, 0 calls"
     assert summary.as_record()["judges"]["judge"] == {"pairs": 3, "calls": 6, "tokens": 100, "usd": 0.75}

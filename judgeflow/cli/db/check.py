@@ -44,7 +44,7 @@ def check(url: Url = None, config: ConfigFile = None, progress: ShowProgress = T
 
 
 def _kept(so_far: list[Finding]) -> str:
-    from judgeflow.report.wording import plural
+    from judgeflow.plurals import plural
 
     wrong = [f"{finding.check}: {finding.detail}" for finding in so_far if not finding.ok]
     found = f"WRONG {'; '.join(wrong)}" if wrong else "and nothing is wrong so far"

@@ -51,7 +51,9 @@ def print_table(columns: list[str], rows: Iterable[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a long name takes several lines: a part of it would name nobody
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # names come from users: no markup in them
     if table.row_count:

@@ -10,6 +10,7 @@ import typer
 
 from judgeflow.cli.db.common import AsJson, DryRun, print_json, print_line, print_table
 from judgeflow.cli.options import ShowProgress
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from judgeflow.cli.progress import Tell
@@ -89,10 +90,11 @@ def _print(found: Merged) -> None:
         print_line(f"run {name} was merged before")
     if found.other_replies:
         some = ", ".join(key[:16] for key in found.named)
-        print_line(f"{found.other_replies:,} calls have another reply there, which stays: {some}")
+        print_line(f"{plural(found.other_replies, 'call has', 'calls have')} another reply there, which stays: {some}")
     if found.other_readings:
-        print_line(f"{found.other_readings:,} replies are read otherwise there; `judgeflow db reparse` reads all by the same rules")
+        number = plural(found.other_readings, "reply is", "replies are")
+        print_line(f"{number} read otherwise there; `judgeflow db reparse` reads all by the same rules")
     if found.other_values:
-        print_line(f"{found.other_values:,} scores and labels have another value there, which stays")
+        print_line(f"{plural(found.other_values, 'score or label has', 'scores and labels have')} another value there, which stays")
     if found.open_reservations:
-        print_line(f"{found.open_reservations:,} open reservations came along and stay charged at their worst case")
+        print_line(f"{plural(found.open_reservations, 'open reservation')} came along, to stay charged at the worst case")

@@ -10,6 +10,7 @@ import typer
 from judgeflow.cli.completion import template_names
 from judgeflow.cli.db.common import AsJson, ConfigFile, DryRun, Url, address_of, print_json, print_line, print_table, share
 from judgeflow.cli.options import ShowProgress
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from judgeflow.store.reparse import Agreement, Reparsed
@@ -64,7 +65,9 @@ def _record(found: Reparsed, *, dry_run: bool) -> dict[str, Any]:
 def _print(found: Reparsed, *, dry_run: bool) -> None:
     would = "would be " if dry_run else ""
     changed = sum(found.changes.values())
-    print_line(f"{found.calls:,} replies, {changed:,} {would}read differently, {found.renewed:,} the same by an older parser")
+    print_line(
+        f"{plural(found.calls, 'reply', 'replies')}, {changed:,} {would}read differently, {found.renewed:,} the same by an older parser"
+    )
     if found.newer:
         print_line(f"{found.newer:,} were read by a newer version of judgeflow and stay as they are")
     print_table(["before", "after", "replies"], ([before, after, f"{calls:,}"] for (before, after), calls in found.changes.items()))

@@ -12,6 +12,7 @@ from judgeflow.cli.demo.judge import ACCURACY, POSITION_BIAS
 from judgeflow.cli.demo.play import AGAIN, SHARE, Report
 from judgeflow.cli.demo.score import ArmScore, Estimate
 from judgeflow.cli.demo.tasks import FAMILIAR, UNFAMILIAR
+from judgeflow.plurals import plural
 
 
 def print_report(report: Report, *, as_json: bool) -> None:
@@ -65,9 +66,10 @@ def _ending(report: Report) -> str:
     folder = report.script.directory
     counted = report.judge["requests"]
     turned_away = report.judge["statuses"].get("429", 0)
+    again = plural(report.again.calls, "call")
     return (
-        f"\n±: 95 % intervals. The judge counted {counted:,} requests itself and turned {turned_away} away for its rate limit.\n"
-        f'Policy "{AGAIN}" once more: {report.again.calls} calls, {report.again.seconds:.1f} s. Every verdict is in {folder}/{AGAIN}.db, '
+        f"\n±: 95 % intervals. The judge counted {plural(counted, 'request')} itself and turned {turned_away} away for its rate limit.\n"
+        f'Policy "{AGAIN}" once more: {again}, {report.again.seconds:.1f} s. Every verdict is in {folder}/{AGAIN}.db, '
         f"every attempt and step in {folder}/{AGAIN}.log.\n"
         f"\n"
         f"Try next:\n"
