@@ -24,12 +24,18 @@ def labelled(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with a label.  Raises `UsageError` if there is nothing to learn from them."""
     found = [pair for pair in pairs if pair.label is not None]
     if not found:
-        raise UsageError(f"none of {plural(len(pairs), 'pair')} has a label; a training record needs label: a, b or tie")
+        raise UsageError(f"{_none(len(pairs), 'pair')} has a label; a training record needs label: a, b or tie")
     if all(pair.label == "tie" for pair in found):
-        raise UsageError(f"{plural(len(found), 'label is a tie', 'labels are ties, all of them')}: there is no preference to learn")
+        raise UsageError(
+            f"{'the only label is a tie' if len(found) == 1 else f'all {len(found):,} labels are ties'}: there is no preference to learn"
+        )
     if all(pair.label == "tie" or pair.response_a == pair.response_b for pair in found):
-        raise UsageError(f"none of {plural(len(found), 'label')} prefers one of two different responses: there is no preference to learn")
+        raise UsageError(f"{_none(len(found), 'label')} prefers one of two different responses: there is no preference to learn")
     return found
+
+
+def _none(number: int, what: str) -> str:
+    return f"not even the only {what}" if number == 1 else f"none of the {number:,} {what}s"
 
 
 def split_by_prompt(pairs: Sequence[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:

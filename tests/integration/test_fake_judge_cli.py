@@ -80,7 +80,7 @@ async def test_it_ends_at_once_though_a_request_hangs():
                     break
     await asyncio.wait([hanging])
     assert isinstance(hanging.exception(), aiohttp.ClientError)
-    assert "1 requests, 0 answered" in said[0]
+    assert "1 request, 0 answered" in said[0]
 
 
 async def test_it_replays_a_recording_and_leaves_out_what_nobody_can_ask_about(tmp_path):

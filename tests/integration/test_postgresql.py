@@ -367,7 +367,7 @@ async def test_rows_that_refer_to_missing_ones_are_found(store, postgresql_url):
     await execute(postgresql_url, "ALTER TABLE judge DISABLE TRIGGER ALL")
     await execute(postgresql_url, "DELETE FROM judge")
     await execute(postgresql_url, "ALTER TABLE judge ENABLE TRIGGER ALL")
-    assert [finding.detail for finding in await unsound(postgresql_url)] == ["1 rows of call refer to a missing row of judge"]
+    assert [finding.detail for finding in await unsound(postgresql_url)] == ["1 row of call refers to a missing row of judge"]
 
 
 async def test_whoever_is_interrupted_does_not_wait_for_a_long_statement_which_changes_nothing(store, postgresql_url):
