@@ -24,7 +24,7 @@
         └── PermanentJudgeError       the same question would fail again
             ├── QuestionRejected      400, 413, 422: this question is not acceptable
             │   └── QuestionTooLong   longer than [judge] max_prompt_tokens: it is not even sent
-            └── JudgeRefusesService   401, 403, 404, insufficient_quota: no question is acceptable
+            └── JudgeRefusesService   401 - 404, insufficient_quota, no such model: no question is acceptable
 
 The first line of the class docstring is the default message.  Whoever catches an error decides by class alone: `TransientJudgeError` may be
 retried, `JudgeRefusesService` stops the run's asking, everything else concerns one question.

@@ -19,18 +19,15 @@ from aiohttp.abc import AbstractStreamWriter
 from judgeflow.config import JudgeConnection
 from judgeflow.dialogue import transcript
 from judgeflow.errors import (
-    GatewayFailed,
-    JudgeBusy,
     JudgeError,
-    JudgeOverloaded,
     JudgeRefusesService,
     JudgeUnreachable,
     QuestionRejected,
     QuestionTooLong,
-    RateLimited,
     ReplyLost,
 )
-from judgeflow.judges.completion import Completion, ErrorBody, parse_json, read_completion, read_error, readable
+from judgeflow.judges.completion import Completion, ErrorBody, error_of, parse_json, read_completion, read_error, readable
+from judgeflow.judges.failures import BAD_GATEWAY, Cause, is_passed_on, refused_because, transient
 from judgeflow.judges.pricing import Prices
 from judgeflow.judges.quoting import quotable
 from judgeflow.judges.rates import read_rates, retry_after_s
@@ -46,12 +43,15 @@ _TOKENS_PER_MESSAGE = 8
 _EMPTY = Question(prompt="", first="", second="", canonical=True, nonce="0a1b2c3d4e5f6a7b", pair_key=b"", call_key=b"")
 """A question of no words.  Digits and letters that alternate are the nonce that takes the most tokens."""
 
-_LARGEST_ERROR = 2**16
-_BAD_GATEWAY = 502
-_GATEWAY = frozenset({408, _BAD_GATEWAY, 504, 520, 524})
-_BUSY = frozenset({503, 529})
-_TRANSIENT_4XX = frozenset({409, 425})
-_REFUSALS = frozenset({401, 402, 403, 404})
+
+_SPENT: Mapping[Cause, str] = {
+    "quota": "the account's quota is used up; nothing more is asked",
+    "credit": "the account has no credit left; nothing more is asked",
+}
+_GATEWAYS_REMEDIES: Mapping[Cause, str] = {
+    "key": "the gateway at this address passes that on from its provider; check the provider's API key there, not in [judge]",
+    "model": "the gateway at this address passes that on from its provider; check the provider's model there, not in [judge]",
+}
 
 
 class HttpJudge:
@@ -135,7 +135,7 @@ class HttpJudge:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._transport_error(error) from None
         if not 200 <= response.status < 300:
-            raise await self._refused(_error_of(payload), response.status, response.headers, question)
+            raise await self._refused(error_of(payload), response.status, response.headers, question)
         completion = await self._completion(payload, response, len(body), question)
         return Reply(
             text=completion.text,
@@ -200,24 +200,22 @@ class HttpJudge:
             raise ReplyLost(f"{where} with something that is no chat completion")
         if error.status is None:
             raise ReplyLost(f"{where} with an error: {await self._quoted(error, question)}")
-        status = _BAD_GATEWAY if error.status >= 500 else error.status
+        status = BAD_GATEWAY if error.status >= 500 else error.status
         raise await self._refused(error, status, response.headers, question)
 
     async def _refused(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> JudgeError:
-        said = f"the judge at {self._settings.base_url} answered {status}: {await self._quoted(error, question)}"
-        refusal = self._refusal(said, error, status, headers)
+        quoted = await self._quoted(error, question)
+        said = f"the judge at {self._settings.base_url} answered {status}: {quoted}"
+        refusal = self._refusal(said, refused_because(error, status, headers, quoted), status, headers)
         refusal.rates = read_rates(headers)
         return refusal
 
-    def _refusal(self, said: str, error: ErrorBody, status: int, headers: Mapping[str, str]) -> JudgeError:
-        if error.code == "insufficient_quota":
-            return JudgeRefusesService(f"{said} (the account's quota is used up; nothing more is asked)")
-        transient = _transient(status)
-        if transient is not None:
-            return transient(said, retry_after_s=retry_after_s(headers))
-        if status in _REFUSALS:
-            return JudgeRefusesService(f"{said}; {self._remedy(status)}")
-        return QuestionRejected(said)
+    def _refusal(self, said: str, cause: Cause | None, status: int, headers: Mapping[str, str]) -> JudgeError:
+        if cause is not None:
+            remedy = _GATEWAYS_REMEDIES.get(cause) if is_passed_on(headers) else None
+            return JudgeRefusesService(f"{said}; {remedy or self._remedy(cause)}")
+        passing = transient(status, headers)
+        return QuestionRejected(said) if passing is None else passing(said, retry_after_s=retry_after_s(headers))
 
     async def _quoted(self, error: ErrorBody, question: Question) -> str:
         """The judge's words without the question's.  Long texts take their time, so that happens on a worker thread."""
@@ -225,23 +223,14 @@ class HttpJudge:
         sent = [*asked, transcript(question.prompt), question.first, question.second]
         return await asyncio.to_thread(quotable, error.message, sent=sent, secret=self._api_key)
 
-    def _remedy(self, status: int) -> str:
-        if status == 404:
+    def _remedy(self, cause: Cause) -> str:
+        if cause in _SPENT:
+            return _SPENT[cause]
+        if cause == "model":
             return f"check {self._section} model = {self._settings.model!r} and base_url"
         if self._settings.api_key_env is None:
             return f"set {self._section} api_key_env to the name of the variable that holds the API key"
         return f"check the API key in {self._settings.api_key_env}"
-
-
-def _transient(status: int) -> type[JudgeOverloaded] | None:
-    """The error of a status that another attempt may mend."""
-    if status == 429:
-        return RateLimited
-    if status in _GATEWAY:
-        return GatewayFailed
-    if status in _BUSY:
-        return JudgeBusy
-    return JudgeOverloaded if status >= 500 or status in _TRANSIENT_4XX else None
 
 
 class _Told(aiohttp.payload.Payload):
@@ -280,15 +269,6 @@ def identity_of(settings: JudgeConnection, template: Template) -> JudgeIdentity:
         "extra_body": settings.extra_body,
     }
     return JudgeIdentity(id=settings.name, model=settings.model, fingerprint=digest("judge/1", parameters), parameters=parameters)
-
-
-def _error_of(payload: bytes) -> ErrorBody:
-    """An OpenAI error body; anything else as the text it is."""
-    try:
-        error = read_error(parse_json(payload))
-    except ValueError:
-        error = None
-    return error or ErrorBody(message=payload[:_LARGEST_ERROR].decode("utf-8", "replace").strip() or "an empty body")
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -20,6 +20,7 @@ from judgeflow.types import Usage
 CREDIBLE_TOKENS = 10**9
 """No request or reply has more tokens: a larger count is an error of the server and is estimated instead."""
 
+_LARGEST_ERROR = 2**16
 _SPOKEN_PARTS = frozenset({None, "text", "output_text"})
 _STATUS_OF_CODE = {
     "invalid_api_key": 401,
@@ -56,11 +57,16 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBody:
-    """An error as OpenAI-compatible servers word it; `status` is the HTTP status that its code stands for, if it is known."""
+    """An error as OpenAI-compatible servers word it.
+
+    `code` is its code or type, one in words before one that is a number; `status` is the HTTP status that it stands for, if it is
+    known.  `flagged`: a moderator has found something in this question (OpenRouter says so with a 403).
+    """
 
     message: str
     code: str | None = None
     status: int | None = None
+    flagged: bool = False
 
 
 def parse_json(payload: bytes) -> Any:
@@ -190,16 +196,25 @@ def read_error(data: Any) -> ErrorBody | None:
     if not error:
         return None
     if isinstance(error, dict):
-        codes = [code for code in (error.get("code"), error.get("type")) if isinstance(code, str | int) and code]
-        message = error.get("message")
+        codes = [str(code) for code in (error.get("code"), error.get("type")) if isinstance(code, str | int) and code]
+        metadata = error.get("metadata")
         return ErrorBody(
-            message=_as_text(message) or _as_text(error),
-            code=str(codes[0]) if codes else None,
+            message=_as_text(error.get("message")) or _as_text(error),
+            code=next((code for code in codes if not code.isdigit()), codes[0] if codes else None),
             status=next((status for status in map(_status, codes) if status is not None), None),
+            flagged=isinstance(metadata, dict) and "flagged_input" in metadata,
         )
     return ErrorBody(message=_as_text(error))
 
 
-def _status(code: str | int) -> int | None:
-    text = str(code)
-    return int(text) if re.fullmatch("[45][0-9]{2}", text) else _STATUS_OF_CODE.get(text)
+def error_of(payload: bytes) -> ErrorBody:
+    """Return the error of a body that is no success: as OpenAI words it, or as the text that it is."""
+    try:
+        error = read_error(parse_json(payload))
+    except ValueError:
+        error = None
+    return error or ErrorBody(message=payload[:_LARGEST_ERROR].decode("utf-8", "replace").strip() or "an empty body")
+
+
+def _status(code: str) -> int | None:
+    return int(code) if re.fullmatch("[45][0-9]{2}", code) else _STATUS_OF_CODE.get(code)

@@ -14,6 +14,9 @@ from email.utils import parsedate_to_datetime
 
 from judgeflow.types import RateHeaders, Standing
 
+PASSED_ON = "llm_provider-"
+"""What the litellm proxy puts before the names of its provider's headers; some of them come under no other name."""
+
 LONGEST_S = 86_400.0
 """Limits of a day are the longest that judges have: a header that names more time than that is an error of the server."""
 
@@ -44,19 +47,24 @@ _NAMES = tuple(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "
 
 def read_rates(headers: Mapping[str, str]) -> RateHeaders | None:
     """Return what x-ratelimit-{limit,remaining,reset}-{requests,tokens} say; None where they say nothing that makes sense."""
-    if not any(name in headers for name in _NAMES):
+    if not any(name in headers or PASSED_ON + name in headers for name in _NAMES):
         return None
     rates = RateHeaders(requests=_standing(headers, "requests"), tokens=_standing(headers, "tokens"))
     return None if rates == RateHeaders() else rates
 
 
 def _standing(headers: Mapping[str, str], kind: str) -> Standing:
-    limit = _count(headers.get(f"x-ratelimit-limit-{kind}", ""))
+    limit = _count(_header(headers, f"x-ratelimit-limit-{kind}"))
     return Standing(
         limit=limit or None,  # a limit of nothing is no limit that anybody sells
-        remaining=_count(headers.get(f"x-ratelimit-remaining-{kind}", "")),
-        reset_s=duration_s(headers.get(f"x-ratelimit-reset-{kind}", "")),
+        remaining=_count(_header(headers, f"x-ratelimit-remaining-{kind}")),
+        reset_s=duration_s(_header(headers, f"x-ratelimit-reset-{kind}")),
     )
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    """A header of the server's, or else of the provider's behind it; "" for neither."""
+    return headers.get(name, headers.get(PASSED_ON + name, ""))
 
 
 def _count(text: str) -> int | None:
@@ -67,15 +75,21 @@ def _count(text: str) -> int | None:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Return how long the judge asks to wait, in seconds: retry-after-ms, or retry-after as seconds or an HTTP date.
 
-    None if it does not say, or says what is no length of time.
+    What a gateway says itself counts before what it passes on.  None if nobody says, or says what is no length of time.
     """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    said = _asked_to_wait_s(headers.get("retry-after-ms", ""), headers.get("retry-after", ""))
+    if said is not None:
+        return said
+    return _asked_to_wait_s(headers.get(PASSED_ON + "retry-after-ms", ""), headers.get(PASSED_ON + "retry-after", ""))
+
+
+def _asked_to_wait_s(in_ms: str, in_s: str) -> float | None:
+    milliseconds = _number(in_ms)
     if milliseconds is not None:
         return max(0.0, milliseconds / 1000)
-    text = headers.get("retry-after", "")
-    seconds = _number(text)
+    seconds = _number(in_s)
     if seconds is None:
-        seconds = _seconds_until(text)
+        seconds = _seconds_until(in_s)
     return None if seconds is None else max(0.0, seconds)
 
 

@@ -168,7 +168,7 @@ def test_the_doctor_names_what_does_not_work(here, judge, arguments, named):
 
 
 def test_the_doctor_tells_a_wrong_key_from_a_missing_server(here, judge):
-    assert "refuses the API key (401); check the key in DOOR" in examine(here, judge, key="open").stdout
+    assert "refuses the API key (401: Incorrect API key provided.); check the key in DOOR" in examine(here, judge, key="open").stdout
 
 
 # who watches

@@ -171,6 +171,11 @@ def test_no_junk_in_any_field_loses_a_reply_or_makes_one_that_cannot_be_stored(m
         ({"code": "odd", "type": "server_error", "message": "m"}, ErrorBody(message="m", code="odd", status=500)),
         ({"code": None, "type": "insufficient_quota", "message": "m"}, ErrorBody(message="m", code="insufficient_quota", status=429)),
         ({"code": 200, "message": "m"}, ErrorBody(message="m", code="200")),
+        ({"code": "429", "type": "budget_exceeded", "message": "m"}, ErrorBody(message="m", code="budget_exceeded", status=429)),
+        (
+            {"code": 403, "message": "m", "metadata": {"reasons": ["violence"], "flagged_input": "..."}},
+            ErrorBody(message="m", code="403", status=403, flagged=True),
+        ),
         ({"detail": 3}, ErrorBody(message='{"detail": 3}')),
         ("down", ErrorBody(message="down")),
         (None, None),

@@ -90,6 +90,18 @@ def test_a_field_that_makes_no_sense_costs_itself_only():
     assert read_rates(headers) == RateHeaders(tokens=Standing(remaining=0, reset_s=2.0))
 
 
+def test_what_a_gateway_passes_on_fills_in_what_it_does_not_say_itself():
+    headers = {
+        "x-ratelimit-limit-requests": "500",
+        "llm_provider-x-ratelimit-limit-requests": "90",
+        "llm_provider-x-ratelimit-reset-requests": "59s",
+        "llm_provider-x-ratelimit-remaining-tokens": "0",
+    }
+    tokens = Standing(remaining=0)
+    assert read_rates(headers) == RateHeaders(requests=Standing(limit=500, reset_s=59.0), tokens=tokens)
+    assert read_rates({"llm_provider-x-ratelimit-remaining-tokens": "0"}) == RateHeaders(tokens=tokens)
+
+
 def test_headers_of_others_say_nothing():
     assert read_rates({"content-type": "application/json", "x-request-id": "1"}) is None
 
@@ -106,6 +118,10 @@ def test_headers_of_others_say_nothing():
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after-ms": "1e999"}, None),
+        ({"llm_provider-retry-after-ms": "59915", "llm_provider-retry-after": "60"}, 59.915),
+        ({"llm_provider-retry-after": "60"}, 60.0),
+        ({"retry-after": "5", "llm_provider-retry-after-ms": "59915"}, 5.0),
+        ({"retry-after": "soon", "llm_provider-retry-after": "60"}, 60.0),
         ({}, None),
     ],
 )
