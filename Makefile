@@ -51,6 +51,14 @@ build/trainers/verl/__init__.py: .ci/trainers $(READY)
 test-trainers: $(READY) build/trainers/verl/__init__.py ## Be asked by OpenRLHF's and verl's own code, which this installs beside .venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m trainers tests/trainers
 
+JUDGES := build/judges/.ready
+$(JUDGES): tests/judges/constraints.txt
+	PYTHON=$(PYTHON) bash .ci/judges
+
+.PHONY: test-judges
+test-judges: $(READY) $(JUDGES) ## Ask the litellm proxy and llama.cpp, which this installs below build/judges
+	$(BIN)/python -m pytest -m judges
+
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts
 	$(BIN)/ruff check .

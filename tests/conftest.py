@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests that want one: started once for all of them."""
+"""What all tests share: generated examples that may take their time, and a real PostgreSQL server, started once for all."""
 
 import asyncio
 import itertools
@@ -8,11 +8,16 @@ import warnings
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from judgeflow.store import migrate, schema
 from judgeflow.store.engines import normalise_url
 
 NUMBERS = itertools.count()
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from judgeflow.build import build_scorer, build_seats, key_of, store_url, watchers
+from judgeflow.cli.watch import Watch
 from judgeflow.clock import LoopClock
 from judgeflow.config import Config, JudgeConnection, RoutingConfig
 from judgeflow.engine.scheduler import Scheduler
@@ -133,17 +134,17 @@ async def _questions(config: Config) -> AsyncIterator[Finding]:
 async def _question(section: str, seat: Seat, gate: _Listening, address: str) -> Finding:
     check = f"question to {section}"
     everything, store = RoutingConfig(policy="always"), functools.partial(SqlStore.open, address)
+    watch = Watch(section, say=lambda _: None)
     try:
         async with Scheduler(
-            judge=seat.judge, gate=gate, store=store, routing=everything, run=TRIAL, timeout_s=seat.timeout_s
+            judge=seat.judge, gate=gate, store=store, routing=everything, run=TRIAL, timeout_s=seat.timeout_s, observers=[watch]
         ) as scheduler:
             # A new question each time: a stored one would be free, and tell nothing.
             result = await scheduler.route([_pair(f"{time.time():.0f}")])
-            refusal = scheduler.refusal
     except JudgeflowError as error:
         return Finding(check=check, ok=False, detail=str(error))
     outcome = result.outcomes[0]
-    detail = "; ".join([_answer(outcome), gate.told(), *([str(refusal)] if refusal else [])])
+    detail = "; ".join([_answer(outcome), gate.told(), *([watch.last_error] if watch.last_error and outcome.verdict is None else [])])
     return Finding(check=check, ok=outcome.verdict is not None, detail=detail)
 
 

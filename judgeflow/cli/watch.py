@@ -1,10 +1,11 @@
-"""What `judgeflow route` notices while a run goes on: the last error, and a judge whose replies nobody can read."""
+"""What is noticed while a run goes on: the last error, a question that is not accepted, a judge whose replies nobody can read."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 
+from judgeflow.errors import QuestionRejected
 from judgeflow.types import CallEvent, ReadingStatus, StepStatistics
 
 FIRST_REPLIES = 20
@@ -12,12 +13,15 @@ FIRST_REPLIES = 20
 
 
 class Watch:
-    """An observer that keeps the last error, and says once, through `say`, that the first replies all go without a verdict."""
+    """An observer that keeps the last error, and says, through `say`, what a judge answers to the first question that it does not
+    accept, and that the first replies all go without a verdict: each once.
+    """
 
     def __init__(self, template: str, say: Callable[[str], None]) -> None:
         self.last_error: str | None = None
         self._template = template
         self._say = say
+        self._rejected = False
         # Replies without a verdict by status; None once a verdict came or the warning was given.  Changed by _count alone.
         self._unread: Counter[str] | None = Counter()
 
@@ -25,8 +29,15 @@ class Watch:
         """Keep an error; count a reply."""
         if event.error is not None:
             self.last_error = event.error
+            self._warn_of_rejection(event)
         elif self._unread is not None:
             self._unread = self._count(self._unread, event.outcome)
+
+    def _warn_of_rejection(self, event: CallEvent) -> None:
+        """Rejections end no run, since they may concern single questions; where they concern all, this is the word that helps."""
+        if event.outcome == QuestionRejected.status and not self._rejected:
+            self._rejected = True
+            self._say(f"warning: a question is not accepted, and its pair goes without a verdict: {event.error}")
 
     def _count(self, unread: Counter[str], status: str) -> Counter[str] | None:
         if status == ReadingStatus.OK:

@@ -171,6 +171,15 @@ def test_the_doctor_tells_a_wrong_key_from_a_missing_server(here, judge):
     assert "refuses the API key (401: Incorrect API key provided.); check the key in DOOR" in examine(here, judge, key="open").stdout
 
 
+def test_the_doctor_tells_what_a_judge_says_to_a_question_that_it_does_not_accept(here):
+    with serve_in_thread(FakeJudge(models=["fake-judge", "small"], api_keys=["sesame"], faults=["400"] * 2)) as judge:
+        result = examine(here, judge, "--ask")
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
+    assert "question to judge: no verdict (rejected)" in line
+    assert "answered 400: This request is not acceptable, as scripted." in line
+
+
 # who watches
 
 

@@ -374,6 +374,16 @@ async def test_what_the_user_limited_or_the_judge_answered_is_no_failure_of_the_
     assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 2
 
 
+async def test_what_a_judge_says_to_the_first_question_that_it_does_not_accept_is_told_once(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(3))
+    async with FakeJudge.from_pairs(pairs, faults="400:1") as server:
+        configure(tmp_path, server)
+        ended = await judgeflow(tmp_path, *ROUTE)
+    told = [line for line in ended.err.splitlines() if "warning: a question is not accepted" in line]
+    assert len(told) == 1
+    assert "answered 400: This request is not acceptable, as scripted." in told[0]
+
+
 async def test_a_file_that_another_run_is_writing_is_refused_before_anything_is_asked(tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(3))
     async with FakeJudge.from_pairs(pairs) as server:
