@@ -173,7 +173,7 @@ class Desk:
     async def step(self, number: int, step: int, order: Order, page: int) -> StepPage:
         """Return a page of a step's pairs; pages count from 1."""
         head = await self.run(number)
-        called = await self._judges_of(head.state)
+        called = await self._judges_of(head)
         async with self._window.connect() as connection:
             size = await paging.step_size(connection, number, step)
             skip = (page - 1) * PAIRS_A_PAGE
@@ -184,9 +184,9 @@ class Desk:
             raise Unknown(f"Step {step} has {plural(size, 'pair')}, so there is no page {page}.")
         return StepPage(run=head, step=step, order=order, page=page, of=size, pairs=tuple(pair_row(each, called) for each in found))
 
-    async def _judges_of(self, state: Standing) -> dict[bytes, str]:
+    async def _judges_of(self, head: RunHead) -> dict[bytes, str]:
         """Return what the judges of a run are called, by fingerprint; until its replies are read, all judges of the database."""
-        figures = await self.figures(state, (await self.news(state.run.id)).version)
+        figures = await self.figures(head.state, (await self.news(head.run.id)).version)
         async with self._window.connect() as connection:
             there = await identities.judges(connection)
         own = whose(figures.judges, there) if figures.complete else frozenset()
@@ -194,7 +194,7 @@ class Desk:
 
     async def pair(self, key: str, number: int | None = None, step: int | None = None) -> PairFigures:
         """Return a pair with its replies, and what a step of a run decided about it; with a run, those of its judges."""
-        judges = None if number is None else await self._judges_of((await self.run(number)).state)
+        judges = None if number is None else await self._judges_of(await self.run(number))
         found = await pair_figures(self._window, key, run_id=number, step=step, judges=judges)
         if found is None:
             raise Unknown(f"There is no pair {key} in {self.where}; texts are kept of pairs that were asked about.")

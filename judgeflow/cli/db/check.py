@@ -9,6 +9,7 @@ import typer
 
 from judgeflow.cli.db.common import AsJson, ConfigFile, Url, address_of, print_json
 from judgeflow.cli.options import ShowProgress
+from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from judgeflow.store.check import Finding
@@ -44,8 +45,6 @@ def check(url: Url = None, config: ConfigFile = None, progress: ShowProgress = T
 
 
 def _kept(so_far: list[Finding]) -> str:
-    from judgeflow.plurals import plural
-
     wrong = [f"{finding.check}: {finding.detail}" for finding in so_far if not finding.ok]
     found = f"WRONG {'; '.join(wrong)}" if wrong else "and nothing is wrong so far"
     return f"after {plural(len(so_far), 'check')}, {found}; a check only reads, and the same command begins again"
