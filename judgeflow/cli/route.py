@@ -182,6 +182,7 @@ class _Run:
                     self._bar.spent((await scheduler.state()).spent)
                 with kept_out_of_collections():
                     await self._write(scheduler)
+        self.summary.paid = self._bar.paid
         if self.interrupted or self._stopped:
             self.summary.out = str(self._outcomes.partial)
         else:

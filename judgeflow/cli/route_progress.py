@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from judgeflow.types import Cost
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from judgeflow.cli.progress import Tell
     from judgeflow.config import BudgetConfig
-    from judgeflow.types import CallEvent, Cost, Outcome, StepStatistics
+    from judgeflow.types import CallEvent, Outcome, StepStatistics
 
 JUDGED = frozenset({"judge", "store"})
 
 
 class RouteProgress:
-    """An observer that counts replies, and is handed every outcome.  Changed on the scheduler's loop only."""
+    """An observer that counts replies, and is handed every outcome.  Changed on the scheduler's loop only.
+
+    `paid` is what replies have cost since it began, those included that came too late for their step.
+    """
 
     def __init__(self, pairs: int, budget: BudgetConfig) -> None:
+        self.paid = Cost()
         self.tell: Tell | None = None
         self.in_flight: Callable[[], int] = int
         self._pairs = pairs
@@ -45,6 +51,7 @@ class RouteProgress:
     def call(self, event: CallEvent) -> None:
         """Count a reply that is paid for."""
         if event.error is None:
+            self.paid += Cost(requests=1, tokens=event.usage.total, usd=event.usd)
             self._spend(1, event.usage.total, event.usd)
             self._move()
 

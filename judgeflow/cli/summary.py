@@ -59,7 +59,8 @@ class Summary:
     """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
     sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses;
     `first_too_long` names the first pair that was too long to be asked about, by its place and id, `judges` has
-    the share of each judge by its id; `benchmark` is the score of the benchmark that all pairs are from.
+    the share of each judge by its id; `benchmark` is the score of the benchmark that all pairs are from.  `paid` is what all replies
+    have cost by the end, those included that came after their step.
     """
 
     out: str
@@ -84,6 +85,14 @@ class Summary:
     judges: dict[str, JudgeShare] = field(default_factory=dict)
     benchmark: BenchmarkScore | None = None
     pressure: dict[str, Pressure] = field(default_factory=dict)
+    paid: Cost = field(default_factory=Cost)
+
+    @property
+    def late(self) -> Cost:
+        """What replies have cost that came after their step: they are stored, and no outcome here rests on them."""
+        if self.paid.requests <= self.calls:
+            return Cost()
+        return self.paid - Cost(requests=self.calls, tokens=self.prompt_tokens + self.completion_tokens, usd=self.usd)
 
     @property
     def decided(self) -> int:
@@ -152,6 +161,7 @@ class Summary:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "usd": self.usd,
+            "late": {"calls": self.late.requests, "tokens": self.late.tokens, "usd": self.late.usd},
             "judges": {
                 name: {"pairs": judge.pairs, "calls": judge.paid.requests, "tokens": judge.paid.tokens, "usd": judge.paid.usd}
                 for name, judge in self.judges.items()
@@ -224,9 +234,16 @@ def _cost_rows(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "tokens in / out", f"{summary.prompt_tokens:,} / {summary.completion_tokens:,}"
     if summary.usd:
         yield "USD", f"{summary.usd:.4f}"
+    if summary.late.requests:
+        yield "paid, but too late", _late(summary.late)
     left = {name: value for name, value in summary.remaining.items() if value is not None}
     if left:
         yield "budget left", ", ".join(_left(name, value) for name, value in left.items())
+
+
+def _late(late: Cost) -> str:
+    usd = f", {late.usd:.4f} USD" if late.usd else ""
+    return f"{plural(late.requests, 'call')}, {late.tokens:,} tokens{usd}, stored"
 
 
 def _left(kind: str, value: float) -> str:

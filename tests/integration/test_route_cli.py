@@ -374,6 +374,19 @@ async def test_what_the_user_limited_or_the_judge_answered_is_no_failure_of_the_
     assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 2
 
 
+async def test_replies_that_come_after_their_step_are_counted_as_paid(tmp_path):
+    pairs = write_pairs(tmp_path, arithmetic_pairs(4))
+    async with FakeJudge.from_pairs(pairs, latency="0.6") as server:
+        configure(tmp_path, server)
+        late = await judgeflow(tmp_path, *ROUTE, "--set", "routing.step_deadline_s=0.2")
+        again = await judgeflow(tmp_path, *ROUTE, "--json")
+        paid = server.statistics.prompt_tokens + server.statistics.completion_tokens
+    assert re.search(r"│ judge calls paid +│ 0 +│", late.out)
+    assert re.search(rf"│ paid, but too late +│ 8 calls, {paid:,} tokens, stored +│", late.out)
+    assert json.loads(again.out)["late"] == {"calls": 0, "tokens": 0, "usd": 0.0}
+    assert json.loads(again.out)["sources"] == {"store": 4}
+
+
 async def test_what_a_judge_says_to_the_first_question_that_it_does_not_accept_is_told_once(tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(3))
     async with FakeJudge.from_pairs(pairs, faults="400:1") as server:
