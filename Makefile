@@ -57,7 +57,9 @@ $(JUDGES): tests/judges/constraints.txt
 
 .PHONY: test-judges
 test-judges: $(READY) $(JUDGES) ## Ask the litellm proxy and llama.cpp, which this installs below build/judges
-	$(BIN)/python -m pytest -m judges
+	@rm -f build/judges/figures.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/judges -m judges --numprocesses 2 --dist loadfile
+	@cat build/judges/figures.txt
 
 .PHONY: lint
 lint: $(READY) ## Lint, format check, types, import contracts

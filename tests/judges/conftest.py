@@ -1,11 +1,10 @@
 """The servers that are not ours, started as docs/judges.md says."""
 
 import socket
-import sys
 
 import pytest
 from recipes import blocks
-from servers import HOME, MASTER_KEY, PROVIDER_KEY, Folder, Proxy, installed, running
+from servers import FIGURES, HOME, MASTER_KEY, PROVIDER_KEY, Folder, Proxy, installed, running
 
 
 @pytest.fixture(scope="session")
@@ -37,15 +36,15 @@ def llama(tmp_path_factory):
         yield f"{server.address}/v1"
 
 
-@pytest.fixture
-def publish(capsys):
-    """Print a figure for whoever runs the tests."""
+@pytest.fixture(scope="session")
+def publish():
+    """Keep a figure for whoever runs the tests: `make test-judges` prints them all."""
 
-    def say(line):
-        with capsys.disabled():
-            sys.stdout.write(f"\n{line}\n")
+    def keep(line):
+        with (HOME / FIGURES).open("a", encoding="utf-8") as figures:
+            figures.write(f"{line}\n")
 
-    return say
+    return keep
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from recipes import ROOT
 
 HOME = ROOT / "build" / "judges"
+FIGURES = "figures.txt"
 MASTER_KEY, PROVIDER_KEY = "sk-in-front", "sk-behind"
 STARTS_WITHIN_S = 120
 
