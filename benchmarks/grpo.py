@@ -34,11 +34,11 @@ def constant(prompts: int, responses: int, seed: int) -> Prepared:
     return Prepared(run=lambda: policy.train(one))
 
 
-def judgeflow(*, source: str, base_url: str, folder: str, scorer: str, prompts: int, responses: int, seed: int) -> Prepared:
+def judgeflow(source: str, base_url: str, folder: str, *, prompts: int, responses: int, seed: int) -> Prepared:
     """`judge_reward`, answered by a source of `benchmarks.rewards`."""
     from judgeflow.adapters.trl import judge_reward
 
-    policy, judged = _Policy(prompts, responses, seed), Source(source, base_url, folder, scorer)
+    policy, judged = _Policy(prompts, responses, seed), Source(source, base_url, folder)
     judged.know(lambda router: policy.train(judge_reward(router)))
     rewards: list[Reward] = []
 

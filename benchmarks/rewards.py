@@ -2,7 +2,7 @@
 
     store        every verdict is stored, and nobody can be asked
     service      the same, answered by `judgeflow serve --route` in another process
-    scorer       a scorer has the only word (policy never)
+    scorer       the scorer in the folder has the only word (policy never)
     judge        both orders of every pair are asked, and every reply committed to a new database file
 
 Each is a configuration file, and what a user would make of it.
@@ -27,16 +27,14 @@ _NOBODY = "http://127.0.0.1:9/v1"
 _MANY = 10**9
 
 DECIDES = {"store": "store", "service": "store", "scorer": "scorer", "judge": "judge"}
-"""Who decides, as outcomes say it."""
-
-SOURCES = tuple(DECIDES)
+"""What outcomes say who decided."""
 
 
 class Source:
     """One of them, run after run; it ends with the process."""
 
-    def __init__(self, name: str, base_url: str, folder: str, scorer: str) -> None:
-        self._name, self._judge, self._folder, self._scorer = name, base_url, Path(folder), scorer
+    def __init__(self, name: str, base_url: str, folder: str) -> None:
+        self._name, self._judge, self._folder = name, base_url, Path(folder)
         self._runs = itertools.count()
         self._opened = ExitStack()
 
@@ -72,7 +70,7 @@ class Source:
         lines += ["[judge]", 'id = "quick-judge"', f'base_url = "{self._judge}"', 'model = "quick-judge"']
         lines += ["[limits]", f"requests_per_minute = {_MANY}", "[budget]", f"requests = {_MANY}"]
         if self._name == "scorer":
-            lines += ["[scorer]", f'path = "{self._scorer}"']
+            lines += ["[scorer]", f'path = "{self._folder / "scorer"}"']
         lines += ["[routing]", f'policy = "{"never" if self._name == "scorer" else "always"}"']
         path = self._folder / f"{run}.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -107,17 +105,17 @@ def _service(configuration: Path) -> Iterator[str]:
             process.stdin.close()
 
 
-def alone(*, source: str, base_url: str, folder: str, scorer: str, prompts: int, responses: int, seed: int) -> Prepared:
+def alone(source: str, base_url: str, folder: str, *, prompts: int, responses: int, seed: int) -> Prepared:
     """One call of the reward function, as TRL makes it, about so many prompts with so many responses; a text has 700 characters."""
     from judgeflow.adapters.trl import judge_reward
     from judgeflow.engine.loop_thread import LoopThread
 
-    texts, trainers_loop, judged = Texts(seed), LoopThread(), Source(source, base_url, folder, scorer)
+    texts, trainers_loop, judged = Texts(seed), LoopThread(), Source(source, base_url, folder)
     batch: dict[str, list[str]] = {}
     logged: dict[str, float] = {}
 
     def renew() -> None:
-        batch["prompts"] = [prompt for prompt in (texts.next() for _ in range(prompts)) for _ in range(responses)]
+        batch["prompts"] = [prompt for prompt in [texts.next() for _ in range(prompts)] for _ in range(responses)]
         batch["completions"] = [texts.next() for _ in batch["prompts"]]
 
     def ask(reward: Any) -> None:

@@ -26,8 +26,8 @@ FIGURES = {
     "store_read": {"time_vs_raw_sqlite", "time_vs_litellm_cache", "time_vs_inspect_cache"},
     "store_scale": {"read_growth_vs_raw_1m", "read_growth_vs_raw_10m", "write_throughput_vs_raw", "bytes_per_verdict"},
     "replay_quality": {"calls_saved_by_the_better_at_least", "oracle_calls_saved_over_bound_at_least", "gain_at_20_of_mean_z"},
+    "trainer_step": {"store_time_vs_constant", "scorer_time_vs_constant"},
     "replay_speed": {"pairs_per_second", "grid_100k_seconds", "limited_pairs_per_second"},
-    "trainer_step": {"store_time_vs_constant", "scorer_time_vs_constant", "judge_time_vs_constant", "store_us_per_pair"},
 }
 
 
@@ -39,14 +39,14 @@ SMALLER = {
     "step": {"WORKLOAD": 16},
     "store_read": {"PROMPTS": 16},
     "store_scale": {"WRITTEN": 768},
-    "trainer_step": {"PROMPTS": 2, "LARGE": 4},
+    "trainer_step": {"PROMPTS": 2, "ALONE_PROMPTS": 4},
     "uncertainty_quality": {"SCORERS": ("sngp", "ensemble"), "ELSEWHERE": ("pandalm_human",)},
 }
 """What a size of one still leaves large, for minutes that say nothing more about the figures."""
 
 
 LONG = {"ablations", "group_scoring", "limits", "trainer_step", "uncertainty_cost", "uncertainty_quality"}
-"""Cases that train scorers or wait for real windows, up to a minute each."""
+"""Cases that train scorers or policies, or wait for real windows, up to a minute each."""
 
 
 @pytest.mark.parametrize(
