@@ -128,7 +128,7 @@ def _step_row(step: _Step, calls: Sequence[Row]) -> Row:
     pairs, number = len(step.keys), len(calls)
     told = (json.dumps({"scorer": pairs - len(step.asked), "judge": len(step.asked)}), json.dumps({"ok": pairs}))
     spent = (number, number, 1_150 * number, 0.003 * number, 900 * number, 250 * number)
-    return (None, 1, step.number, pairs, step.threshold, *told, *spent, 0.8, json.dumps(waited), "{}", 60.0, step.ended)
+    return (None, 1, step.number, pairs, step.threshold, *told, *spent, 0.8, json.dumps(waited), "{}", 60.0, step.ended, None)
 
 
 def _pair(step: int, number: int) -> tuple[bytes, bytes, bytes]:

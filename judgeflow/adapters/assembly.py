@@ -153,9 +153,10 @@ class Assembly:
     async def aclose(self) -> None:
         """Send everybody away who waits for others.  Idempotent."""
         self._closing = True
-        for batch in [batch for batches in self._jobs.values() for batch in batches.values() if batch.is_open]:
+        for batch in [batch for batches in self._jobs.values() for batch in batches.values()]:
             _stop(batch)
-            _fail(batch, Closing())
+            if batch.is_open:
+                _fail(batch, Closing())
 
     def _batch_of(self, part: PartRequest) -> _Batch:
         """Return the batch in which a part has its place.
@@ -201,9 +202,9 @@ class Assembly:
             self._tell(number, whole)
         else:  # every rank has come, and so has its answers to earlier ones
             for earlier in [each for each, of in self._jobs[job].items() if each < number and not of.is_open]:
-                del self._jobs[job][earlier]
+                _stop(self._jobs[job].pop(earlier))
         batch.whole.set_result(whole)
-        asyncio.get_running_loop().call_later(self._patience.keep_s, self._forget, job, number, batch)
+        batch.timer = asyncio.get_running_loop().call_later(self._patience.keep_s, self._forget, job, number, batch)
 
     def _tell(self, number: int, whole: Assembled) -> None:
         self._notice(
@@ -224,6 +225,7 @@ class Assembly:
             self._forget(part.job, part.batch, batch)
 
     def _forget(self, job: str, number: int, batch: _Batch) -> None:
+        _stop(batch)
         batches = self._jobs.get(job, {})
         if batches.get(number) is batch:
             del batches[number]

@@ -22,3 +22,11 @@ def finite(value: object, name: str) -> float:
     if not math.isfinite(number):
         raise UsageError(f"{name} is {value!r}; expected is a finite number")
     return number
+
+
+def seconds_of(value: object, name: str) -> float:
+    """Return a time; errors call it `name`.  Raises `UsageError` for what is no finite number above 0."""
+    seconds = finite(value, name)
+    if seconds <= 0.0:
+        raise UsageError(f"{name} is {value!r}; expected are seconds, more than 0")
+    return seconds

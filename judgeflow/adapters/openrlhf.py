@@ -6,7 +6,7 @@ OpenRLHF before 0.7 sent the queries of a batch alone, all of one prompt in a ro
 
 from __future__ import annotations
 
-import itertools
+import bisect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,15 +137,8 @@ def _start_of(query: str, prompt: str) -> int:
 
 def _end_of_cut(query: str, prompt: str) -> int | None:
     """Return where a prompt ends of which only the end is left: behind the longest piece of it that the query has."""
-    tail = prompt[-TAIL:]
-    ends = [found.start() + len(tail) for found in re.finditer(f"(?={re.escape(tail)})", query)]
-    return max(ends, key=lambda end: _common_end(query[:end], prompt), default=None)
-
-
-def _common_end(left: str, right: str) -> int:
-    """Return how many characters two texts have in common at their ends."""
-    pairs = zip(reversed(left), reversed(right), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    most = bisect.bisect_left(range(len(prompt)), 1, lo=0, key=lambda length: prompt[-length - 1 :] not in query)
+    return query.find(prompt[-most:]) + most if most >= TAIL else None
 
 
 def _split(query: str, marker: str, name: str) -> Sample:

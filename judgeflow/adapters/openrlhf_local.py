@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from judgeflow.adapters.given import finite, size_of
+from judgeflow.adapters.given import seconds_of, size_of
 from judgeflow.adapters.openrlhf import Sample, answer_of, paired
 from judgeflow.adapters.rendezvous import Patience, Place, Rendezvous
 from judgeflow.adapters.routers import close_at_exit
@@ -34,7 +34,7 @@ def reward_function(config: str | Path, *, group_size: int, linger_s: float = 60
     makes tensors of.  It raises `UsageError` for what cannot be scored; OpenRLHF writes that to its log, and goes on without a reward.
     """
     size = size_of(group_size, "reward_function: group_size (n_samples_per_prompt)")
-    patience = Patience(linger_s=finite(linger_s, "reward_function: linger_s"))
+    patience = Patience(linger_s=seconds_of(linger_s, "reward_function: linger_s"))
     asking = _Asking(Scheduler.from_config(load_config(config)), size=size, patience=patience)
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any] = (), **_: Any) -> Answer:  # noqa: ARG001  # OpenRLHF's signature

@@ -90,7 +90,7 @@ def implicit_prompt(record: Record) -> list[Pair]:
 
 
 def _strength(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or abs(value) > STRONGEST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(-STRONGEST, STRONGEST + 1):
         raise ValueError(
             f"preference_strength is {value!r}; a whole number from -{STRONGEST} (response_1 is much better) to {STRONGEST} is expected"
         )

@@ -42,13 +42,14 @@ class ElectedClient(RouteClient):
         super().__init__("http://127.0.0.1", retry_for_s=retry_for_s)
         self._settings = settings
         self._meeting = Meeting.of(settings)
-        self._looking = threading.Lock()
-        self._attending: int | None = None  # from the first look until it is closed
+        self._entrance = threading.Lock()
+        self._attending: int | None = None  # from the first look until it is closed; changed with the entrance locked
+        self._starting = threading.Lock()
 
     async def aclose(self) -> None:
         """Close the connections; the last client's end is the service's.  Idempotent."""
         await super().aclose()
-        self._leave()
+        await asyncio.to_thread(self._leave)
 
     def close(self) -> None:
         """Close a client that was used with `route_sync`.  Idempotent."""
@@ -65,9 +66,10 @@ class ElectedClient(RouteClient):
 
     def _look(self) -> Address | None:
         """Return where the service is, once it is this process's turn to start it; None while others are about to."""
-        with self._looking:
+        with self._entrance:
             if self._attending is None:
                 self._attending = self._meeting.attend()
+        with self._starting:
             office = self._meeting.office()
             if office is not None:
                 try:
@@ -77,18 +79,25 @@ class ElectedClient(RouteClient):
             return self._meeting.address()
 
     def _start(self, office: int) -> None:
-        """Start the service, which inherits the office, and return when it can be asked."""
+        """Start the service, which inherits the office, and return when it can be asked.
+
+        One that takes longer than a request is tried for goes on by itself.
+        """
         self._meeting.withdraw()
         command = [sys.executable, "-m", PROGRAM, str(self._meeting.folder), str(office)]
-        done = subprocess.run(  # noqa: S603 - this interpreter, and a module of ours
-            command, input=self._settings.model_dump_json(), pass_fds=[office], capture_output=True, text=True, check=False
-        )
+        settings, limit_s = self._settings.model_dump_json(), self._retry_for_s
+        try:
+            done = subprocess.run(  # noqa: S603 - this interpreter, and a module of ours
+                command, input=settings, pass_fds=[office], capture_output=True, text=True, check=False, timeout=limit_s
+            )
+        except subprocess.TimeoutExpired:
+            raise ServiceError(f"the service has not started within {limit_s:g} s; its log is {self._meeting.log}") from None
         if done.returncode:
             raise ServiceError(f"the service could not be started: {done.stderr.strip()} (its log is {self._meeting.log})")
         _LOG.info("started a service for the processes of this machine; its log is %s", self._meeting.log)
 
     def _leave(self) -> None:
-        with self._looking:
+        with self._entrance:
             attending, self._attending = self._attending, None
             if attending is not None:
                 os.close(attending)

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,17 +70,21 @@ class Meeting:
         return self._locked("clients.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def address(self) -> Address | None:
-        """Return where the service is; None while it is being started."""
+        """Return where the service is; None while it is being started, or where a machine went down as that was written."""
         try:
             return Address(**json.loads(self._address.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, TypeError, ValueError):
             return None
 
     def announce(self, address: Address) -> None:
         """Say where the service is, all at once."""
         written = self._address.with_suffix(".new")
-        written.touch(mode=0o600)
-        written.write_text(json.dumps(asdict(address)), encoding="utf-8")
+        written.unlink(missing_ok=True)
+        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(address), file)
+            file.flush()
+            os.fsync(descriptor)
         written.replace(self._address)
 
     def withdraw(self) -> None:
@@ -87,9 +92,18 @@ class Meeting:
         with suppress(FileNotFoundError):
             self._address.unlink()
 
+    def _check(self, found: os.stat_result) -> None:
+        """Raise `ConfigurationError` unless the folder is this user's alone: whoever writes there could answer in the service's place."""
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise ConfigurationError(
+                f"{self.folder}: is no folder of yours alone, so others could pose as the service that is found by it; remove it, or "
+                "choose another [run] directory"
+            )
+
     def _locked(self, name: str, how: int) -> int | None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check(self.folder.lstat())
             descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, how)

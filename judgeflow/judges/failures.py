@@ -25,9 +25,10 @@ _QUOTA_WORDS = re.compile(r"insufficient_quota|exceeded your current quota", re.
 _PASSES = re.compile(r"retry in|try again in|rate-limit|RESOURCE_EXHAUSTED", re.IGNORECASE)
 """Gemini says "exceeded your current quota" of limits a minute long, too, and then when to come back or where limits are explained."""
 
-_NO_MODEL = re.compile(
-    r"invalid model name|not a valid model|unknown model|model not (exist|found)|model \S+ (does not exist|not found)", re.IGNORECASE
-)
+_NO_MODEL = re.compile(r"invalid model name|not a valid model|unknown model|model \S+ (does not exist|not found)", re.IGNORECASE)
+_NO_MODEL_AT_ALL = re.compile(r"\W*model not (exist|found)\W*", re.IGNORECASE)
+"""DeepSeek says no more than that."""
+
 _GATEWAY_HEADER = "x-litellm-"
 
 BAD_GATEWAY = 502
@@ -37,8 +38,8 @@ _TRANSIENT_4XX = frozenset({409, 425})
 _CAUSES: Mapping[int, Cause] = {401: "key", 402: "credit", 403: "key", 404: "model"}
 
 
-def refused_because(error: ErrorBody, status: int, headers: Mapping[str, str], quoted: str) -> Cause | None:
-    """Return why no question would be answered; None where the error concerns this question, or this moment.
+def refused_because(error: ErrorBody, status: int, headers: Mapping[str, str], quoted: str, model: str) -> Cause | None:
+    """Return why no question to `model` would be answered; None where the error concerns this question, or this moment.
 
     `quoted` is the error's message without what was sent, so that no text under judgement stops a run by its words.
     """
@@ -48,9 +49,15 @@ def refused_because(error: ErrorBody, status: int, headers: Mapping[str, str], q
         return "key"
     if status == 403 and error.flagged:
         return None
-    if status == 400 and _NO_MODEL.search(quoted):
+    if status == 400 and _lacks_model(error, quoted, model):
         return "model"
     return _CAUSES.get(status)
+
+
+def _lacks_model(error: ErrorBody, quoted: str, model: str) -> bool:
+    """Whether a 400 says so by its code, or in words that name the model, or that are all it says."""
+    named = model in quoted and _NO_MODEL.search(quoted)
+    return error.code == "model_not_found" or bool(named or _NO_MODEL_AT_ALL.fullmatch(quoted))
 
 
 def _is_quota(error: ErrorBody, headers: Mapping[str, str], quoted: str) -> bool:

@@ -70,7 +70,8 @@ async def search(connection: AsyncConnection, words: str, *, after: bytes, limit
     rows = await connection.execute(select(*pair).where(pair.key > after).order_by(pair.key).limit(size))
     there = {row.key: where_of(row) for row in rows}
     replies = await _replies(connection, list(there.values()), list(called), words)
-    keys = sorted({*await _with_text(connection, list(there), words), *replies})[:limit]
+    with_text = await _with_text(connection, list(there), words)
+    keys = sorted((there.keys() & with_text) | replies.keys())[:limit]  # a run may have written pairs since
     upto = keys[-1] if len(keys) == limit else max(there) if len(there) == size else None
     bodies = await texts(connection, [there[key] for key in keys])
     told = await whole_calls(connection, [reply for key in keys for reply in replies.get(key, ())])

@@ -13,7 +13,7 @@ from judgeflow.adapters.openrlhf import Sample, answer_of, legacy_answer_of, leg
 from judgeflow.adapters.rendezvous import Place, Rendezvous
 from judgeflow.errors import UsageError
 from judgeflow.web.reception import Busy
-from judgeflow.web.trainers import answering, json_body
+from judgeflow.web.trainers import answering, json_body, off_loop
 
 REWARD_PATH = "/get_reward"
 
@@ -38,12 +38,13 @@ def openrlhf_routes(rendezvous: Rendezvous, settings: RemoteReward) -> list[web.
         size = settings.group_size
         if size is None:
             raise UsageError("start judgeflow serve with --group-size, the trainer's n_samples_per_prompt")
-        body = _decoded(await json_body(request))
+        sent = await json_body(request)
+        body = await off_loop(len(sent), lambda: _decoded(sent))
         if isinstance(body, dict) and "prompts" not in body:
-            groups = legacy_groups_of(body, size, settings.response_marker)
+            groups = await off_loop(len(sent), lambda: legacy_groups_of(body, size, settings.response_marker))
             answer = legacy_answer_of(await _placed(rendezvous, [sample for group in groups for sample in group], size, settings))
         else:
-            answer = answer_of(await _placed(rendezvous, samples_of(body), size, settings))
+            answer = answer_of(await _placed(rendezvous, await off_loop(len(sent), lambda: samples_of(body)), size, settings))
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
     return [web.post(REWARD_PATH, answering(reward))]

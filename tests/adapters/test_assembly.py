@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
+import weakref
 
 import pytest
 from hypothesis import given
@@ -208,6 +210,18 @@ def test_memory_holds_a_jobs_last_batch():
         return held, dict(desk.assembly._jobs)
 
     assert at_the_desk(work) == ({"job": [4]}, {})
+
+
+def test_a_batch_is_let_go_of_when_its_jobs_next_one_is_whole():
+    async def work(desk):
+        seen = []
+        for number in range(5):
+            await asyncio.gather(*(desk.ask(rank, batch=number) for rank in range(3)))
+            seen.append(weakref.ref(desk.assembly._jobs["job"][number].whole))
+        gc.collect()
+        return [whole() is not None for whole in seen]
+
+    assert at_the_desk(work) == [False] * 4 + [True]
 
 
 def test_parts_that_do_not_go_together_are_refused_for_everybody_who_waits_for_them():

@@ -29,6 +29,7 @@ TURN = CHAT.format("Go on, please.")
         ("<s>s</s>", "s", ""),
         ("<s> [INST]<s>s", "[INST]", "<s>s"),
         (TURN * 2 + "1", TURN * 3, "1"),
+        ("-" * 50_000 + "1", "?" + "-" * 50_000, "1"),
         (
             CHAT.format("Go on, please.") + CHAT.format("Go on, please.") + "2",
             CHAT.format("Go on, please."),

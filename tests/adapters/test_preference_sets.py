@@ -195,6 +195,7 @@ def test_columns_on_the_command_line_are_pairs_of_names():
     [
         (helpsteer2(1, 4), "preference_strength is 4; a whole number from -3 .response_1 is much better. to 3 is expected"),
         (helpsteer2(1, None), "preference_strength is None"),
+        (helpsteer2(1, 0.5), "preference_strength is 0.5"),
         (helpsteer2(1) | {"response_2": " "}, "response_2 is empty"),
         (argilla(1) | {"rejected_response": None}, "rejected_response is null; it should be a string, or messages"),
         (ultrafeedback(1) | {"chosen": [{"role": USER, "content": "x"}]}, "chosen is a dialogue that does not end with a message of the"),

@@ -133,6 +133,10 @@ OTHERS = {
         (400, '{"error": {"code": 400, "message": "request (3031 tokens) exceeds the available context size (2048 tokens)"}}', {}),
         QuestionRejected,
     ),
+    "words like those of a model that is not there": (
+        (400, '{"error": {"message": "Unknown model output format requested", "type": "invalid_request_error"}}', {}),
+        QuestionRejected,
+    ),
     "vLLM: too long": (
         (400, '{"error": {"message": "This model\'s maximum context length is 2048 tokens.", "type": "BadRequestError", "code": 400}}', {}),
         QuestionRejected,

@@ -99,6 +99,32 @@ def test_an_address_can_be_read_by_its_user_only_and_withdrawn(meeting):
     assert meeting.address() is None
 
 
+def test_an_address_is_never_written_to_a_file_that_was_there(meeting, tmp_path):
+    os.close(meeting.attend())
+    theirs = tmp_path / "theirs"
+    theirs.write_text("")
+    (meeting.folder / "address.new").symlink_to(theirs)
+    meeting.announce(Address(url="http://127.0.0.1:1", token="secret", pid=1))
+    assert theirs.read_text() == ""
+    assert meeting.address().token == "secret"
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"url": "http://127.0.0.1:1"}'])
+def test_an_address_that_was_not_written_to_its_end_is_none(meeting, left):
+    os.close(meeting.attend())
+    (meeting.folder / "address.json").write_text(left)
+    assert meeting.address() is None
+
+
+def test_a_folder_that_others_can_write_to_is_refused(meeting):
+    meeting.folder.mkdir(parents=True)
+    meeting.folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="is no folder of yours alone"):
+        meeting.office()
+    meeting.folder.chmod(0o700)
+    os.close(meeting.office())
+
+
 def test_only_who_has_the_same_settings_meets(tmp_path):
     folders = [Meeting.of(configured(tmp_path, more=more)).folder for more in ("", "", "[budget]\nrequests = 5\n")]
     (tmp_path / "other").mkdir()
