@@ -1,9 +1,12 @@
 """docs/service.md says what is true: its configuration, command and code run as they stand, and its table has every path."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,14 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "service.md").read_text(e
 
 def block(language):
     return re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+
+
+def asked_as_by_curl(command):
+    """What a curl command would be answered: not every machine has curl."""
+    _, _, url, _, header, _, body = shlex.split(command.replace("\\\n", ""))
+    name, _, value = header.partition(": ")
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), {name: value}), timeout=60) as answer:
+        return json.load(answer)
 
 
 def test_the_page_runs_as_it_stands(tmp_path):
@@ -36,6 +47,8 @@ def test_the_page_runs_as_it_stands(tmp_path):
                     [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
                 )
                 assert (done.stderr, done.stdout) == ("", block("text"))
+                (outcome,) = asked_as_by_curl(block("sh").replace("8765", port))["outcomes"]
+                assert outcome["source"] == "store"  # the same pair as above
             finally:
                 server.terminate()
 
