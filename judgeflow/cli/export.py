@@ -89,7 +89,8 @@ def export(
 
 def _kept(files: Mapping[str, RecordFile]) -> str:
     if str(STDOUT) in files:
-        return f"{files[str(STDOUT)].written:,} whole records are on stdout, and the rest is missing; the same command begins again"
+        records = plural(files[str(STDOUT)].written, "whole record is", "whole records are")
+        return f"{records} on stdout, and the rest is missing; the same command begins again"
     whole = [name for name, file in files.items() if file.is_complete]
     left = [name for name, file in files.items() if not file.is_complete]
     if not left:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from judgeflow.cli.options import Level
+from judgeflow.plurals import plural
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 POLL_S = 0.2
@@ -207,7 +208,7 @@ class _Log:
     def complain(self, *, anything: bool) -> None:
         """Say on stderr how much of the log is no event, and where nothing passes the filters."""
         if self._unreadable:
-            typer.echo(f"{self.path}: {self._unreadable:,} lines are no events; {_NO_EVENTS}", err=True)
+            typer.echo(f"{self.path}: {plural(self._unreadable, 'line is no event', 'lines are no events')}; {_NO_EVENTS}", err=True)
         if not anything:
             events = self.events.total()
             typer.echo(f"{self.path}: {f'none of {events:,} events passes' if events else 'no event has been written yet'}", err=True)

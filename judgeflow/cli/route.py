@@ -245,14 +245,15 @@ class _Run:
         def leave() -> None:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
-            lost = f"the replies of {scheduler.in_flight} requests in flight are lost, and the budget counts them at their worst case"
+            requests = plural(scheduler.in_flight, "request")
+            lost = f"the replies of {requests} in flight are lost, and the budget counts them at their worst case"
             say(f"left: {lost}; everything before is stored, and the same command goes on from there")
             raise KeyboardInterrupt
 
         def interrupt() -> None:
             self.interrupted = True
             scheduler.stop()
-            waiting = f"waiting for {scheduler.in_flight} requests in flight, whose replies are paid for"
+            waiting = f"waiting for {plural(scheduler.in_flight, 'request')} in flight, whose replies are paid for"
             say(f"stopping: {waiting}; press Ctrl-C again to leave them")
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, leave)

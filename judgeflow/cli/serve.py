@@ -178,7 +178,7 @@ def _ending(trainers: Service, settings: ServiceSettings) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, leave)
     if trainers.under_way:
-        left = f"{trainers.under_way} requests under way get {settings.drain_s:g} s"
+        left = f"{plural(trainers.under_way, 'request under way gets', 'requests under way get')} {settings.drain_s:g} s"
         say(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for")
 
 

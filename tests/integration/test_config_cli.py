@@ -298,7 +298,7 @@ def test_lines_that_are_no_events_are_counted_and_a_half_written_last_line_waits
     log.write_bytes(b"not json\n" + log.read_bytes() + b'{"event": "half')
     result = run("logs", "run.jsonl")
     assert len(result.stdout.splitlines()) == len(EVENTS)
-    assert "run.jsonl: 1 lines are no events" in result.stderr
+    assert "run.jsonl: 1 line is no event" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ async def test_ctrl_c_waits_for_replies_that_are_paid_for_and_exits_130(tmp_path
         process.send_signal(signal.SIGINT)
         ended = await end(process)
         assert ended.code == 130
-        assert "requests in flight" in ended.err
+        assert re.search("requests? in flight", ended.err)
         partial = (tmp_path / "outcomes.jsonl.partial").read_text()
         decided = sum(json.loads(line)["source"] != "fallback" for line in partial.splitlines())
         assert 0 < decided < 60
@@ -151,10 +151,11 @@ async def test_a_second_ctrl_c_leaves_at_once_and_says_what_is_lost(tmp_path):
         while server.statistics.requests < 6:
             await asyncio.sleep(0)
         process.send_signal(signal.SIGINT)
-        stopping = [await process.stderr.readline() for _ in range(2)]
+        while not (stopping := await process.stderr.readline()).startswith(b"stopping"):  # how far it is may be said before
+            assert stopping
         process.send_signal(signal.SIGTERM)
         ended = await end(process)
-    assert b"stopping: waiting for 6 requests in flight" in stopping[1]
+    assert b"stopping: waiting for 6 requests in flight" in stopping
     assert (ended.code, ended.out) == (130, "")
     (line,) = ended.err.splitlines()
     assert line.startswith("left: the replies of 6 requests in flight are lost, and the budget counts them at their worst case")

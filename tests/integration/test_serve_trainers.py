@@ -101,7 +101,7 @@ def test_the_first_ctrl_c_lets_a_step_end_and_the_second_leaves_it(tmp_path):
         while not judge.statistics.requests:
             time.sleep(0.02)
         program.send_signal(signal.SIGINT)
-        assert "1 requests under way get 30 s; press Ctrl-C again" in program.stderr.readline()
+        assert "1 request under way gets 30 s; press Ctrl-C again" in program.stderr.readline()
         program.send_signal(signal.SIGINT)
         assert program.wait(20) == 130
         with contextlib.suppress(OSError):
