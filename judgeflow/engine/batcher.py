@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Sequence
@@ -22,9 +23,9 @@ FAILURES_IN_A_ROW = 3
 class ScoringThread:
     """Runs a scorer on a thread of its own, one piece at a time.
 
-    The scorer is handed up to 256 pairs a call and cuts them as it likes.  The first piece of a step has 16, each further one twice
-    as many: a step that is given up at its deadline has its first preferences early, and holds the thread for little longer than it
-    had it.  A piece that fails is tried again in halves, down to 64 pairs, so that one bad pair does not cost a step its preferences.
+    The scorer is handed up to 256 pairs a call and cuts them as it likes.  The first piece of a step has about 16, each further one
+    twice as many: a step that is given up at its deadline has its first preferences early, and holds the thread for little longer than
+    it had it.  Pieces end with a prompt where they can, since a scorer reads the responses of a group anew in every call.  A piece that fails is tried again in halves, down to 64 pairs, so that one bad pair does not cost a step its preferences.
     Three that fail then, in a row, and the rest of the step goes without: the scorer is broken, not a pair.
 
     Of several steps, the one with the fewest pairs left has the next turn, and of equal ones the first: taking turns would make all of
@@ -44,7 +45,7 @@ class ScoringThread:
         No further piece is begun for a caller that is cancelled meanwhile.
         """
         failures, arrival = 0, next(self._arrivals)
-        pieces = _pieces(len(pairs))
+        pieces = _pieces(pairs)
         pieces.reverse()  # the next one is at the end
         while pieces and failures < FAILURES_IN_A_ROW:
             piece = pieces.pop()
@@ -110,10 +111,19 @@ class ScoringThread:
         self._executor.shutdown()
 
 
-def _pieces(pairs: int) -> list[range]:
+def _pieces(pairs: Sequence[Pair]) -> list[range]:
+    ends = [index for index in range(1, len(pairs)) if pairs[index].prompt != pairs[index - 1].prompt] + [len(pairs)]
     pieces: list[range] = []
     start, size = 0, FIRST_PIECE
-    while start < pairs:
-        pieces.append(range(start, min(start + size, pairs)))
-        start, size = start + size, min(2 * size, LARGEST_PIECE)
+    while start < len(pairs):
+        pieces.append(range(start, _end(ends, start, size)))
+        start, size = pieces[-1].stop, min(2 * size, LARGEST_PIECE)
     return pieces
+
+
+def _end(ends: Sequence[int], start: int, size: int) -> int:
+    """Return where a piece of about `size` pairs ends: with the last prompt that it holds whole, or its first one if that is not too long."""
+    beyond = bisect.bisect_right(ends, start + size)
+    if beyond and ends[beyond - 1] > start:
+        return ends[beyond - 1]
+    return ends[beyond] if ends[beyond] <= start + min(2 * size, LARGEST_PIECE) else start + size

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from judgeflow import Scheduler
+from judgeflow import Group, Scheduler
 from judgeflow.clock import VirtualClock
 from judgeflow.config import RoutingConfig
 from judgeflow.store import MemoryStore
@@ -61,6 +61,51 @@ def test_one_pair_that_cannot_be_scored_costs_at_most_63_others_their_preference
     assert max(sizes) == 256
     assert 0 < statuses["scorer_failed"] <= 64
     assert statuses["ok"] == 3000 - statuses["scorer_failed"]
+
+
+class _Reader(FakeScorer):
+    """Keeps the sizes of its calls, and counts the responses that it reads: each once a call."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.sizes, self.read = [], 0
+
+    def score(self, pairs):
+        self.sizes.append(len(pairs))
+        self.read += len({(pair.prompt, response) for pair in pairs for response in (pair.response_a, pair.response_b)})
+        return super().score(pairs)
+
+
+def _scored_in_groups(groups, responses):
+    pairs = [
+        pair
+        for number in range(groups)
+        for pair in Group(id=f"{number}", prompt=f"ask {number}", responses=tuple(f"{number}.{k}" for k in range(responses))).pairs()
+    ]
+
+    async def main(clock):
+        scorer = _Reader(pairs)
+        async with Scheduler(store=MemoryStore(), scorer=scorer, routing=RoutingConfig(policy="never"), clock=clock) as scheduler:
+            step = await scheduler.route(pairs)
+            assert step.statistics.sources == {"scorer": len(pairs)}
+            return scorer
+
+    return run(main)
+
+
+@pytest.mark.parametrize("responses", [2, 4, 8])
+def test_a_group_is_handed_to_the_scorer_whole_so_that_each_response_is_read_once(responses):
+    scorer = _scored_in_groups(64, responses)
+    assert scorer.read == 64 * responses
+    assert scorer.sizes[0] <= 32
+    assert max(scorer.sizes) <= 256
+
+
+def test_groups_longer_than_a_call_are_cut():
+    scorer = _scored_in_groups(2, 40)  # 780 pairs each
+    assert sum(scorer.sizes) == 1560
+    assert scorer.sizes[:4] == [16, 32, 64, 128]
+    assert max(scorer.sizes) == 256
 
 
 def test_a_scorer_that_always_fails_is_given_up_after_a_few_calls():
