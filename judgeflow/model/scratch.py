@@ -53,6 +53,5 @@ def small_bert(vocabulary: int, max_tokens: int, *, layers: int = 2, width: int 
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=0.0,
     )
-    config._attn_implementation = "eager"  # noqa: SLF001  # short rows on a CPU: twice as fast as the fused kernel
     body: nn.Module = BertModel(config)
     return body
