@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.options import DType, Encoder, Evidence, OnBadRecord, Pooling, Schedule, ShowProgress, Uncertainty, Weights
 from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
-    from judgeflow.model.config import ModelConfig, TrainingConfig
-    from judgeflow.model.trainer import TrainingReport
-    from judgeflow.model.watch import Observe, Progress
-
-
-class _Common(TypedDict):
-    """What training one scorer and comparing several are both told."""
-
-    backbone: str
-    model: ModelConfig
-    training: TrainingConfig
-    device: str
-    max_batch_tokens: int | None
-    progress: Progress
-    observe: Observe
-    stop: Callable[[], bool]
-    save_every_s: float
-    restart: bool
-
+    from collections.abc import Callable
 
 _Config = TypeVar("_Config")
 _Value = TypeVar("_Value")
 _SCRATCH = "scratch"
 _ALL = "all"
-_FEW = 50
-_INTERRUPTED_ONE = "{out} is as it was before; the same command goes on from the last state that was kept"
-_INTERRUPTED_ALL = "what is finished is in {out}; the same command trains those again, and goes on with the one it was at"
 _FLAGS = {"lora_rank": "--lora"}
 
 
@@ -119,28 +94,16 @@ def train(
     Example: judgeflow train pairs.jsonl --out scorer
     Example: judgeflow train pairs.jsonl --backbone ./MiniLM --lora 8 --out scorer
     """
-    from contextlib import ExitStack
-
-    from judgeflow.cli.interrupt import asked_to_stop
-    from judgeflow.cli.progress import activity
-    from judgeflow.cli.quality import print_rivals
     from judgeflow.cli.recipes import choose_recipe
     from judgeflow.cli.records import read_records, reading_of
-    from judgeflow.errors import UsageError
-    from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
-    from judgeflow.model.rivals import compare_rivals
-    from judgeflow.model.train import train as train_one
+    from judgeflow.cli.training import Settings, Telling, compare_all, train_one
+    from judgeflow.model.config import ModelConfig, TrainingConfig
 
     compared = uncertainty == _ALL
     _check_out(out, compared=compared)
     scratch = backbone == _SCRATCH
-    if lora is not None and scratch:
-        raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
     whole = scratch or lora is not None if full is None else full
-    if backbone_lr is not None and not whole:
-        raise UsageError("--backbone-lr: a frozen backbone has none; add --full")
-    if tune and uncertainty != "sngp":
-        raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
+    _check_together(scratch=scratch, whole=whole, lora=lora, backbone_lr=backbone_lr, tune=tune, uncertainty=uncertainty)
     recipe = choose_recipe(scratch=scratch, trained=whole, lora=lora is not None, surface=surface, concat=encoder == "concat")
     model = _checked(
         ModelConfig,
@@ -169,35 +132,21 @@ def train(
         validation_share=validation_share,
         seed=seed,
     )
+    settings: Settings = {
+        "backbone": backbone,
+        "model": model,
+        "training": training,
+        "device": device,
+        "max_batch_tokens": max_batch_tokens,
+        "save_every_s": save_every,
+        "restart": restart,
+    }
+    telling = Telling(metrics=metrics, tensorboard=tensorboard, progress=progress, as_json=json)
     labelled = read_records(pairs, on_bad_record, reading_of(kind, split, subset, columns))
-    told = _Told()
-    try:
-        with ExitStack() as open_files:
-            observers = [told.observe, *(open_files.enter_context(sink) for sink in _sinks(metrics, tensorboard))]
-            stop = open_files.enter_context(asked_to_stop())
-            common: _Common = {
-                "backbone": backbone,
-                "model": model,
-                "training": training,
-                "device": device,
-                "max_batch_tokens": max_batch_tokens,
-                "progress": open_files.enter_context(activity(wanted=progress, beside=told.words)),
-                "observe": _all_of(observers),
-                "stop": stop,
-                "save_every_s": save_every,
-                "restart": restart,
-            }
-            if compared:
-                rivals = compare_rivals(labelled, out, **common)
-            else:
-                scorer, report = train_one(labelled, out, tuning=TuningConfig() if tune else None, **common)
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted: {_INTERRUPTED_ALL if compared else _INTERRUPTED_ONE}".format(out=out), err=True)
-        raise typer.Exit(INTERRUPTED) from None
     if compared:
-        print_rivals(rivals, out, as_json=json)
+        compare_all(labelled, out, settings, telling)
     else:
-        _print(report, scorer.fingerprint, out, told.trials, as_json=json)
+        train_one(labelled, out, settings, telling, tune=tune)
 
 
 def _check_out(out: Path, *, compared: bool) -> None:
@@ -210,6 +159,20 @@ def _check_out(out: Path, *, compared: bool) -> None:
         raise UsageError(f"--out {out} is a scorer; name another folder, in which every kind gets one of its own")
     for folder in [out / kind for kind in UNCERTAINTIES] if compared else [out]:
         check_target(folder)
+
+
+def _check_together(
+    *, scratch: bool, whole: bool, lora: int | None, backbone_lr: float | None, tune: bool, uncertainty: Uncertainty
+) -> None:
+    """Raise `UsageError` for options that contradict each other; `whole` says that the backbone is trained."""
+    from judgeflow.errors import UsageError
+
+    if lora is not None and scratch:
+        raise UsageError("--lora: a backbone from scratch has nothing to adapt; name one with --backbone, or train it whole")
+    if backbone_lr is not None and not whole:
+        raise UsageError("--backbone-lr: a frozen backbone has none; add --full")
+    if tune and uncertainty != "sngp":
+        raise UsageError(f"--tune: uncertainty {uncertainty} has no spectral bound to choose")
 
 
 def _or(given: _Value | None, usual: _Value) -> _Value:
@@ -226,88 +189,3 @@ def _checked(make: Callable[..., _Config], **values: Any) -> _Config:
         name = str(error).partition(" ")[0]
         option = _FLAGS.get(name, f"--{name.replace('_', '-')}")
         raise UsageError(f"{option}: {error}") from None
-
-
-def _sinks(metrics: Path | None, tensorboard: Path | None) -> list[AbstractContextManager[Observe]]:
-    from judgeflow.model.metrics import json_lines
-    from judgeflow.model.metrics import tensorboard as tensorboard_files
-
-    lines = [json_lines(metrics)] if metrics is not None else []
-    return [*lines, tensorboard_files(tensorboard)] if tensorboard is not None else [*lines]
-
-
-def _all_of(observers: Sequence[Observe]) -> Observe:
-    def observe(record: Mapping[str, Any]) -> None:
-        for observer in observers:
-            observer(record)
-
-    return observe
-
-
-class _Told:
-    """Says on stderr what a user should know while training runs, and collects what tuning tried."""
-
-    def __init__(self) -> None:
-        self.trials: list[Mapping[str, Any]] = []
-        self._losses: dict[str, str] = {}
-
-    def words(self) -> str:
-        """What training has come to: the last loss, and what the last evaluation found."""
-        return ", ".join(self._losses.values())
-
-    def observe(self, record: Mapping[str, Any]) -> None:
-        if record["event"] == "step":
-            self._losses["step"] = f"loss {record['loss']:.3f}"
-        elif record["event"] == "evaluation":
-            self._losses["held out"] = f"held out {record['loss']:.3f}, accuracy {record['accuracy']:.3f}"
-        elif record["event"] == "resume":
-            typer.echo(f"going on after step {record['step']:,} of an interrupted run; --restart would start over", err=True)
-        elif record["event"] == "restart":
-            typer.echo(f"starting over: there is the state of an interrupted run, but {record['reason']}", err=True)
-        elif record["event"] == "shortened":
-            typer.echo(f"--max-tokens: {record['max_tokens']:,} is all that this backbone reads", err=True)
-        elif record["event"] == "trial":
-            self.trials.append({name: value for name, value in record.items() if name not in {"event", "again"}})
-        elif record["event"] == "tuned" and not record["within"]:
-            typer.echo(
-                "no spectral bound is as accurate as the plain model, within the tolerance; the most accurate one is taken", err=True
-            )
-
-
-def _print(report: TrainingReport, fingerprint: str, out: Path, trials: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    import dataclasses
-
-    import orjson
-
-    from judgeflow.cli.quality import print_table, quality_rows
-
-    if as_json:
-        print(orjson.dumps(dataclasses.asdict(report) | {"fingerprint": fingerprint, "out": str(out), "tuning": trials}).decode())
-        return
-    cut = f", {report.cut / (report.tokens + report.cut):.1%} of all cut" if report.cut else ""
-    rows = [
-        ("pairs", f"{report.pairs:,} to train, {report.validation_pairs:,} held out; {report.prompts:,} prompts"),
-        ("tokens", f"{report.tokens:,} read{cut}"),
-        ("steps", f"{report.steps:,} on {report.device}, {report.seconds:.0f} s in all"),
-        *quality_rows(report.validation, of="unseen prompts"),
-        *_posterior_rows(report),
-        ("temperature, amplitude", f"{report.calibration.temperature:.3g}, {report.calibration.amplitude:.3g}"),
-    ]
-    if trials:
-        print_table("tuning", [_trial_row(trial) for trial in trials])
-    print_table(f"scorer {fingerprint} in {out}", rows)
-    if report.validation.pairs < _FEW:
-        few = "only 1 pair was" if report.validation.pairs == 1 else f"only {report.validation.pairs} pairs were"
-        typer.echo(f"{few} held out: the figures and the calibration may be far off", err=True)
-
-
-def _posterior_rows(report: TrainingReport) -> list[tuple[str, str]]:
-    if report.known_share is None:
-        return []
-    return [("known directions, d_eff / D", f"{report.known_share:.3f} (tau {report.prior_precision:.3g})")]
-
-
-def _trial_row(trial: Mapping[str, Any]) -> tuple[str, str]:
-    bound = trial["spectral_bound"]
-    name = "plain model" if bound is None else f"spectral bound {bound:g}"
-    return name, f"accuracy {trial['accuracy']:.3f}, logits ±{trial['logit_std']:.2f}, {trial['seconds']:.0f} s"
