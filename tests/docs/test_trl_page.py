@@ -15,6 +15,7 @@ from judgeflow.types import Cost, StepStatistics
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "trl.md").read_text(encoding="utf-8")
+MEASURED = max((ROOT / "benchmarks" / "results").glob("*-trainer_step.md"))
 MODEL = "Qwen/Qwen3-0.6B"
 
 
@@ -89,6 +90,13 @@ def test_the_page_names_every_adapter_and_every_figure():
     )  # fmt: skip
     named = set(re.findall(r"`judgeflow/([\w/]+)`", PAGE)) | set(re.findall(r"`\.\.\./(\w+)`", PAGE))
     assert {figure.removeprefix("source/") for figure in figures_of(statistics)} <= {name.removeprefix("source/") for name in named}
+
+
+def test_what_a_step_takes_was_measured_last():
+    assert re.findall(r"\(\.\./benchmarks/results/(.*?)\)", PAGE) == [MEASURED.name]
+    rows = [line for line in PAGE.partition("## What a step takes")[2].partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert len(rows) == 13
+    assert set(rows) <= set(MEASURED.read_text(encoding="utf-8").splitlines())
 
 
 def test_every_link_leads_somewhere():
