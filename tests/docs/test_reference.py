@@ -17,7 +17,7 @@ from judgeflow.cli.summary import UNASKED, JudgeShare, Share, Summary, summary_r
 from judgeflow.config import Config, LimitsConfig, load_config, section_type
 from judgeflow.records import outcome_record
 from judgeflow.routing.agreement import ENOUGH, Vote, tally
-from judgeflow.types import Outcome, Pair, Pressure, ReadingStatus
+from judgeflow.types import Cost, Outcome, Pair, Pressure, ReadingStatus
 from judgeflow.verdicts.prompt import parse_template
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -82,6 +82,7 @@ def test_every_line_of_the_summary_is_documented():
     summary.accuracy = {name: Share(1, 1) for name in ("choice_ab", "choice_ba", "choice", "logit")}
     summary.judges = {"one": JudgeShare(), "two": JudgeShare()}
     summary.pressure = {"one": Pressure(max_in_flight=2, in_flight=1, busy=1)}
+    summary.paid = Cost(requests=1)
     one_order = dataclasses.replace(summary, orders="first")
     rows = re.findall(r"^\| `(.*?)` \|", OUTCOMES.partition("## The summary")[2], re.MULTILINE)
     assert set(rows) == {name for each in (summary, one_order) for name, _ in summary_rows(each)}
