@@ -23,11 +23,11 @@ FAILURES_IN_A_ROW = 3
 class ScoringThread:
     """Runs a scorer on a thread of its own, one piece at a time.
 
-    The scorer is handed up to 256 pairs a call and cuts them as it likes. The first piece of a step has about 16, each further one
-    twice as many: a step that is given up at its deadline has its first preferences early, and holds the thread for little longer
-    than it had it. Pieces end with a prompt where they can, since a scorer reads the responses of a group anew in every call. A
-    piece that fails is tried again in halves, down to 64 pairs, so that one bad pair does not cost a step its preferences. Three
-    that fail then, in a row, and the rest of the step goes without: the scorer is broken, not a pair.
+    The scorer is handed up to 256 pairs a call and cuts them as it likes.  The first piece of a step has about 16, each further one twice
+    as many: a step that is given up at its deadline has its first preferences early, and holds the thread for little longer than it
+    had it.  Pieces end with a prompt where they can, since a scorer reads the responses of a group anew in every call.  A piece that fails
+    is tried again in halves, down to 64 pairs, so that one bad pair does not cost a step its preferences.  Three that fail then, in a row,
+    and the rest of the step goes without: the scorer is broken, not a pair.
 
     Of several steps, the one with the fewest pairs left has the next turn, and of equal ones the first: taking turns would make all of
     them wait for the last.  `_busy` and `_waiting` change between awaits, on one loop.

@@ -5,7 +5,8 @@ import functools
 import itertools
 import json
 import re
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
 
 from judgeflow import Pair, Scheduler
 from judgeflow.config import BudgetConfig, JudgeConfig, RoutingConfig
@@ -214,6 +216,29 @@ async def test_a_long_search_goes_on_where_it_stopped_until_every_pair_was_looke
     assert pages > 1
     assert seen == sorted(set(seen))
     assert len(seen) == len(PAIRS)  # every reply has one
+
+
+async def test_a_search_survives_pairs_that_a_run_writes_meanwhile(database, tmp_path):
+    copy = tmp_path / "verdicts.db"
+    with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+    written = []
+
+    def write(connection, cursor, statement, *_):
+        """Write a pair between two statements of the search: after it has read which pairs there are."""
+        del connection, cursor
+        if "text_of_prompt" in statement and not written:
+            with closing(sqlite3.connect(copy)) as other, other:
+                there = "SELECT ?, prompt, low, high FROM pair WHERE prompt IN (SELECT hash FROM text WHERE body LIKE '%needle')"
+                written.append(other.execute(f"INSERT INTO pair {there}", (b"\x80" + bytes(31),)))
+
+    window = await Window.open(str(copy), visit_s=30.0, at_once=1)
+    async with window.connect() as connection:
+        event.listen(connection.sync_connection, "before_cursor_execute", write)
+        found = await searching.search(connection, "needle", after=b"", limit=200, stretch=200)
+    await window.aclose()
+    assert written
+    assert len(found.hits) == 1
 
 
 async def test_a_search_finds_quotes_lines_and_letters_beyond_ascii_in_conversations_and_texts(live):
