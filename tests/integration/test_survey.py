@@ -167,13 +167,28 @@ def test_reading_little_by_little_ends_where_reading_at_once_ends(path):
     assert [same(each) for each in figures] == [same(afresh), same(afresh)]
 
 
+class WaitingJudge(ScriptedJudge):
+    """Says when it is asked first, and answers when it may: virtual time goes on while a database is read."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def ask(self, question):
+        self.asked.set()
+        await self.may_answer.wait()
+        return await super().ask(question)
+
+
 def test_questions_under_way_are_a_backlog_until_they_are_answered(path):
     async def main(clock):
-        async with routing(path, clock, routing=EVERY) as scheduler:
+        judge = WaitingJudge(OPINIONS, clock=clock, latency=1.0)
+        async with routing(path, clock, routing=EVERY, judge=judge) as scheduler:
             task = asyncio.create_task(scheduler.route(PAIRS[:20], step=0))
-            await clock.sleep(3.0)
+            await judge.asked.wait()
             async with open_survey(path, wall=clock.wall) as survey:
                 before = await survey.refresh()
+                judge.may_answer.set()
                 await task
                 return before, await survey.refresh()
 
