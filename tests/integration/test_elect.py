@@ -33,6 +33,7 @@ max_in_flight = {in_flight}
 [routing]
 policy = "always"
 """
+STARTED = "started a service for the processes of this machine"
 WORKER = """
 import logging, sys
 from judgeflow.client import elect
@@ -143,43 +144,46 @@ def test_a_folder_that_cannot_be_used_is_told_with_what_to_do_instead(tmp_path):
 
 
 @contextlib.contextmanager
-def workers(folder, count):
+def workers(folder, logs):
+    """Start a worker for each log, which gets what it says."""
     with contextlib.ExitStack() as stack:
         programs = []
-        for _ in range(count):
-            command = [sys.executable, "-c", WORKER]
-            programs.append(
-                stack.enter_context(subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-            )
+        for log in logs:
+            command, told = [sys.executable, "-c", WORKER], stack.enter_context(log.open("w"))
+            programs.append(stack.enter_context(subprocess.Popen(command, cwd=folder, stdout=told, stderr=subprocess.STDOUT)))
             stack.callback(programs[-1].kill)
         yield programs
 
 
 @pytest.mark.slow
-def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_others_carry_on(tmp_path):
+def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_others_carry_on(tmp_path, tmp_path_factory):
     limits = JudgeLimits(requests_per_minute=LIMIT, window_s=1.0)
+    logs = [tmp_path_factory.mktemp("logs") / name for name in ("victim", "other", "another")]
+
+    def told():
+        return "".join(log.read_text() for log in logs)
+
     with serve_in_thread(FakeJudge.from_pairs(PAIRS, limits=limits)) as judge:
         meeting = Meeting.of(configured(tmp_path, judge.base_url))
-        with workers(tmp_path, 3) as programs:
-            victim, *others = programs
+        with workers(tmp_path, logs) as programs:
+            victim = programs[0]
             while judge.statistics.requests < 60:
                 moment()
             first = meeting.address()
             os.kill(first.pid, signal.SIGKILL)
-            while judge.statistics.requests < 110:
+            while judge.statistics.requests < 110 or told().count(STARTED) < 2:
                 moment()
             second = meeting.address()
             victim.kill()
-            said = [program.communicate(timeout=60)[0] for program in others]
-            told = "".join(said) + victim.communicate()[0]
+            ends = [program.wait(60) for program in programs]
         while (office := meeting.office()) is None:
             moment()
         os.close(office)
         stats = judge.stats()
-    assert [program.returncode for program in others] == [0, 0], told
-    assert (victim.returncode, first.pid != second.pid) == (-9, True)
-    assert told.count("started a service for the processes of this machine") == 2
-    routed = [[line for line in text.splitlines() if line.startswith("routed")] for text in said]
+    assert ends == [-9, 0, 0], told()
+    assert first.pid != second.pid
+    assert told().count(STARTED) == 2
+    routed = [[line for line in log.read_text().splitlines() if line.startswith("routed")] for log in logs[1:]]
     assert len(routed[0]) == 5
     assert routed[0] == routed[1]
     times = [question["requests"] for question in stats["questions"].values()]
