@@ -7,6 +7,11 @@ Additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP: wit
 
 so a round of L replies adds `rise`: half of what failed is won back in about eight rounds.  Beyond F the judge serves again what it
 refused at the time, so each reply adds one and L doubles in a round.
+
+Not every refusal is about our load.  A shared judge turns some requests away at any level, and halving for each of p of them keeps L
+near sqrt(1.5 / p) at best, whatever the judge would bear (Mathis et al., "The macroscopic behavior of the TCP congestion avoidance
+algorithm", 1997).  Load gives itself away: below F, where the judge has served before, next to nothing should be refused.  So there L falls
+only if the share that is refused of what was sent since the last fall, an exponential mean over two rounds, is above `TOLERATED`.
 """
 
 from __future__ import annotations
@@ -20,6 +25,12 @@ capacity is searched for; a fixed step of one would need half an hour for 32 pla
 
 LEAST_RISE = 1 / 4
 """What a round wins back at least: below four places a sixteenth would take minutes to tell anything."""
+
+TOLERATED = 0.125
+"""Up to this share, what is refused below F says nothing about load.  It is also what a judge may lose of its places before L follows."""
+
+LEAST_MEMORY = 20
+"""Over how many requests the share is taken at least: among fewer, one refusal would be a tenth of them."""
 
 IN_USE = 0.5
 """The limit rises only while at least this share of it is under way: replies to few requests say nothing about many."""
@@ -37,6 +48,7 @@ class Concurrency:
         self._limit = float(most)
         self._failed_at = float(most)
         self._sent_at_fall = 0
+        self._refused = 0.0  # the share since then
         self._low_since: float | None = None
         self._low_before_s = 0.0
         self._lowest_told = most
@@ -57,7 +69,11 @@ class Concurrency:
         """
         if number <= self._sent_at_fall:
             return False
+        self._count(refused=True)
+        if self._limit < self._failed_at and self._refused <= TOLERATED:
+            return False
         self._sent_at_fall = sent
+        self._refused = 0.0
         self._failed_at = self._limit
         self._limit = max(1.0, self._limit * FALL)
         if self._low_since is None:
@@ -71,7 +87,10 @@ class Concurrency:
 
         Returns the seconds that the limit was below `most` if this has brought it back there, else None.
         """
-        if self._low_since is None or number <= self._sent_at_fall or under_way < IN_USE * self.limit:
+        if number <= self._sent_at_fall:
+            return None
+        self._count(refused=False)
+        if self._low_since is None or under_way < IN_USE * self.limit:
             return None
         rise = max(LEAST_RISE, RISE * self._failed_at) if self._limit < self._failed_at else self._limit
         self._limit = min(float(self.most), self._limit + rise / self._limit)
@@ -80,3 +99,6 @@ class Concurrency:
         low_for_s, self._low_since, self._lowest_told = now - self._low_since, None, self.most
         self._low_before_s += low_for_s
         return low_for_s
+
+    def _count(self, *, refused: bool) -> None:
+        self._refused += (refused - self._refused) / max(LEAST_MEMORY, 2 * self._limit)

@@ -1,5 +1,7 @@
 """How many requests may be under way: the rule by itself, and the dispatcher that obeys it, in virtual time."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,11 +37,35 @@ def test_a_burst_that_is_turned_away_as_a_whole_halves_the_limit_once():
     assert told == [True] + [False] * 63
 
 
-def test_what_was_sent_after_the_fall_may_lower_it_again():
+def test_what_was_sent_after_the_fall_lowers_it_again_once_an_eighth_of_it_is_refused():
     rule = Concurrency(64)
     rule.turned_away(0.0, number=1, sent=64)
-    assert rule.turned_away(0.0, number=65, sent=70)
+    told = [rule.turned_away(0.0, number=number, sent=96) for number in range(65, 97)]
     assert rule.limit == 16
+    assert told.index(True) == 8  # of the 64 requests of two rounds
+    assert told.count(True) == 1
+
+
+def test_a_refusal_here_and_there_below_the_level_that_failed_lowers_nothing():
+    rule = Concurrency(64)
+    rule.turned_away(0.0, number=1, sent=1)
+    for number in range(2, 2000):
+        if number % 20:
+            rule.answered(0.0, number=number, under_way=rule.limit)
+        elif rule.limit < 64:
+            assert not rule.turned_away(0.0, number=number, sent=number)
+    assert rule.limit == 64
+
+
+def test_the_first_refusal_at_the_level_that_failed_lowers_it_again():
+    rule = Concurrency(4)
+    rule.turned_away(0.0, number=1, sent=1)
+    sent = 1
+    while rule.limit < 4:
+        sent += 1
+        rule.answered(0.0, number=sent, under_way=rule.limit)
+    rule.turned_away(0.0, number=sent + 1, sent=sent + 1)
+    assert rule.limit == 2
 
 
 def test_replies_to_what_was_sent_before_the_fall_raise_nothing():
@@ -61,13 +87,13 @@ def test_half_of_what_failed_is_won_back_in_about_eight_rounds():
 
 
 def test_beyond_the_level_that_failed_every_reply_adds_a_place():
-    rule = Concurrency(64)
-    for fall in range(6):
-        rule.turned_away(0.0, number=fall + 1, sent=fall + 1)
-    assert rule.limit == 1
-    serve(rule, 6, after=6)
+    rule, sent = Concurrency(64), 0
+    while rule.limit > 1:
+        sent += 1
+        rule.turned_away(0.0, number=sent, sent=sent)
+    serve(rule, 6, after=sent)
     assert rule.limit == 2  # where it failed last
-    serve(rule, 10, after=12)
+    serve(rule, 10, after=sent + 6)
     assert rule.limit == 12
 
 
@@ -130,16 +156,20 @@ class FlightWatcher(Watcher):
 
 
 class MoodyJudge(ScriptedJudge):
-    """Serves at most `places(now)` requests at a time and turns the others away with `error`; counts both, and when it served."""
+    """Serves at most `places(now)` requests at a time and turns the others away with `error`, and besides `moods` of all requests.
 
-    def __init__(self, *, clock, places, error=JudgeBusy, **settings):
+    Counts both, and when it served.
+    """
+
+    def __init__(self, *, clock, places, error=JudgeBusy, moods=0.0, **settings):
         super().__init__(clock=clock, **settings)
-        self.clock, self.places, self.error = clock, places, error
+        self.clock, self.places, self.error, self.moods = clock, places, error, moods
+        self.random = random.Random(1)
         self.serving, self.turned_away_at, self.served_at, self.most, self.busy_s = 0, [], [], 0, 0.0
 
     async def ask(self, question):
         now = self.clock.now()
-        if self.serving >= self.places(now):
+        if self.serving >= self.places(now) or self.random.random() < self.moods:
             self.turned_away_at.append(now)
             raise self.error
         self.serving += 1
@@ -153,10 +183,10 @@ class MoodyJudge(ScriptedJudge):
         return reply
 
 
-def routed(places, *, pairs=400, latency="lognormal:30:0.5", error=JudgeBusy, routing=None, **settings):
+def routed(places, *, pairs=400, latency="lognormal:30:0.5", error=JudgeBusy, moods=0.0, routing=None, **settings):
     """Route `pairs` in both orders, 64 at a time at most; return (result, judge, notices)."""
     clock, seen = VirtualClock(), FlightWatcher()
-    judge = MoodyJudge(clock=clock, places=places, error=error, latency=latency)
+    judge = MoodyJudge(clock=clock, places=places, error=error, moods=moods, latency=latency)
 
     async def main():
         chosen = {"routing": routing or RoutingConfig(policy="always"), "gate": WindowGate(LimitsConfig(), clock)} | settings
@@ -176,6 +206,14 @@ def test_a_judge_with_a_hidden_capacity_is_used_near_it_without_a_storm_of_error
     assert len(judge.turned_away_at) < 64 + 32 + len(later)
     assert [fields["in_flight"] for _, fields in notices][:2] == [32, 16]
     assert len(notices) <= 4
+
+
+@pytest.mark.parametrize("places", [64, 20])
+def test_a_judge_that_refuses_some_requests_at_any_load_is_used_in_half_of_its_places_at_least(places):
+    step, judge, _ = routed(lambda now: places, moods=0.05)
+    assert step.statistics.statuses == {"ok": 400}
+    assert len(judge.turned_away_at) > 20
+    assert judge.busy_s / judge.served_at[-1] > 0.5 * places
 
 
 def test_a_judge_that_recovers_is_used_in_full_again_and_both_are_told_once():
