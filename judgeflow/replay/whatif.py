@@ -20,6 +20,7 @@ from judgeflow.config import (
     check_steps,
 )
 from judgeflow.errors import ConfigurationError
+from judgeflow.routing.plan import is_adaptive
 
 ReplayPolicy = PolicyName | Literal["oracle"]
 
@@ -120,11 +121,11 @@ class WhatIf:
     def budget(self, steps: int) -> BudgetConfig:
         """The same as `[budget]`; it lasts for so many steps only where nothing else would move an adaptive threshold.
 
-        A run with a share and no `steps` takes the whole budget as it comes, and so does its replay.
+        A run with a share and no `steps` takes the whole budget as it comes, and so does its replay; so does one that always asks.
         """
         stock = {name: getattr(self, ours) for name, ours in _OF_BUDGET.items() if name != "steps"}
         limited = any(amount is not None for amount in stock.values())
-        paced = self.max_share is None and self.step_deadline_s is None and self.threshold == "adaptive"
+        paced = self.max_share is None and self.step_deadline_s is None and is_adaptive(self.routing)
         lasts = steps if limited and self.steps is None and paced else self.steps
         return BudgetConfig.model_validate(stock | {"steps": lasts})
 
