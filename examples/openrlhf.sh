@@ -5,6 +5,10 @@
 set -euo pipefail
 samples=${SAMPLES:-4} port=${PORT:-8765}
 
+if curl --silent --output /dev/null "http://127.0.0.1:$port/"; then
+  echo "port $port is taken, perhaps by the service of another training: end that one, or choose another with PORT=" >&2
+  exit 1
+fi
 judgeflow serve --route --group-size "$samples" --port "$port" &
 service=$!
 trap 'kill -INT $service; wait $service' EXIT

@@ -22,7 +22,7 @@ from judgeflow.observe.log import file_log, try_log
 from judgeflow.observe.scalars import tensorboard_scalars, try_scalars
 from judgeflow.ports import Clock, Observer, Scorer
 from judgeflow.store import SqlStore
-from judgeflow.store.engines import normalise_url
+from judgeflow.store.engines import database_at, normalise_url
 from judgeflow.tokens import ESTIMATE_REMEDY, ESTIMATE_RULE, TokenCounter
 from judgeflow.verdicts.prompt import load_template
 
@@ -64,6 +64,20 @@ def build_scheduler(
         )
         undo.pop_all()  # the scheduler closes them
     return scheduler
+
+
+def check_settings(settings: Config) -> None:
+    """Look at everything that can be looked at without network: keys, templates, the folders of scorer, database and log.
+
+    Raises `ConfigurationError`, or `StoreUnavailable` for a database that can be neither opened nor created.  Leaves nothing behind.
+    """
+    build_seats(settings, LoopClock())
+    database_at(store_url(settings)).require_writable()
+    if settings.scorer is not None and not settings.path(settings.scorer.path).is_dir():
+        raise ConfigurationError(f"[scorer] path: {settings.path(settings.scorer.path)} is no folder; `judgeflow train` makes one")
+    for watcher in watchers(settings):
+        if watcher.name != "metrics":  # whose port may be taken by a run that goes on
+            watcher.attempt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

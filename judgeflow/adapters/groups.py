@@ -134,11 +134,15 @@ def told_sources(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED
 
 
-def silence_of(result: StepResult) -> str:
-    """Return how many pairs count as even because neither judge nor scorer spoke, and why: "3 of 12 pairs (unreachable 3)"; "" for none."""
+def silence_of(result: StepResult, refusal: Exception | None = None) -> str:
+    """Return how many pairs count as even because neither judge nor scorer spoke, and why: "3 of 12 pairs (unreachable 3)"; "" for none.
+
+    `refusal` is why the judge cannot be used, where that is known.
+    """
     reasons = Counter(outcome.status for outcome in result.outcomes if outcome.source == "fallback" and outcome.preference is None)
     told = ", ".join(f"{status} {count}" for status, count in reasons.most_common())
-    return f"{reasons.total()} of {plural(len(result.outcomes), 'pair')} ({told}), which count as even" if reasons else ""
+    because = f": {refusal}" if refusal is not None else ""
+    return f"{reasons.total()} of {plural(len(result.outcomes), 'pair')} ({told}), which count as even{because}" if reasons else ""
 
 
 def figures_of(statistics: StepStatistics, share: float = 1.0) -> Mapping[str, float]:

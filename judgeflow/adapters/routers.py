@@ -7,6 +7,10 @@ one after the other or at once, then share one scheduler: one budget, one quota,
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
+import functools
+import logging
 import os
 import sys
 import threading
@@ -15,13 +19,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from judgeflow.build import check_settings
 from judgeflow.client import RouteClient, elect
 from judgeflow.client.wire import PartAnswer, PartRequest
 from judgeflow.config import Config, load_config
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.engine.scheduler import Scheduler
 from judgeflow.errors import UsageError
+from judgeflow.plurals import plural
 from judgeflow.types import Group, StepResult
+
+_LOG = logging.getLogger("judgeflow")
 
 T = TypeVar("T")
 
@@ -56,6 +64,9 @@ class PartRouter(Protocol):
         ...
 
 
+CALLERS = 32
+"""How many calls of one reward function may wait at a time."""
+
 Router = GroupRouter | SyncGroupRouter
 RouterSource = Router | Config | str | Path
 
@@ -63,7 +74,7 @@ RouterSource = Router | Config | str | Path
 class Gateway:
     """Routes through a router, or through one of its own: a scheduler made from a configuration, or a client of the service at an address.
 
-    A configuration is read at once, so mistakes show before training; the scheduler is built, and its store opened, with the first step,
+    A configuration is checked at once, so mistakes show before training; the scheduler is built, and its store opened, with the first step,
     and closed when the program ends, as a client is.  Where a launcher has started several processes on this machine, and none elsewhere,
     they have one scheduler in common, in a service that the first of them starts (`judgeflow.client.elect`).  A router that is given is the
     caller's to close.  Raises `ConfigurationError`, and `UsageError` for what is nothing of these.  May be used from any thread.
@@ -77,7 +88,13 @@ class Gateway:
                 "route_groups()"
             )
         self._opening = threading.Lock()
+        self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="judgeflow-caller")  # which has no threads before they are needed
         self._call: Callable[[Sequence[Group], int | None], StepResult] | None = None  # from the first step on
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the judge cannot be used at the moment, where the router is a scheduler and knows."""
+        return self._source.refusal if isinstance(self._source, Scheduler) else None
 
     @property
     def brings_ranks_together(self) -> bool:
@@ -96,11 +113,18 @@ class Gateway:
             call = self._call = self._call or self._opened()
         return _elsewhere(lambda: call(groups, step)) if in_running_loop() else call(groups, step)
 
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which routes, while the caller's loop goes on.
+
+        A caller that is cancelled goes on at once, while a loop that ends waits for the threads of its own executor.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._callers, contextvars.copy_context().run, work)
+
     def _opened(self) -> Callable[[Sequence[Group], int | None], StepResult]:
         source = self._source
         if isinstance(source, Config):
-            source = Scheduler.from_config(source)
-            close_at_exit(source.close)
+            source = self._source = Scheduler.from_config(source)
+            close_at_exit(functools.partial(_close, source))
         if isinstance(source, SyncGroupRouter):
             return source.route_groups_sync
         thread, router = LoopThread(), source
@@ -113,6 +137,8 @@ def _understood(source: RouterSource) -> Router | Config:
         close_at_exit(client.close)
         return client
     settings = load_config(source) if isinstance(source, str | Path) else source
+    if isinstance(settings, Config):
+        check_settings(settings)
     if not (isinstance(settings, Config) and _shares_machine(os.environ)):
         return settings
     client = elect(settings)
@@ -126,6 +152,21 @@ def _shares_machine(environ: Mapping[str, str]) -> bool:
     return here == everywhere and here.isdigit() and int(here) > 1
 
 
+def _close(scheduler: Scheduler) -> None:
+    """Close a scheduler whose trainer has ended, be it in the middle of a step, and say what there is to wait for."""
+    try:
+        scheduler.stop()
+        if waiting := scheduler.in_flight:
+            _LOG.warning(
+                "waiting for %s that may have to be paid for; Ctrl-C leaves them, and they are asked again by the next run",
+                plural(waiting, "reply", "replies"),
+            )
+        scheduler.close()
+    except KeyboardInterrupt:
+        scheduler.abandon()
+        raise
+
+
 def close_at_exit(close: Callable[[], None]) -> None:
     """Let `close` be called when the program ends, while threads can still be given work.
 
@@ -135,6 +176,8 @@ def close_at_exit(close: Callable[[], None]) -> None:
     def closing() -> None:
         try:
             close()
+        except KeyboardInterrupt:
+            _LOG.warning("ended without waiting")
         except Exception:  # nobody is left to catch it, and the others that want to close must have their turn
             sys.excepthook(*sys.exc_info())
 

@@ -18,7 +18,6 @@ of a group sum to zero.  What TRL makes of them: GRPO divides by the group's sta
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
@@ -27,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from judgeflow.adapters.given import finite
+from judgeflow.adapters.given import finite, name_of, size_of, token_ids
 from judgeflow.adapters.groups import (
     Places,
     as_groups,
@@ -78,7 +77,7 @@ def judge_reward(
 
     async def reward(prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any) -> Rewards:
         with _named("judge_reward"):  # the caller's loop goes on meanwhile
-            return await asyncio.to_thread(scorer.rewards, prompts, completions, completion_ids, columns)
+            return await scorer.gateway.beside(lambda: scorer.rewards(prompts, completions, completion_ids, columns))
 
     reward.__name__ = reward.__qualname__ = scorer.name
     return reward
@@ -164,10 +163,11 @@ class _RewardScorer:
         eos_token_ids: Collection[int] = (),
         find: Callable[[Sequence[Prompt], int | None], list[Places]] = groups_of,
     ) -> None:
-        self.name, self._scale = name, finite(scale, "judgeflow.adapters.trl: scale")
-        self._gateway = Gateway(router)
-        self._num_generations = num_generations
-        self._eos_token_ids = frozenset(eos_token_ids)
+        here = "judgeflow.adapters.trl"
+        self.name, self._scale = name_of(name, f"{here}: name"), finite(scale, f"{here}: scale")
+        self._num_generations = None if num_generations is None else size_of(num_generations, f"{here}: num_generations")
+        self._eos_token_ids = token_ids(eos_token_ids, f"{here}: eos_token_ids")
+        self.gateway = Gateway(router)
         self._find = find
         self._calls = 0  # changed by _batch() only, as the next is
         self._next_step = 0  # the least number that no call has had
@@ -179,23 +179,23 @@ class _RewardScorer:
         whole groups of texts, and is no part of one that ranks put together.
         """
         batch = self._batch(prompts, completions, completion_ids, columns)
-        rank = rank_of(_trainer(columns)) if self._gateway.brings_ranks_together else None
+        rank = rank_of(_trainer(columns)) if self.gateway.brings_ranks_together else None
         return self._own(batch, columns) if rank is None else self._joined(batch, rank, columns)
 
     def _own(self, batch: _Batch, columns: Mapping[str, Any]) -> Rewards:
         """The rewards of a batch that is all here."""
         places = self._find(batch.prompts, batch.size)
         groups = as_groups(batch.prompts, batch.responses, places, usable=batch.usable, name=f"{self.name}-{batch.step}")
-        result = self._gateway.route(groups, batch.step)
+        result = self.gateway.route(groups, batch.step)
         rewards = rewards_of(result, groups, places, self._scale)
-        self._warn(result.statistics.step, silence_of(result))
+        self._warn(result.statistics.step, silence_of(result, self.gateway.refusal))
         self._log(columns, figures_of(result.statistics), sources_of(result, groups, places))
         return rewards
 
     def _joined(self, batch: _Batch, rank: Rank, columns: Mapping[str, Any]) -> Rewards:
         """The rewards of what this rank has of a batch, once the others have brought theirs."""
         began = time.monotonic()
-        answer = self._gateway.route_part(self._part(batch, rank))
+        answer = self.gateway.route_part(self._part(batch, rank))
         rewards = [place.reward * self._scale if used else None for place, used in zip(answer.places, batch.usable, strict=True)]
         if not all(value is None or math.isfinite(value) for value in rewards):
             raise UsageError(f"the service gave {rewards}; expected are finite numbers")

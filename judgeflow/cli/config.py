@@ -32,17 +32,11 @@ def check(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJs
 
     Example: judgeflow config check --set routing.policy=always
     """
-    from judgeflow.build import build_seats, store_url, watchers
-    from judgeflow.clock import LoopClock
+    from judgeflow.build import check_settings
     from judgeflow.config import load_config
 
     loaded = load_config(config, overrides(settings))
-    build_seats(loaded, LoopClock())
-    store_url(loaded)
-    _require_scorer(loaded)
-    for watcher in watchers(loaded):
-        if watcher.name != "metrics":  # whose port may be taken by a run that goes on
-            watcher.attempt()
+    check_settings(loaded)
     found = list(warnings(loaded))
     if as_json:
         _print_json({"config": str(config), "ok": True, "warnings": found})
@@ -50,13 +44,6 @@ def check(config: ConfigFile = DEFAULT, settings: Settings = None, as_json: AsJs
     for warning in found:
         print(f"warning: {warning}")
     print(f"{config} is sound")
-
-
-def _require_scorer(config: Config) -> None:
-    from judgeflow.errors import ConfigurationError
-
-    if config.scorer is not None and not config.path(config.scorer.path).is_dir():
-        raise ConfigurationError(f"[scorer] path: {config.path(config.scorer.path)} is no folder; `judgeflow train` makes one")
 
 
 def warnings(config: Config) -> Iterator[str]:

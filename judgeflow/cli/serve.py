@@ -25,6 +25,7 @@ NICENESS = 10
 
 
 def serve(
+    context: typer.Context,
     url: Url = None,
     config: ConfigFile = None,
     host: Annotated[str, typer.Option(help="Address to listen on; any other than this machine's own needs a token.")] = "127.0.0.1",
@@ -61,6 +62,7 @@ def serve(
     settings = Settings(host=host, port=port, token=token, names=_names(host, allow_host or []), most_bytes=max_request_mb * 2**20)
     announce = _announce(settings, show_token=made, open_it=open_, nicely=not route)
     if not route:
+        _require_no_trainers(context)
         asyncio.run(_serve(address_of(url, config), settings, announce))
         return
     if url is not None:
@@ -76,6 +78,14 @@ def serve(
         remote_reward=RemoteReward(group_size=group_size, response_marker=response_marker),
     )
     asyncio.run(_serve_trainers(config, settings, service, announce))
+
+
+def _require_no_trainers(context: typer.Context) -> None:
+    """Raise `BadParameter` for an option that was given and is about trainers only."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if str(getattr(parameter, "help", "")).startswith("With --route:") and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter("is for trainers; give --route too", param_hint=parameter.opts[0])
 
 
 def _names(host: str, allowed: list[str]) -> frozenset[str]:

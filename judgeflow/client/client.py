@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -41,10 +42,15 @@ from judgeflow.errors import ServiceError, UsageError
 from judgeflow.plurals import plural
 from judgeflow.types import Group, Outcome, Pair, Prompt, StepResult
 
+_LOG = logging.getLogger("judgeflow")
+
 T = TypeVar("T")
 
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """How long to wait before each further attempt; the last one again and again."""
+
+TOLD_AT = 3
+"""Which attempt in vain is told of: a service that is just being started is there by then."""
 
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, asyncio.TimeoutError)
 _AGAIN = frozenset({408, 425, 429, 502, 503, 504})
@@ -83,6 +89,7 @@ class RouteClient:
         self._session: aiohttp.ClientSession | None = None
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
+        self._told = False  # that it does not answer, since it last did
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,8 +175,10 @@ class RouteClient:
         """Close a client that was used with `route_sync`.  Idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.run(self.aclose())
-            thread.stop()
+            try:
+                thread.run(self.aclose())
+            finally:
+                thread.stop()
 
     async def _route(self, request: RouteRequest) -> StepResult:
         return _understood(ANSWER, await self._ask(ROUTE_PATH, _body(REQUEST, request)), self.url).about(request)
@@ -179,13 +188,19 @@ class RouteClient:
         name, end = uuid.uuid4().hex, asyncio.get_running_loop().time() + self._retry_for_s
         for attempt in itertools.count(1):
             try:
-                return await self._attempt(path, body, name)
+                answer = await self._attempt(path, body, name)
             except NotNow as error:
                 pause = max(error.retry_after_s, PAUSES_S[min(attempt, len(PAUSES_S)) - 1])
                 if asyncio.get_running_loop().time() + pause > end:
                     raise ServiceError(
                         f"{self.url}: {error}; asked {plural(attempt, 'time')} within {self._retry_for_s:g} s"
                     ) from error.__cause__
+                if attempt >= TOLD_AT and not self._told:
+                    self._told = True
+                    _LOG.warning("%s: %s; it is asked again for %.0f s", self.url, error, end - asyncio.get_running_loop().time())
+            else:
+                self._told = False
+                return answer
             await asyncio.sleep(pause)
         raise AssertionError  # the loop above has no end
 

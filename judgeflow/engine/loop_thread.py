@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
+
+from judgeflow.errors import UsageError
 
 T = TypeVar("T")
 
@@ -20,18 +22,29 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` to its end and return its result, or raise its error."""
-        return self.submit(work).result()
+        """Run `work` to its end and return its result, or raise its error.  Raises `UsageError` if the loop is stopped meanwhile."""
+        try:
+            return self.submit(work).result()
+        except CancelledError:
+            raise UsageError("this call was given up: what it was made on has been closed") from None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Begin `work`; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
-        """End the loop and the thread."""
+        """End the loop and the thread; what still runs on it is cancelled, so that nobody waits for it without end."""
+        asyncio.run_coroutine_threadsafe(_cancel_the_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_the_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def in_running_loop() -> bool:

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from judgeflow.clock import LoopClock
 from judgeflow.config import (
@@ -39,6 +39,9 @@ from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair,
 
 if TYPE_CHECKING:
     from judgeflow.config import Config
+
+MOST_STEPS = 10**12
+"""The greatest number that a step may be given."""
 
 StoreSource = Store | Callable[[], Awaitable[Store]]
 
@@ -232,9 +235,18 @@ class Scheduler:
 
     @property
     def refusal(self) -> JudgeflowError | None:
-        """Why the judge, or every judge, cannot be used at the moment; None while one answers."""
-        panel = self._session.panel if self._session else None
-        return panel.refusal if panel else None
+        """Why the judge, or every judge, cannot be used at the moment; None while one answers.  Any thread may ask."""
+        session = self._session
+        panel = session.panel if session else None
+        if session is None or panel is None or session.loop.is_closed():
+            return None
+        if in_running_loop() and session.loop is asyncio.get_running_loop():
+            return panel.refusal
+
+        async def refusal() -> JudgeflowError | None:
+            return panel.refusal
+
+        return asyncio.run_coroutine_threadsafe(refusal(), session.loop).result()
 
     @property
     def in_flight(self) -> int:
@@ -257,12 +269,13 @@ class Scheduler:
     ) -> StepResult:
         """Return one outcome per pair, in input order, by the step's deadline.
 
-        Without a step number, steps count up from the run's last.  `on_outcome` is called with the index of each pair and its outcome as
-        soon as that is final; it must be quick, and where it raises it is handed no more of the step.  Never raises for one bad pair or a
-        failing judge: such pairs have source "fallback", and so have those that could not be asked about because the store cannot be used:
-        nothing is asked that was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and `UsageError` for misuse.
+        Without a step number, which is 0 or more, steps count up from the run's last.  `on_outcome` is called with the index of each pair
+        and its outcome as soon as that is final; it must be quick, and where it raises it is handed no more of the step.  Never raises for
+        one bad pair or a failing judge: such pairs have source "fallback", and so have those that could not be asked about because the
+        store cannot be used: nothing is asked that was not recorded.  Raises `StoreClosed` if the store is closed meanwhile, and
+        `UsageError` for misuse.
         """
-        return await self._opened().run_step(_checked(pairs), step, emit=on_outcome)
+        return await self._opened().run_step(_checked(pairs), _number(step), emit=on_outcome)
 
     async def route_groups(self, groups: Sequence[Group], step: int | None = None) -> StepResult:
         """Route all pairs of every group; the result's `advantages()` are per response.  Raises like `route`."""
@@ -270,7 +283,7 @@ class Scheduler:
         if len(set(ids)) != len(ids):
             raise UsageError("two groups of one step have the same id; advantages are returned by id")
         pairs = [pair for group in groups for pair in group.pairs()]
-        return await self._opened().run_step(pairs, step, tuple(groups))
+        return await self._opened().run_step(pairs, _number(step), tuple(groups))
 
     async def stream(self, pairs: Iterable[Pair] | AsyncIterable[Pair], *, chunk: int = 256) -> AsyncIterator[Outcome]:
         """Yield outcomes as they become final, in no fixed order; memory holds a few chunks of `chunk` pairs, each a step."""
@@ -299,10 +312,17 @@ class Scheduler:
         return self._synchronously().run(self.route_groups(groups, step))
 
     def close(self) -> None:
-        """Close a scheduler that was used with `route_sync`.  Idempotent."""
+        """Close a scheduler that was used with `route_sync`, as `aclose`.  Interrupted, it leaves what is in flight.  Idempotent."""
+        try:
+            if self._thread is not None:
+                self._thread.run(self.aclose())
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave what is in flight, for a scheduler that was used with `route_sync`: a later run asks it again.  Calls that wait raise."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.run(self.aclose())
             thread.stop()
 
     def _synchronously(self) -> LoopThread:
@@ -370,6 +390,16 @@ def _check_parts(routing: RoutingConfig, budget: BudgetConfig, seats: Sequence[S
         check_scorer(routing, orders, has_scorer=scorer is not None)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
+
+
+def _number(step: object) -> int | None:
+    """Return a step's number.  Raises `UsageError` for what is none: a number too large to count on from would stop the run for good."""
+    if step is None:
+        return None
+    number = step.__index__() if isinstance(step, SupportsIndex) else -1
+    if not 0 <= number <= MOST_STEPS:
+        raise UsageError(f"step is {step!r}; expected is a whole number from 0 to {MOST_STEPS:,}")
+    return number
 
 
 def _checked(pairs: Sequence[Pair]) -> Sequence[Pair]:

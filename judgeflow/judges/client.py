@@ -205,7 +205,8 @@ class HttpJudge:
 
     async def _refused(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> JudgeError:
         quoted = await self._quoted(error, question)
-        said = f"the judge at {self._settings.base_url} answered {status}: {quoted}"
+        words = quoted.removeprefix(f"{status}: ")  # with which errors of aiohttp's own begin
+        said = f"the judge at {self._settings.base_url} answered {status}: {words}"
         refusal = self._refusal(said, refused_because(error, status, headers, quoted, self._settings.model), status, headers)
         refusal.rates = read_rates(headers)
         return refusal

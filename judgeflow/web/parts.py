@@ -23,6 +23,11 @@ class Routes(Protocol):
         """Return the outcomes of all pairs, in the order of the groups."""
         ...
 
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the judge cannot be used at the moment."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
@@ -43,7 +48,8 @@ def part_routes(router: Routes, reception: Reception, assembly: Assembly) -> lis
 
         async def work() -> _Judged:
             result = await router.route_groups(batch.groups, batch.step)
-            return await off_loop(SMALL + 1, lambda: _judged(batch, result))
+            refusal = router.refusal
+            return await off_loop(SMALL + 1, lambda: _judged(batch, result, refusal))
 
         judged = await reception.answer(batch.name, work)  # one work for all ranks: they meet by the batch's name
         answer = await off_loop(len(body), lambda: PART_ANSWER.dump_json(_answer(batch, judged, asked.rank)))
@@ -52,7 +58,7 @@ def part_routes(router: Routes, reception: Reception, assembly: Assembly) -> lis
     return [web.post(PART_PATH, answering(part))]
 
 
-def _judged(batch: Assembled, result: StepResult) -> _Judged:
+def _judged(batch: Assembled, result: StepResult, refusal: Exception | None) -> _Judged:
     rewards = rewards_of(result, batch.groups, batch.places, 1.0)
     shares = shares_of(result, batch.groups, batch.places)
     counts = counts_of(result, batch.groups, batch.places)
@@ -61,7 +67,7 @@ def _judged(batch: Assembled, result: StepResult) -> _Judged:
         RewardAnswer(reward=rewards[row] or 0.0, share=shares[row], of=here[row], wanted=batch.size, sources=counts[row])
         for row in range(batch.count)
     ]
-    return _Judged(rows=rows, statistics=result.statistics, silence=silence_of(result))
+    return _Judged(rows=rows, statistics=result.statistics, silence=silence_of(result, refusal))
 
 
 def _answer(batch: Assembled, judged: _Judged, rank: int) -> PartAnswer:

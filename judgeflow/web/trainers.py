@@ -64,6 +64,11 @@ class Router(Protocol):
         """Yield outcomes as they become final."""
         ...
 
+    @property
+    def refusal(self) -> Exception | None:
+        """Why the judge cannot be used at the moment."""
+        ...
+
 
 def trainer_routes(router: Router, reception: Reception, rendezvous: Rendezvous) -> list[web.RouteDef]:
     """Return the routes by which trainers ask; every one of them answers in JSON, errors too."""

@@ -18,7 +18,7 @@ from judgeflow.adapters.routers import Gateway
 from judgeflow.adapters.trl import PairwiseJudge, judge_reward, judge_reward_sync, online_dpo_reward
 from judgeflow.config import JudgeConnection, RoutingConfig
 from judgeflow.engine.retry import RetryPolicy
-from judgeflow.errors import ConfigurationError, StoreUnavailable, UsageError
+from judgeflow.errors import ConfigurationError, JudgeflowError, StoreUnavailable, UsageError
 from judgeflow.judges.client import HttpJudge
 from judgeflow.store import MemoryStore
 from judgeflow.testing import FakeJudge, serve_in_thread
@@ -123,10 +123,9 @@ def test_the_number_of_generations_is_the_trainers_in_training_and_in_evaluation
     assert pairs == pytest.approx([*advantages(["a", "bb"]), *advantages(["a", "bbb"])])
 
 
-@pytest.mark.parametrize("expected", [None, 1])
-def test_a_single_response_to_a_prompt_is_refused(router, expected):
+def test_a_single_response_to_a_prompt_is_refused(router):
     with pytest.raises(UsageError, match="at least two"):
-        judge_reward_sync(router, num_generations=expected)(["p", "q"], ["a", "b"])
+        judge_reward_sync(router)(["p", "q"], ["a", "b"])
 
 
 # Formats
@@ -329,6 +328,16 @@ def test_pairs_that_nobody_had_a_word_on_are_warned_of(caplog):
     assert "step 0: nobody had a word on 3 of 3 pairs (" in record.getMessage()
 
 
+def test_the_warning_says_why_the_judge_answers_nothing(caplog):
+    with serve_in_thread(FakeJudge()) as serving:
+        judge = HttpJudge(JudgeConnection(base_url=f"{serving.base_url}/nowhere", model="m"), load_template("default"))
+        with Scheduler(judge=judge, store=MemoryStore(), routing=RoutingConfig(policy="always")) as router:
+            assert judge_reward_sync(router)(["p"] * 2, ["a", "bb"]) == [0.0, 0.0]
+    (record,) = caplog.records
+    assert "1 of 1 pair (judge_stopped 1), which count as even: the judge at" in record.getMessage()
+    assert "answered 404: Not Found" in record.getMessage()
+
+
 def test_no_reward_is_ever_anything_but_a_finite_number(router):
     for scale in (math.nan, math.inf, "one"):
         with pytest.raises(UsageError, match=rf"trl: scale is {scale!r}; expected is a finite number"):
@@ -353,6 +362,39 @@ def test_what_routes_nothing_and_mistakes_of_a_configuration_are_told_before_tra
     (tmp_path / "judgeflow.toml").write_text('[judge]\nmodle = "x"\n', encoding="utf-8")
     with pytest.raises(ConfigurationError, match="modle"):
         judge_reward(tmp_path / "judgeflow.toml")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('[store]\nurl = "no/such/folder/judgeflow.db"\n', "the folder .*no/such/folder does not exist"),
+        ('[scorer]\npath = "no-scorer"\n', r"\[scorer\] path: .*no-scorer is no folder"),
+        ('[log]\npath = "no/such/folder/judgeflow.log"\n', r"\[log\] path: .* cannot be written"),
+    ],
+)
+def test_folders_that_a_configuration_names_are_looked_for_before_training(tmp_path, more, message):
+    (tmp_path / "judgeflow.toml").write_text(
+        f'[run]\ndirectory = "{tmp_path}"\n[judge]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n[routing]\npolicy = "always"\n{more}',
+        encoding="utf-8",
+    )
+    with pytest.raises(JudgeflowError, match=message):
+        judge_reward(tmp_path / "judgeflow.toml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": ""}, "name is ''"),
+        ({"num_generations": "4"}, "num_generations is '4'"),
+        ({"num_generations": 1}, "num_generations is 1; responses are compared with their siblings"),
+        ({"eos_token_ids": "</s>"}, "eos_token_ids is '</s>'; expected is a list"),
+        ({"eos_token_ids": 2}, "eos_token_ids is 2; expected is a list"),
+        ({"eos_token_ids": [None]}, "eos_token_ids holds None; expected are whole numbers"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_training(router, settings, message):
+    with pytest.raises(UsageError, match=message):
+        judge_reward(router, **settings)
 
 
 # Online DPO, and judges of older TRL

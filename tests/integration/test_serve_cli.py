@@ -49,6 +49,13 @@ def serving(*arguments, environment=None):
             process.kill()
 
 
+def test_options_that_are_about_trainers_only_want_route(database):
+    result = CliRunner().invoke(app, ["serve", "--url", str(database), "--group-size", "4"])
+    assert result.exit_code == 2
+    assert "--group-size" in result.output
+    assert "give --route too" in result.output
+
+
 def test_ctrl_c_ends_it_at_once_although_a_page_is_listening(database):
     with serving("--url", database) as (process, address):
         host, port = re.match(r"http://([^:]+):(\d+)/", address).groups()

@@ -149,6 +149,29 @@ async def test_a_service_that_stays_away_is_told_with_its_address():
                 await client.route(PAIRS)
 
 
+async def test_a_service_that_does_not_answer_is_told_of_once_until_it_does(caplog):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with scheduler(PAIRS) as router, RouteClient(f"http://127.0.0.1:{port}") as client:
+        waiting = [asyncio.create_task(client.route(PAIRS[:2], step=step)) for step in range(3)]
+        while not caplog.records:
+            await asyncio.sleep(0.05)
+        async with serving(router, port=port):
+            await asyncio.gather(*waiting)
+    (record,) = [record for record in caplog.records if record.name == "judgeflow"]
+    assert "cannot be reached" in record.getMessage()
+    assert "it is asked again for " in record.getMessage()
+
+
+async def test_a_step_has_a_number_that_can_be_counted_on_from():
+    async with scheduler(PAIRS) as router, serving(router) as served, RouteClient(served.url) as client:
+        for step in (-1, 2**63 - 1, 10**20):
+            with pytest.raises(UsageError, match="step"):
+                await client.route(PAIRS[:2], step=step)
+        assert (await client.route(PAIRS[:2])).statistics.step == 0
+
+
 async def test_another_server_is_not_taken_for_a_service():
     async def other(_request):
         return web.json_response({"hello": "world"})

@@ -1,0 +1,91 @@
+"""Ctrl-C in a training whose reward is being waited for: the program says what it waits for, and ends."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from judgeflow.testing import FakeJudge, serve_in_thread
+
+pytestmark = pytest.mark.slow
+
+LATENCY_S = 3600
+PROGRAM = """
+import asyncio, sys, threading
+from judgeflow.adapters.trl import judge_reward
+reward = judge_reward(sys.argv[1])(["p"] * 3, ["a", "bb", "ccc"])
+print("asks", flush=True)
+"""
+AWAITED = {
+    "as TRL does": """
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+asyncio.run_coroutine_threadsafe(reward, loop).result()
+""",
+    "on a loop of its own": "asyncio.run(reward)",
+}
+CONFIG = """
+[judge]
+base_url = "{url}"
+model = "fake-judge"
+timeout_s = 3600
+[routing]
+policy = "always"
+"""
+
+
+@contextlib.contextmanager
+def training(folder, router, awaited):
+    command = [sys.executable, "-c", PROGRAM + AWAITED[awaited], router]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout.readline() == "asks\n"
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.fixture
+def judge():
+    with serve_in_thread(FakeJudge(latency=LATENCY_S)) as serving:
+        yield serving
+
+
+def all_asked(judge, of):
+    while judge.statistics.requests < of:
+        threading.Event().wait(0.02)
+
+
+@pytest.mark.parametrize("awaited", AWAITED)
+def test_a_program_with_a_scheduler_says_what_it_waits_for_and_a_second_ctrl_c_leaves_it(tmp_path, judge, awaited):
+    (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
+    with training(tmp_path, "judgeflow.toml", awaited) as program:
+        all_asked(judge, 6)
+        program.send_signal(signal.SIGINT)
+        told = ""
+        while "waiting for 6 replies" not in told:
+            told += program.stderr.readline()
+        program.send_signal(signal.SIGINT)
+        _, rest = program.communicate()
+    assert "ended without waiting" in rest
+    assert program.returncode != 0
+
+
+@pytest.mark.parametrize("awaited", AWAITED)
+def test_a_program_that_asks_a_service_ends_at_once(tmp_path, judge, awaited):
+    (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
+    command = [sys.executable, "-m", "judgeflow", "serve", "--route", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            address = service.stderr.readline().split()[3]
+            with training(tmp_path, address, awaited) as program:
+                all_asked(judge, 6)
+                program.send_signal(signal.SIGINT)
+                _, told = program.communicate()
+        finally:
+            service.kill()
+    assert "KeyboardInterrupt" in told
+    assert program.returncode != 0
