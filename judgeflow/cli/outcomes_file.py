@@ -26,7 +26,7 @@ class OutcomesFile:
         target = Path(os.path.realpath(out)) if out.is_symlink() else out
         self.partial = target.with_name(f"{target.name}.partial")
         require_file(f"--out {out}", self.partial)
-        _require_other(out, (target, self.partial), inputs)
+        require_other(f"--out {out}", (target, self.partial), inputs)
         self._target = target
         self._stream = _open_locked(out, self.partial)
         self._begun = False
@@ -89,11 +89,12 @@ def _require_folder(option: str, folder: Path) -> None:
         raise UsageError(f"{option}: the folder {folder} does not exist; create it, or name a file elsewhere")
 
 
-def _require_other(out: Path, written: Iterable[Path], inputs: Mapping[Path, str]) -> None:
+def require_other(option: str, written: Iterable[Path], inputs: Mapping[Path, str]) -> None:
+    """Refuse to write to what is read: `inputs` says by path what that is.  Messages begin with the `option`, as it was given."""
     for path in written:
         for source, what in inputs.items():
             if path.exists() and source.exists() and path.samefile(source):
-                raise UsageError(f"--out {out} would overwrite {source}, {what}; name another file")
+                raise UsageError(f"{option} would overwrite {source}, {what}; name another file")
 
 
 def _open_locked(out: Path, partial: Path) -> BinaryIO:

@@ -60,7 +60,7 @@ def score(
     from judgeflow.model.checkpoint import read_summary
     from judgeflow.model.scorer import SngpScorer
 
-    _check(out, plot, evaluate=evaluate)
+    _check(pairs, out, plot, evaluate=evaluate)
     records = read_records(pairs, on_bad_record, reading_of(kind, split, subset, columns))
     model = SngpScorer.load(scorer, device=device, dtype=dtype, max_batch_tokens=max_batch_tokens)
     started = time.monotonic()
@@ -82,8 +82,9 @@ def score(
     _report(len(records), model, seconds, found, benchmark=benchmark, trained=trained, written=written, as_json=json)
 
 
-def _check(out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
-    """Raise `UsageError` for options that would end in nothing, before anything is scored."""
+def _check(pairs: Path, out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
+    """Raise `UsageError` for options that would end in nothing, or destroy the pairs, before anything is scored."""
+    from judgeflow.cli.outcomes_file import require_file, require_other
     from judgeflow.cli.plots import check_plots
     from judgeflow.errors import UsageError
 
@@ -92,8 +93,9 @@ def _check(out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
     if out is None and not evaluate:
         raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
     for option, path in (("--out", out), ("--plot", plot)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+        if path is not None:
+            require_file(f"{option} {path}", path)
+            require_other(f"{option} {path}", [path], {pairs: "the pairs"})
     if plot is not None:
         check_plots(plot)
 

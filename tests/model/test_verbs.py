@@ -99,7 +99,9 @@ def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_score
     [
         (("score", "{pairs}", "--scorer", "{scorer}"), "name --out SCORES.jsonl, or ask for --evaluate"),
         (("score", "{pairs}", "--scorer", "{folder}", "--evaluate"), "not a scorer, it has no judgeflow.json"),
-        (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{folder}"), "cannot be written: Is a directory"),
+        (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{folder}"), "is a folder; name a file in it"),
+        (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{pairs}"), ", the pairs; name another file"),
+        (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{link}"), ", the pairs; name another file"),
         (("score", "{unlabelled}", "--scorer", "{scorer}", "--evaluate"), "no pair has the label a or b"),
         (("score", "{pairs}", "--scorer", "{scorer}", "--evaluate", "--device", "warp"), "device 'warp' cannot be used here"),
         (
@@ -135,7 +137,8 @@ def test_a_mistake_is_one_message_and_exit_code_2(run_cli, trained, pairs_file, 
     (tmp_path / "ties.jsonl").write_text(record % (1, ', "label": "tie"') + record % (2, ', "label": "tie"'))
     (tmp_path / "bad.jsonl").write_text(record % (1, "") + '{"prompt": "p", "response_a": "a"}\n')
     places = {name: tmp_path / f"{name}.jsonl" for name in ("unlabelled", "ties", "bad")}
-    places |= {"pairs": pairs_file, "scorer": trained[0], "folder": tmp_path}
+    places |= {"pairs": pairs_file, "scorer": trained[0], "folder": tmp_path, "link": tmp_path / "link.jsonl"}
+    places["link"].symlink_to(pairs_file)
     ended = run_cli(*(argument.format(**places) for argument in arguments))
     assert ended.code == 2
     assert message in ended.err
