@@ -23,8 +23,7 @@ def create_app(
     """Return the application over what `desk` reads, which answers trainers by `service`; `complain` hears of what nobody foresaw."""
     hub, pages = Hub(poll_s=settings.poll_s, backlog=settings.backlog, most=settings.watchers), Pages(desk.where)
     trainers = service.routes() if service is not None else []
-    posts = frozenset(route.path for route in trainers if route.method == "POST")
-    app = web.Application(middlewares=[problem_pages(pages, complain), guard(settings, posts)], client_max_size=settings.most_bytes)
+    app = web.Application(middlewares=[problem_pages(pages, complain), guard(settings)], client_max_size=settings.most_bytes)
     app.on_response_prepare.append(add_headers)
     for routes in (page_routes(desk, pages), event_routes(desk, hub, settings), vital_routes(desk, service), asset_routes(), trainers):
         app.add_routes(routes)

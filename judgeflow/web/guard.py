@@ -1,4 +1,4 @@
-"""Who may look: only by GET and HEAD, or by POST where trainers ask; only under a name of ours, and with the token where there is one.
+"""Who may look: only under a name of ours, with the token where there is one, and as an address is asked: pages by GET and HEAD alone.
 
 It also puts the headers on every answer.
 
@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from judgeflow.web import signposts
 from judgeflow.web.settings import Settings, address_in
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,6 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})
 """Say nothing about the database, and are asked by machines that know no token."""
 
+READS = ("GET", "HEAD")
 COOKIE_DAYS = 30
 
 HEADERS = {
@@ -47,24 +49,21 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault("Cache-Control", "no-store")
 
 
-def guard(settings: Settings, posts: frozenset[str]) -> Middleware:
-    """Return the middleware that turns visitors away, or lets them in with a cookie; `posts` are the paths that take POST only."""
+def guard(settings: Settings) -> Middleware:
+    """Return the middleware that turns visitors away, or lets them in with a cookie."""
     doorkeeper = Doorkeeper(settings)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        allowed = ("POST",) if request.path in posts else ("GET", "HEAD")
-        if request.method not in allowed:
-            told = "Ask by POST." if request.path in posts else "This page can only be read."
-            raise web.HTTPMethodNotAllowed(request.method, allowed, text=told)
         if not doorkeeper.knows_host(request):
             raise web.HTTPMisdirectedRequest(text=doorkeeper.strange_host(request))
-        if request.path in OPEN_TO_ALL or doorkeeper.lets_in(request):
-            return await handler(request)
-        if "token" in request.query and doorkeeper.is_token(request.query["token"]):
-            # A trainer may know an address only, and keeps no cookies.
-            return await handler(request) if request.method == "POST" else doorkeeper.welcome(request)
-        raise web.HTTPUnauthorized(text="Give the token that `judgeflow serve` printed, or that its --token-env variable holds.")
+        if request.path not in OPEN_TO_ALL and not doorkeeper.lets_in(request):
+            if not doorkeeper.is_token(request.query.get("token", "")):
+                raise web.HTTPUnauthorized(text="Give the token that `judgeflow serve` printed, or that its --token-env variable holds.")
+            if request.method in READS:  # a trainer, who posts, may know an address only, and keeps no cookies
+                return doorkeeper.welcome(request)
+        signposts.check(request)
+        return await handler(request)
 
     return check
 

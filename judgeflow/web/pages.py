@@ -16,13 +16,13 @@ from judgeflow.web import assets, views
 from judgeflow.web.desk import Desk
 from judgeflow.web.problems import Problem, problem_of
 from judgeflow.web.shown import preferences_of_row
+from judgeflow.web.signposts import API, asks_as_trainer, asks_for_data
+from judgeflow.web.trainers import refusal
 from judgeflow.web.views import Show, View
 from judgeflow.web.words import first_words, spots, words_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-API = "/api"
 
 VIEWS: dict[str, Show] = {
     "/runs": views.runs,
@@ -57,10 +57,10 @@ class Pages:
 
     def problem(self, request: web.Request, problem: Problem) -> web.Response:
         """Return what went wrong, as the address was asked for."""
-        if request.method == "POST":  # a trainer, which is answered as `judgeflow.web.trainers` does
-            response = as_json({"error": {"message": problem.text}}, status=problem.status)
-        elif request.path.startswith(API + "/"):
+        if asks_for_data(request):
             response = as_json({"error": problem.text}, status=problem.status)
+        elif asks_as_trainer(request):
+            response = refusal(problem.status, problem.text)
         else:
             told = {"title": problem.title, "text": problem.text, "status": problem.status}
             response = self.html(View(template="problem.html", value=told), status=problem.status)

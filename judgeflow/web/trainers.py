@@ -162,22 +162,22 @@ def answering(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except Busy as error:
-            return _refusal(503, str(error), {"Retry-After": str(error.retry_after_s)})
+            return refusal(503, str(error), {"Retry-After": str(error.retry_after_s)})
         except (Closing, StoreUnavailable) as error:
-            return _refusal(503, str(error), {"Retry-After": "5"})
+            return refusal(503, str(error), {"Retry-After": "5"})
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(
+            return refusal(
                 413, f"a request may have {request.client_max_size:,} bytes; send fewer pairs at a time, or raise --max-request-mb"
             )
         except UsageError as error:
-            return _refusal(400, str(error))
+            return refusal(400, str(error))
         except JudgeflowError as error:
-            return _refusal(500, str(error))
+            return refusal(500, str(error))
 
     return handle
 
 
-def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
     """Return an error as an answer.  Trainers that do not read its body write its status line to their log, so that says why too."""
     body = orjson.dumps({"error": {"message": message}})
     reason = _UNPRINTABLE.sub(" ", message)[:REASON]
