@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl
 import aiohttp
 import orjson
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from judgeflow.client.wire import (
     ANSWER,
@@ -36,6 +35,7 @@ from judgeflow.client.wire import (
     RewardRequest,
     RouteRequest,
     StreamLine,
+    body_of,
 )
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.errors import ServiceError, UsageError
@@ -273,22 +273,11 @@ def _seconds(header: str) -> float:
 
 
 def _body(adapter: TypeAdapter[T], request: T) -> bytes:
-    """Return a request as JSON.  Raises `UsageError` for texts that are no Unicode, which JSON cannot hold, and for what is no text."""
+    """Return a request as JSON.  Raises `UsageError` for what JSON cannot hold, and for what is not of its type."""
     try:
-        return adapter.dump_json(request, warnings="error")
-    except PydanticSerializationError as error:
-        raise UsageError(f"{_culprit(adapter, request)} cannot be written as JSON: {_first_line(error)}") from None
-
-
-def _culprit(adapter: TypeAdapter[T], request: T) -> str:
-    """Return the place of the first pair or group that cannot be written."""
-    for name in ("pairs", "groups"):
-        for place, each in enumerate(getattr(request, name, ())):
-            try:
-                adapter.dump_json(adapter.validate_python({name: (each,)}), warnings="error")
-            except (PydanticSerializationError, ValidationError):
-                return f"RouteClient: {name}[{place}]"
-    return "RouteClient: this request"
+        return body_of(adapter, request)
+    except UsageError as error:
+        raise UsageError(f"RouteClient: {error}") from None
 
 
 def _understood(adapter: TypeAdapter[T], body: bytes, url: str) -> T:
@@ -308,5 +297,5 @@ def _line(raw: bytes, url: str) -> StreamLine:
     return line
 
 
-def _first_line(error: ValidationError | PydanticSerializationError) -> str:
-    return str(error).removeprefix("Pydantic serializer warnings:\n").strip().splitlines()[0]
+def _first_line(error: ValidationError) -> str:
+    return str(error).splitlines()[0]

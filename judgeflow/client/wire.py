@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticSerializationError, to_json
 
+from judgeflow.client.unusable import Place, unusable, unusable_in
 from judgeflow.errors import UsageError
 from judgeflow.types import Choice, Group, Outcome, Pair, Preference, Prompt, Source, StepResult, StepStatistics, Verdict
 
@@ -251,7 +252,31 @@ def _read(adapter: TypeAdapter[T], body: bytes) -> T:
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
-        raise UsageError(_complaint(error)) from None
+        found = complaint_about(body) if error.errors()[0]["type"] == "json_invalid" else None
+        raise UsageError(found or _complaint(error)) from None
+
+
+def body_of(adapter: TypeAdapter[T], request: T) -> bytes:
+    """Return a request as JSON.  Raises `UsageError` naming the place of what JSON cannot hold, and of what is not of its type."""
+    try:
+        return adapter.dump_json(request, warnings="error")
+    except PydanticSerializationError as error:
+        if (found := unusable(request)) is not None:
+            raise UsageError(_told(found)) from None
+        _read(adapter, to_json(request, inf_nan_mode="constants"))  # names what is of another type
+        said = str(error).removeprefix("Pydantic serializer warnings:\n").strip().splitlines()[0]
+        raise UsageError(f"it cannot be written as JSON: {said}") from None
+
+
+def complaint_about(body: bytes) -> str | None:
+    """Return the place of a text in a body that is no Unicode, and what is wrong with it; None where there is none."""
+    found = unusable_in(body)
+    return None if found is None else _told(found)
+
+
+def _told(found: tuple[Place, str]) -> str:
+    place, reason = found
+    return f"{_place(place)}: {reason}"
 
 
 def _refuse_repeated(ids: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from judgeflow.adapters.openrlhf import Sample, answer_of, legacy_answer_of, legacy_groups_of, samples_of
 from judgeflow.adapters.rendezvous import Place, Rendezvous
+from judgeflow.client.wire import complaint_about
 from judgeflow.errors import UsageError
 from judgeflow.web.reception import Busy
 from judgeflow.web.trainers import answering, json_body, off_loop
@@ -63,4 +64,4 @@ def _decoded(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"the body is not valid JSON: {error.msg} at column {error.colno}") from None
+        raise UsageError(complaint_about(body) or f"the body is not valid JSON: {error.msg} at column {error.colno}") from None

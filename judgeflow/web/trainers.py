@@ -96,7 +96,8 @@ def trainer_routes(router: Router, reception: Reception, rendezvous: Rendezvous)
             return response
 
     async def reward(request: web.Request) -> web.StreamResponse:
-        asked = read_reward_request(await json_body(request))
+        body = await json_body(request)
+        asked = await off_loop(len(body), lambda: read_reward_request(body))
         name = request.headers.get(ATTEMPT)
         place = await rendezvous.join(asked.prompt, asked.response, wanted=asked.size, group=asked.group, name=name)
         return web.Response(body=REWARD_ANSWER.dump_json(_worth(place)), content_type="application/json")

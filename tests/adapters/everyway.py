@@ -4,9 +4,11 @@ What is asked is passed on as it is, so what is wrong with it reaches the adapte
 """
 
 import asyncio
+import itertools
 import json
 import urllib.error
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -141,6 +143,23 @@ def http_reward(place, prompts, completions):
         return list(threads.map(ask, prompts, completions))
 
 
+def as_part(prompts, completions, rank, ranks, job):
+    """What one rank has of the batch: each prompt with the completions that follow one another."""
+    count = len(prompts) // ranks
+    rows = list(zip(prompts, completions, strict=True))[rank * count : (rank + 1) * count]
+    found = [list(each) for _, each in itertools.groupby(rows, key=lambda row: row[0])]
+    stretches = [{"prompt": each[0][0], "responses": [completion for _, completion in each]} for each in found]
+    return {"job": job, "batch": 0, "rank": rank, "ranks": ranks, "size": SIZE, "stretches": stretches}
+
+
+def http_part(place, prompts, completions):
+    job, ranks = uuid.uuid4().hex, 2
+    with ThreadPoolExecutor(ranks) as threads:
+        bodies = [as_part(prompts, completions, rank, ranks, job) for rank in range(ranks)]
+        answers = list(threads.map(lambda body: json.loads(post(place.url, "/v1/part", body)), bodies))
+    return [worth["reward"] for answer in answers for worth in answer["places"]]
+
+
 def client_route_groups(place, prompts, completions):
     groups = [Group(id=f"g{k}", prompt=p, responses=tuple(pair)) for k, (p, pair) in enumerate(pairs_in(prompts, completions))]
     with closing(RouteClient(place.url)) as client:
@@ -167,6 +186,7 @@ WHOLE = {
     "compute_score_batch": verl_batch,
     "/v1/route": http_route,
     "/v1/stream": http_stream,
+    "/v1/part": http_part,
     "RouteClient.route_groups": client_route_groups,
 }
 """Asked about a batch at once."""

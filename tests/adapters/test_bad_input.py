@@ -120,6 +120,7 @@ NAMED = {  # by whom, and what it calls the last completion and the third prompt
     "compute_score_batch": ("compute_score_batch: ", r"solution_strs\[3\]", r"extra_infos\[2\]\['prompt'\]"),
     "/v1/route": ("/v1/route: ", r"groups\[1\].responses\[1\]", r"groups\[1\].prompt"),
     "/v1/stream": ("/v1/stream: ", r"groups\[1\].responses\[1\]", r"groups\[1\].prompt"),
+    "/v1/part": ("/v1/part: ", r"stretches\[0\].responses\[1\]", r"stretches\[0\].prompt"),  # of the second rank's part
     "compute_score": ("compute_score: ", "solution_str ", r"extra_info\['prompt'\]"),
     "JudgeflowRewardManager": ("JudgeflowRewardManager: ", "completions are tokens there", "raw_prompt"),
     "/v1/reward": ("/v1/reward: ", "response: ", "prompt: "),
@@ -165,6 +166,51 @@ def test_half_a_character_is_refused_or_scored_and_never_anything_else(hasty, wa
         assert rewards[2] == -rewards[3] < 0
 
 
+HALVED = {  # and what each of them calls the first completion
+    "/get_reward": r"query\[0\]",
+    "/get_reward (legacy)": r"query\[0\]",
+    "/v1/route": r"groups\[0\].responses\[0\]",
+    "/v1/stream": r"groups\[0\].responses\[0\]",
+    "/v1/part": r"stretches\[0\].responses\[0\]",
+    "/v1/reward": "response",
+    "compute_score": "response",
+    "compute_score_batch": r"groups\[0\].responses\[0\]",
+    "RouteClient.route_groups": r"groups\[0\].responses\[0\]",
+    "RouteClient.reward": "response",
+}
+
+
+@pytest.mark.parametrize("way", HALVED)
+def test_half_a_character_that_cannot_be_sent_is_named_with_its_place(hasty, way):
+    with pytest.raises(UsageError) as caught:
+        WAYS[way](hasty, PROMPTS, replaced(COMPLETIONS, 0, f"{HALF}good"))
+    assert re.search(rf"{HALVED[way]}: there is half a character \(U\+D83D\) at position ", told(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "complaint"),
+    [
+        ("/v1/route", rb'{"pairs": [{"prompt": "p", "response_a": "x", "response_b": "\ude00"}]}', r"pairs\[0\].response_b: .*U\+DE00"),
+        (
+            "/v1/route",
+            b'{"groups": [{"id": "\xc3", "prompt": "p", "responses": []}]}',
+            r"groups\[0\].id: .*no UTF-8 \(0xc3\) at position 0",
+        ),
+        (
+            "/v1/reward",
+            b'{"prompt": [{"role": "user", "content": "a\xff"}], "response": "x"}',
+            r"prompt\[0\].content: .*0xff\) at position 1",
+        ),
+        ("/v1/part", rb'{"stretches": [{"prompt": "\ud83d"}]}', r"stretches\[0\].prompt: .*U\+D83D"),
+        ("/get_reward", b'{"query": ["x"], "prompts": ["\xe2\x82"]}', r"prompts\[0\]: .*no UTF-8 \(0xe2\)"),
+        ("/v1/route", rb'{"\ud83d": []}', "the body: .*half a character"),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_with_their_place(place, path, body, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        post(place.url, path, body)
+
+
 FLAT = [way for way in WHOLE if way in NAMED and not way.startswith("/v1")]
 """Ways that take lists side by side, which may not go together."""
 
@@ -198,7 +244,7 @@ def test_an_empty_batch_has_no_rewards_or_is_refused(place, way):
     assert "not to be empty" in told(rewards) if isinstance(rewards, UsageError) else rewards == []
 
 
-@pytest.mark.parametrize("way", ["/v1/route", "/v1/stream", "/get_reward", "/v1/reward"])
+@pytest.mark.parametrize("way", ["/v1/route", "/v1/stream", "/get_reward", "/v1/reward", "/v1/part"])
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b"{", b'"p"', b"{}", b"\xff", b"NaN", b"[" * 100_000], ids=lambda body: repr(body[:4])
 )
@@ -210,7 +256,7 @@ def test_a_body_that_is_no_request_is_refused(place, way, body):
         post(place.url, way, body)
 
 
-@pytest.mark.parametrize("way", ["/v1/route", "/get_reward", "/v1/reward"])
+@pytest.mark.parametrize("way", ["/v1/route", "/get_reward", "/v1/reward", "/v1/part"])
 def test_a_body_that_is_too_large_is_refused_with_what_to_do(place, way):
     with pytest.raises(UsageError, match="--max-request-mb"):
         post(place.url, way, b" " * (2**20 + 1))

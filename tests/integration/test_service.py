@@ -15,6 +15,7 @@ from served import scheduler, served_in_a_thread, serving
 from judgeflow import Group, Pair, Scheduler
 from judgeflow.adapters.rendezvous import Patience
 from judgeflow.client import RouteClient
+from judgeflow.client.wire import PartRequest, Stretch
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import ServiceError, UsageError
 from judgeflow.store import MemoryStore
@@ -77,6 +78,34 @@ async def test_a_bad_request_is_told_what_is_wrong_and_where(body, complaint):
     async with scheduler(PAIRS, policy="never") as router, serving(router) as served:
         status, answer, _ = await post(served, "/v1/route", body)
         assert (status, complaint in answer["error"]["message"]) == (400, True), answer
+
+
+@pytest.mark.parametrize(
+    ("ask", "complaint"),
+    [
+        (
+            lambda client: client.route([Pair(prompt="p", response_a="x", response_b="ab\ud83d")]),
+            r"pairs\[0\].response_b: .*U\+D83D\) at position 2",
+        ),
+        (
+            lambda client: client.route([Pair(prompt="p", response_a="x", response_b="y", metadata={"when": object()})]),
+            r"pairs\[0\].metadata.when: object",
+        ),
+        (lambda client: client.reward("p\ude00", "x", size=2), r"prompt: .*U\+DE00\) at position 1"),
+        (lambda client: client.reward("p", 4, size=2), "response: Input should be a valid string"),
+        (lambda client: client.route_part(part_of("x", "y\ud83d")), r"stretches\[1\].responses\[1\]: .*U\+D83D\) at position 1"),
+        (lambda client: client.route_part(part_of("x", 4.5)), r"stretches\[1\].responses\[1\]: Input should be a valid string"),
+    ],
+)
+async def test_a_client_names_the_place_of_what_it_cannot_send_and_sends_nothing(ask, complaint):
+    async with RouteClient("http://127.0.0.1:9", retry_for_s=0) as client:  # where nobody listens
+        with pytest.raises(UsageError, match=f"RouteClient: {complaint}"):
+            await ask(client)
+
+
+def part_of(*responses):
+    stretches = (Stretch(prompt="p", responses=("a",)), Stretch(prompt="q", responses=responses))
+    return PartRequest(job="j", batch=0, rank=0, ranks=1, size=2, stretches=stretches)
 
 
 async def test_what_is_not_json_or_too_large_is_refused():
