@@ -144,6 +144,8 @@ class Rendezvous:
         self._steps: dict[asyncio.Task[None], Sequence[_Gathering]] = {}
         self._number = 0
         self._closing = False
+        self.left = 0
+        """How many responses were being judged when the time was over."""
 
     @property
     def waiting(self) -> int:
@@ -170,15 +172,28 @@ class Rendezvous:
         finally:
             self._leave(gathering, member)
 
-    async def aclose(self) -> None:
-        """Send everybody away whose group is not being judged yet, and wait for the others' answers.  Idempotent."""
+    async def aclose(self, within_s: float | None = None) -> None:
+        """Send everybody away whose group is not being judged yet; give the others `within_s` seconds, and then send them away too.
+
+        None gives them what time they take.  Idempotent.
+        """
         self._closing = True
         for gathering in [each for found in self._gatherings.values() for each in found]:
             if gathering.is_open or gathering in self._whole:
                 self._shut(gathering)
                 self._fail(gathering, Closing())
         self._whole.clear()
-        await asyncio.gather(*self._steps, return_exceptions=True)
+        if self._steps:
+            _done, late = await asyncio.wait(self._steps, timeout=within_s)
+            for task in late:
+                self._leave_undone(task)
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _leave_undone(self, task: asyncio.Task[None]) -> None:
+        for gathering in filter(self._is_here, self._steps[task]):
+            self.left += sum(member.askers for member in gathering.members)
+            self._fail(gathering, Closing())
+        task.cancel()
 
     def _enter(self, gathering: _Gathering, member: _Member) -> None:
         member.askers += 1
@@ -193,7 +208,7 @@ class Rendezvous:
 
     def _give_up(self, gathering: _Gathering) -> None:
         """Nobody came back: a trainer that died.  What is asked for it ends, unless others are answered by the same step."""
-        if gathering.is_answered or gathering not in self._gatherings.get(gathering.key, ()):
+        if gathering.is_answered or not self._is_here(gathering):
             return
         self._shut(gathering)
         step = next((task for task, gathered in self._steps.items() if gathering in gathered), None)
@@ -295,6 +310,9 @@ class Rendezvous:
         gathering.places.set_exception(error)
         gathering.places.exception()  # also where nobody waits any more
         self._forget(gathering)
+
+    def _is_here(self, gathering: _Gathering) -> bool:
+        return gathering in self._gatherings.get(gathering.key, ())
 
     def _forget(self, gathering: _Gathering) -> None:
         found = self._gatherings[gathering.key]

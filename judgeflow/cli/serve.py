@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from judgeflow.cli import INTERRUPTED
 from judgeflow.cli.db.common import ConfigFile, Url, address_of
-from judgeflow.cli.interrupt import say, stop_on_signals
+from judgeflow.cli.ending import AGAIN, Ending, Losses, requests_ended, waits_for_replies, waits_for_requests
+from judgeflow.cli.interrupt import say
 from judgeflow.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from judgeflow.web.service import Service, ServiceSettings
+    from judgeflow.web.service import ServiceSettings
     from judgeflow.web.settings import Settings
 
 NICENESS = 10
 """The page gives way to the runs on its machine."""
+
+NOTHING_LOST = "the page only reads, so there is nothing to lose"
 
 
 def serve(
@@ -146,13 +148,15 @@ def _visited(host: str) -> str:
 async def _serve(address: str, settings: Settings, ready: Callable[[int], None]) -> None:
     import asyncio
 
-    from judgeflow.web.server import serving
+    from judgeflow.web.server import GOODBYE_S, serving
 
-    stop = asyncio.Event()
-    stop_on_signals(asyncio.get_running_loop(), stop)
+    ending = Ending(asyncio.get_running_loop())
     async with serving(address, settings, complain=_complain) as port:
+        ending.waits_for = lambda: f"pages that are being read get {GOODBYE_S:g} s at most; {AGAIN}"
+        ending.lost = NOTHING_LOST
         ready(port)
-        await stop.wait()
+        await ending.asked()
+    say(f"ended: {NOTHING_LOST}")
 
 
 async def _serve_trainers(config: Path | None, settings: Settings, service: ServiceSettings, ready: Callable[[int], None]) -> None:
@@ -167,29 +171,17 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
     from judgeflow.web.service import Service
 
     loaded = load_config(config or DEFAULT_FILE)
-    stop = asyncio.Event()
-    stop_on_signals(asyncio.get_running_loop(), stop)
-    async with Scheduler.from_config(loaded, observers=[console_log(loaded.log)]) as scheduler:
+    ending, losses = Ending(asyncio.get_running_loop()), Losses()
+    async with Scheduler.from_config(loaded, observers=[console_log(loaded.log), losses]) as scheduler:
         trainers = Service(scheduler, service, tell=scheduler.notice)
         async with serving(store_url(loaded), settings, complain=_complain, service=trainers) as port:
+            ending.waits_for = lambda: waits_for_requests(trainers.under_way, service.drain_s)
+            ending.lost = "replies under way are lost, and the budget counts them at their worst case; everything before is stored"
             ready(port)
-            await stop.wait()
-            _ending(trainers, service)
-
-
-def _ending(trainers: Service, settings: ServiceSettings) -> None:
-    """Say what the program waits for, and let a second Ctrl-C end it as a kill would: the database stands that."""
-    import asyncio
-    import signal
-
-    def leave() -> None:
-        say("left: replies under way are lost, and the budget counts them at their worst case; everything before is stored")
-        os._exit(INTERRUPTED)
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, leave)
-    if trainers.under_way:
-        left = f"{plural(trainers.under_way, 'request under way gets', 'requests under way get')} {settings.drain_s:g} s"
-        say(f"ending: {left}; press Ctrl-C again to leave them, and replies that are paid for")
+            await ending.asked()
+        if scheduler.in_flight:
+            say(f"ending: {waits_for_replies(scheduler.in_flight)}")
+    say(requests_ended(trainers.left, service.drain_s, losses.count))
 
 
 def _complain(error: BaseException) -> None:

@@ -41,6 +41,8 @@ class Reception:
         self._named: dict[str, _Work] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self.left = 0
+        """How many requests had no answer when their time was over."""
 
     @property
     def is_open(self) -> bool:
@@ -73,6 +75,7 @@ class Reception:
         self._closing = True
         if self._running:
             _done, late = await asyncio.wait(self._running, timeout=within_s)
+            self.left += len(late)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)

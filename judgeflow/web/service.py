@@ -45,6 +45,11 @@ class Service:
         """How many requests are being answered, or wait for siblings or other ranks."""
         return self._reception.under_way + self._rendezvous.waiting + self._assembly.waiting
 
+    @property
+    def left(self) -> int:
+        """How many requests had no answer when it was closed, though they had their time."""
+        return self._reception.left + self._rendezvous.left
+
     def routes(self) -> list[web.RouteDef]:
         """Return the routes by which trainers ask."""
         return [
@@ -55,4 +60,5 @@ class Service:
 
     async def aclose(self) -> None:
         """Take no more requests, and give those under way their time.  Idempotent."""
-        await asyncio.gather(self._reception.aclose(self._settings.drain_s), self._rendezvous.aclose(), self._assembly.aclose())
+        drain_s = self._settings.drain_s
+        await asyncio.gather(self._reception.aclose(drain_s), self._rendezvous.aclose(drain_s), self._assembly.aclose())

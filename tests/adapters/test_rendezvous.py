@@ -209,6 +209,26 @@ def test_who_is_being_judged_when_the_service_closes_is_answered_and_the_others_
     assert waiting == 0
 
 
+def test_who_is_being_judged_for_longer_than_the_service_waits_is_sent_away_too():
+    class Endless:
+        async def route_groups(self, groups, step=None):
+            await asyncio.get_running_loop().create_future()
+
+    async def work(desk):
+        desk.rendezvous = rendezvous = Rendezvous(Endless(), tell=desk.told.append)
+        judged = [desk.ask(each) for each in FOUR]
+        await desk.clock.sleep(0.1)
+        before = desk.clock.now()
+        await rendezvous.aclose(within_s=7.0)
+        waited = desk.clock.now() - before
+        return waited, await asyncio.gather(*judged, return_exceptions=True), rendezvous.left, rendezvous.waiting
+
+    waited, sent_away, left, waiting = at_the_desk(work)
+    assert waited == pytest.approx(7.0)
+    assert [type(error) for error in sent_away] == [Closing] * 4
+    assert (left, waiting) == (4, 0)
+
+
 def test_a_group_of_one_is_refused():
     async def work(desk):
         with pytest.raises(UsageError, match="two responses at least, not 1"):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ import pytest
 
 from judgeflow import Group
 from judgeflow.client import RouteClient
-from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
+from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs, serve_in_thread
 
 PAIRS = arithmetic_pairs(30)
 GROUPS = [
@@ -69,6 +70,14 @@ def posted(url, body, **headers):
             return error.code, json.load(error)
 
 
+def told(program, beginning):
+    """The next line that a program says which begins so; what the scheduler tells may stand before it."""
+    while line := program.stderr.readline():
+        if line.startswith(beginning):
+            return line.strip()
+    raise AssertionError(f"it ended without a line that begins with {beginning!r}")
+
+
 def test_trainers_are_answered_the_page_shows_it_and_a_signal_ends_it(tmp_path):
     with (
         serve_in_thread(FakeJudge.from_pairs(PAIRS, accuracy=0.9)) as judge,
@@ -89,23 +98,63 @@ def test_trainers_are_answered_the_page_shows_it_and_a_signal_ends_it(tmp_path):
             assert ready.status == 200
         asked = judge.statistics.answered
         program.send_signal(signal.SIGTERM)
-        assert program.wait(30) == 0
+        assert program.wait(60) == 0
+        assert told(program, "ending") == "ending: no request is under way"
+        assert told(program, "ended") == "ended: no request was left without an answer; all replies that came are stored"
     done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
     assert json.loads(done.stdout)["spent"]["requests"] == asked == 2 * (15 + 3)
 
 
-def test_the_first_ctrl_c_lets_a_step_end_and_the_second_leaves_it(tmp_path):
-    slow = FakeJudge.from_pairs(PAIRS, latency=30)
+PAIR = {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]}
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["ctrl-c", "sigterm"])
+def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(tmp_path, second):
+    slow = FakeJudge.from_pairs(PAIRS, latency=300)
     with serve_in_thread(slow) as judge, service(tmp_path, judge) as (url, program), ThreadPoolExecutor(1) as thread:
-        asking = thread.submit(posted, f"{url}/v1/route", {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]})
+        asking = thread.submit(posted, f"{url}/v1/route", PAIR)
         while not judge.statistics.requests:
             time.sleep(0.02)
         program.send_signal(signal.SIGINT)
-        assert "1 request under way gets 30 s; press Ctrl-C again" in program.stderr.readline()
-        program.send_signal(signal.SIGINT)
-        assert program.wait(20) == 130
+        assert told(program, "ending") == "ending: 1 request under way gets 30 s at most; press Ctrl-C again to stop at once"
+        program.send_signal(second)
+        assert program.wait(60) == 130
+        assert told(program, "stopped at once").endswith(
+            "replies under way are lost, and the budget counts them at their worst case; everything before is stored"
+        )
         with contextlib.suppress(OSError):
-            asking.result(20)
+            asking.result(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "bodies"),
+    [
+        ("/v1/route", [PAIR]),
+        ("/v1/reward", [{"prompt": "p", "response": response, "size": 2} for response in ("x", "y")]),
+    ],
+    ids=["route", "reward"],
+)
+def test_requests_that_have_had_their_time_are_left_and_what_the_judge_says_to_them_is_stored(tmp_path, path, bodies):
+    said, judge = threading.Event(), FakeJudge(Opinions(rule=lambda _shown: said.wait(60) and 1))
+    with serve_in_thread(judge), service(tmp_path, judge, "--drain-s", "0.05") as (url, program), ThreadPoolExecutor(2) as threads:
+        asking = [threads.submit(posted, f"{url}{path}", body) for body in bodies]
+        while not judge.statistics.requests:
+            time.sleep(0.02)
+        program.send_signal(signal.SIGTERM)
+        count = "1 request under way gets" if len(bodies) == 1 else "2 requests under way get"
+        assert told(program, "ending") == f"ending: {count} 0.05 s at most; press Ctrl-C again to stop at once"
+        assert "of the judge" in told(program, "ending")
+        said.set()
+        assert program.wait(60) == 0
+        count = "1 request" if len(bodies) == 1 else "2 requests"
+        assert told(program, "ended") == f"ended: {count} had no answer within 0.05 s; ask again; all replies that came are stored"
+        for each in asking:
+            with contextlib.suppress(OSError):
+                assert each.result(60)[0] == 503
+        asked = judge.statistics.answered
+    done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
+    assert json.loads(done.stdout)["spent"]["requests"] == asked > 0
 
 
 def test_a_token_is_asked_for_and_what_cannot_be_posted_is_refused(tmp_path, monkeypatch):
