@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import threading
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
+from weakref import WeakSet
 
 import aiohttp
 import orjson
@@ -66,8 +69,8 @@ class RouteClient:
     A service that cannot be reached, or is just being restarted, is asked again for `retry_for_s`: what it has paid for is stored, so it
     goes on where it was.  One attempt may take `timeout_s` (None: as long as the step takes).  `token` is what the service asks visitors
     for; it may stand in the address too (`http://HOST:8765/?token=TOKEN`).  Belongs to the loop it is used in; `route_sync` and its like
-    keep a loop of their own, and may be called from several threads.  All methods raise `ServiceError` where no answer can be had, and
-    `UsageError` for what the service does not accept.
+    keep a loop of their own, and may be called from several threads.  A process that is forked from one with a client may ask by it too.
+    All methods raise `ServiceError` where no answer can be had, and `UsageError` for what the service does not accept.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class RouteClient:
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
         self._told = False  # that it does not answer, since it last did
+        _CLIENTS.add(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -225,8 +229,15 @@ class RouteClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             headers = {"Content-Type": "application/json"}
-            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers, connector=aiohttp.TCPConnector(limit=0))
+            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers, connector=_Connector())
         return self._session
+
+    def _begin_anew(self) -> None:
+        """Leave connections and loop to the process from which this one was forked, and have own ones when something is asked."""
+        if self._session is not None:
+            self._session.detach()
+        self._session = self._thread = None
+        self._starting = threading.Lock()
 
     def _synchronously(self) -> LoopThread:
         if in_running_loop():
@@ -234,6 +245,31 @@ class RouteClient:
         with self._starting:
             self._thread = self._thread or LoopThread()
         return self._thread
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections of one process.  A child that is forked throws them away without closing them: the loop that would is its parent's."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0)
+        self._process = os.getpid()
+
+    def __del__(self, _warnings: Any = warnings) -> None:
+        if self._process == os.getpid():
+            super().__del__(_warnings)
+
+
+_CLIENTS: WeakSet[RouteClient] = WeakSet()
+"""The clients of this process; each adds itself when it is made."""
+
+
+def _all_begin_anew() -> None:
+    for client in _CLIENTS:
+        client._begin_anew()  # noqa: SLF001 - of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_all_begin_anew)
 
 
 class NotNow(Exception):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 from judgeflow.client.client import NotNow, RouteClient
+from judgeflow.client.held import Held
 from judgeflow.client.meeting import Address, Meeting
 from judgeflow.config import DEFAULT_FILE, Config, load_config
 from judgeflow.errors import ServiceError
@@ -30,7 +30,8 @@ def elect(config: str | Path | Config = DEFAULT_FILE, *, retry_for_s: float = 30
 
     The first that asks something starts the service, in a process of its own, which ends when its last client is closed or dead.  If it
     dies before, the next that asks starts it again.  The configuration is read at once: raises `ConfigurationError`.  A service that cannot
-    be started is a `ServiceError` of the method that needs it.
+    be started is a `ServiceError` of the method that needs it.  A process that is forked from one with such a client is a client only
+    once it asks something itself.
     """
     return ElectedClient(config if isinstance(config, Config) else load_config(config), retry_for_s=retry_for_s)
 
@@ -42,9 +43,8 @@ class ElectedClient(RouteClient):
         super().__init__("http://127.0.0.1", retry_for_s=retry_for_s)
         self._settings = settings
         self._meeting = Meeting.of(settings)
-        self._entrance = threading.Lock()
-        self._attending: int | None = None  # from the first look until it is closed; changed with the entrance locked
-        self._starting = threading.Lock()
+        self._attending: Held | None = None  # from the first look until it is closed; changed with the entrance locked
+        self._entrance, self._electing = threading.Lock(), threading.Lock()
 
     async def aclose(self) -> None:
         """Close the connections; the last client's end is the service's.  Idempotent."""
@@ -55,6 +55,11 @@ class ElectedClient(RouteClient):
         """Close a client that was used with `route_sync`.  Idempotent."""
         super().close()
         self._leave()
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._attending = None  # which this process has let go of
+        self._entrance, self._electing = threading.Lock(), threading.Lock()
 
     async def _reach(self) -> None:
         end = asyncio.get_running_loop().time() + self._retry_for_s
@@ -69,13 +74,13 @@ class ElectedClient(RouteClient):
         with self._entrance:
             if self._attending is None:
                 self._attending = self._meeting.attend()
-        with self._starting:
+        with self._electing:
             office = self._meeting.office()
             if office is not None:
                 try:
-                    self._start(office)
+                    self._start(office.descriptor)
                 finally:
-                    os.close(office)  # the service has it
+                    office.close()  # the service has it
             return self._meeting.address()
 
     def _start(self, office: int) -> None:
@@ -100,4 +105,4 @@ class ElectedClient(RouteClient):
         with self._entrance:
             attending, self._attending = self._attending, None
             if attending is not None:
-                os.close(attending)
+                attending.close()

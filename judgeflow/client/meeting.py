@@ -2,7 +2,8 @@
 
 It is a folder below `.judgeflow`, beside the run's files.  Who holds `service.lock` is the service, or is about to start it; who holds
 `clients.lock` (shared) wants one to be there.  The kernel lets go of both when their process ends, however it ends, so nobody has to be
-trusted to clean up.  `address.json` says where the service is, and the token that it asks for; only this user can read it.
+trusted to clean up; a process that is forked from one of them lets go by itself.  `address.json` says where the service is, and the token
+that it asks for; only this user can read it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from judgeflow import __version__
+from judgeflow.client.held import Held
 from judgeflow.config import Config
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import digest
@@ -55,18 +57,18 @@ class Meeting:
         """The file that the service writes to what others say on stderr."""
         return self.folder / "service.log"
 
-    def office(self) -> int | None:
-        """Return a descriptor by which whoever has it, or inherits it, is the service; None if somebody is already."""
+    def office(self) -> Held | None:
+        """Return a lock by whose descriptor whoever has it, or inherits it, is the service; None if somebody is already."""
         return self._locked("service.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def attend(self) -> int:
-        """Return a descriptor that keeps the service going while it is open; waits for a service that is ending."""
+    def attend(self) -> Held:
+        """Return a lock that keeps the service going while it is held; waits for a service that is ending."""
         attending = self._locked("clients.lock", fcntl.LOCK_SH)
         assert attending is not None  # it waits
         return attending
 
-    def deserted(self) -> int | None:
-        """Return a descriptor that keeps clients waiting, if there are none; None if there are."""
+    def deserted(self) -> Held | None:
+        """Return a lock that keeps clients waiting, if there are none; None if there are."""
         return self._locked("clients.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def address(self) -> Address | None:
@@ -100,16 +102,11 @@ class Meeting:
                 "choose another [run] directory"
             )
 
-    def _locked(self, name: str, how: int) -> int | None:
+    def _locked(self, name: str, how: int) -> Held | None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check(self.folder.lstat())
-            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(descriptor, how)
-            except BaseException:
-                os.close(descriptor)
-                raise
+            return Held.of(self.folder / name, how)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -117,4 +114,3 @@ class Meeting:
                 f"{self.folder / name}: cannot be locked ({error.strerror}); the processes of a machine find each other by it. Start "
                 "judgeflow serve --route and give its address instead, or choose another [run] directory"
             ) from None
-        return descriptor

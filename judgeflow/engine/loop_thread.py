@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
@@ -17,6 +18,7 @@ class LoopThread:
     """Runs coroutines on a loop of its own; the calling thread waits for the result."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judgeflow-loop", daemon=True)
         self._thread.start()
@@ -29,11 +31,22 @@ class LoopThread:
             raise UsageError("this call was given up: what it was made on has been closed") from None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin `work`; cancelling the future cancels it."""
+        """Begin `work`; cancelling the future cancels it.  Raises `UsageError` in a process that was forked since."""
+        if self._process != os.getpid():
+            work.close()
+            raise UsageError(
+                f"this was opened in process {self._process}, and this is {os.getpid()}, forked from it: open one here, or start processes "
+                'with "spawn"'
+            )
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self) -> None:
-        """End the loop and the thread; what still runs on it is cancelled, so that nobody waits for it without end."""
+        """End the loop and the thread; what still runs on it is cancelled, so that nobody waits for it without end.
+
+        In a process that was forked since, they are another's, and left alone.
+        """
+        if self._process != os.getpid():
+            return
         asyncio.run_coroutine_threadsafe(_cancel_the_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -67,28 +67,29 @@ def meeting(tmp_path):
 def test_one_holds_the_office_until_its_last_descriptor_is_closed(meeting):
     office = meeting.office()
     assert meeting.office() is None
-    inherited = os.dup(office)
-    os.close(office)
+    inherited = os.dup(office.descriptor)
+    office.close()
     assert meeting.office() is None
     os.close(inherited)
-    os.close(meeting.office())
+    meeting.office().close()
 
 
 def test_a_service_is_needed_as_long_as_somebody_attends(meeting):
     first, second = meeting.attend(), meeting.attend()
-    os.close(first)
+    first.close()
     assert meeting.deserted() is None
-    os.close(second)
+    second.close()
+    second.close()
     empty = meeting.deserted()
     with ThreadPoolExecutor(1) as thread:
         late = thread.submit(meeting.attend)
         assert not late.done()
-        os.close(empty)
-        os.close(late.result(10))
+        empty.close()
+        late.result(60).close()
 
 
 def test_an_address_can_be_read_by_its_user_only_and_withdrawn(meeting):
-    os.close(meeting.attend())
+    meeting.attend().close()
     assert meeting.address() is None
     address = Address(url="http://127.0.0.1:1", token="secret", pid=1)
     meeting.announce(address)
@@ -101,7 +102,7 @@ def test_an_address_can_be_read_by_its_user_only_and_withdrawn(meeting):
 
 
 def test_an_address_is_never_written_to_a_file_that_was_there(meeting, tmp_path):
-    os.close(meeting.attend())
+    meeting.attend().close()
     theirs = tmp_path / "theirs"
     theirs.write_text("")
     (meeting.folder / "address.new").symlink_to(theirs)
@@ -112,7 +113,7 @@ def test_an_address_is_never_written_to_a_file_that_was_there(meeting, tmp_path)
 
 @pytest.mark.parametrize("left", ["", "{", '{"url": "http://127.0.0.1:1"}'])
 def test_an_address_that_was_not_written_to_its_end_is_none(meeting, left):
-    os.close(meeting.attend())
+    meeting.attend().close()
     (meeting.folder / "address.json").write_text(left)
     assert meeting.address() is None
 
@@ -123,7 +124,7 @@ def test_a_folder_that_others_can_write_to_is_refused(meeting):
     with pytest.raises(ConfigurationError, match="is no folder of yours alone"):
         meeting.office()
     meeting.folder.chmod(0o700)
-    os.close(meeting.office())
+    meeting.office().close()
 
 
 def test_only_who_has_the_same_settings_meets(tmp_path):
@@ -178,7 +179,7 @@ def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_oth
             ends = [program.wait(60) for program in programs]
         while (office := meeting.office()) is None:
             moment()
-        os.close(office)
+        office.close()
         stats = judge.stats()
     assert ends == [-9, 0, 0], told()
     assert first.pid != second.pid
@@ -211,3 +212,145 @@ def test_mistakes_of_a_configuration_are_told_at_once(tmp_path):
     (tmp_path / "judgeflow.toml").write_text("[rooting]\n")
     with pytest.raises(ConfigurationError, match="rooting"):
         elect(tmp_path / "judgeflow.toml")
+
+
+# Processes that are forked
+
+
+HOLDER = """
+import os
+from judgeflow.client.meeting import Meeting
+from judgeflow.config import load_config
+
+
+def is_open(descriptor):
+    try:
+        return bool(os.fstat(descriptor))
+    except OSError:
+        return False
+
+meeting = Meeting.of(load_config("judgeflow.toml"))
+attending, office = meeting.attend(), meeting.office()
+born, may_end = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    os.close(may_end[1])
+    os.write(born[1], b"+")
+    os.read(may_end[0], 1)
+    os._exit(sum(map(is_open, (attending.descriptor, office.descriptor))))
+os.read(born[0], 1)
+print("held by the parent:", meeting.office() is None, meeting.deserted() is None)
+office.close()
+attending.close()
+print("held by the child:", meeting.office() is None, meeting.deserted() is None)
+os.write(may_end[1], b"+")
+print("descriptors of the child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_process_that_is_forked_holds_no_lock_of_its_parents_which_keeps_them(tmp_path):
+    configured(tmp_path)
+    assert program(tmp_path, HOLDER) == [
+        "held by the parent: True True",
+        "held by the child: False False",
+        "descriptors of the child: 0",
+    ]
+
+
+def program(folder, code):
+    """The lines that a program of ours prints; it must end well, and complain of nothing."""
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+WORKERS = """
+import os, sys
+from judgeflow.client import elect
+from judgeflow.client.meeting import Meeting
+from judgeflow.config import load_config
+from judgeflow.testing import arithmetic_pairs
+pairs = arithmetic_pairs(100)
+meeting = Meeting.of(load_config("judgeflow.toml"))
+client = elect("judgeflow.toml")
+
+def sources(pairs):
+    return dict(client.route_sync(pairs).statistics.sources)
+
+def forked(work, leave):
+    said = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(said[1], repr(work()).encode())
+        leave(0)
+    os.waitpid(child, 0)
+    return os.read(said[0], 1000).decode()
+
+print("parent:", sources(pairs[:5]))
+first = meeting.address().pid
+idle, may_end = os.pipe(), os.pipe()
+if not os.fork():
+    os.close(may_end[1])
+    os.read(may_end[0], 1)  # a worker that asks nothing, for as long as its parent lives
+    os._exit(0)
+print("child:", forked(lambda: sources(pairs[:7]), os._exit))
+print("a child that ends as programs do:", forked(lambda: (sources(pairs[:9]), client.close()), sys.exit))
+print("a child that asks nothing:", forked(lambda: None, sys.exit))
+print("parent:", sources(pairs[:9]), meeting.address().pid == first)
+client.close()
+while (office := meeting.office()) is None:
+    os.sched_yield()
+office.close()
+print("the service has ended, and the worker has not")
+print("a child that asks first:", forked(lambda: (sources(pairs[:2]), client.close()), os._exit))
+print("parent:", sources(pairs[:2]))
+client.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_forked_may_ask_and_one_that_asks_nothing_keeps_no_service_going(tmp_path):
+    with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge:
+        configured(tmp_path, judge.base_url)
+        lines = program(tmp_path, WORKERS)
+    assert lines == [
+        "parent: {'judge': 5}",
+        "child: {'store': 5, 'judge': 2}",
+        "a child that ends as programs do: ({'store': 7, 'judge': 2}, None)",
+        "a child that asks nothing: None",
+        "parent: {'store': 9} True",
+        "the service has ended, and the worker has not",
+        "a child that asks first: ({'store': 2}, None)",
+        "parent: {'store': 2}",
+    ]
+
+
+INHERITED = """
+import os, sys
+from judgeflow import Scheduler
+from judgeflow.errors import UsageError
+from judgeflow.store import MemoryStore
+from judgeflow.config import RoutingConfig
+from judgeflow.testing import FakeScorer, arithmetic_pairs
+pairs = arithmetic_pairs(4)
+scheduler = Scheduler(scorer=FakeScorer(pairs), store=MemoryStore(), routing=RoutingConfig(policy="never"))
+scheduler.route_sync(pairs)
+child = os.fork()
+if not child:
+    try:
+        scheduler.route_sync(pairs)
+    except UsageError as error:
+        print(str(error).replace(str(os.getpid()), "CHILD").replace(str(os.getppid()), "PARENT"), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(scheduler.route_sync(pairs).outcomes), "outcomes")
+scheduler.close()
+"""
+
+
+def test_a_scheduler_is_not_used_by_a_process_that_was_forked_from_its_own(tmp_path):
+    told, after = program(tmp_path, INHERITED)
+    assert told == 'this was opened in process PARENT, and this is CHILD, forked from it: open one here, or start processes with "spawn"'
+    assert after == "4 outcomes"
