@@ -148,10 +148,11 @@ def _visited(host: str) -> str:
 async def _serve(address: str, settings: Settings, ready: Callable[[int], None]) -> None:
     import asyncio
 
+    from judgeflow.web.complaints import Complaints
     from judgeflow.web.server import GOODBYE_S, serving
 
     ending = Ending(asyncio.get_running_loop())
-    async with serving(address, settings, complain=_complain) as port:
+    async with serving(address, settings, complain=Complaints()) as port:
         ending.waits_for = lambda: f"pages that are being read get {GOODBYE_S:g} s at most; {AGAIN}"
         ending.lost = NOTHING_LOST
         ready(port)
@@ -167,6 +168,7 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
     from judgeflow.config import DEFAULT_FILE, load_config
     from judgeflow.engine.scheduler import Scheduler
     from judgeflow.observe.log import console_log
+    from judgeflow.web.complaints import Complaints
     from judgeflow.web.server import serving
     from judgeflow.web.service import Service
 
@@ -174,7 +176,7 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
     ending, losses = Ending(asyncio.get_running_loop()), Losses()
     async with Scheduler.from_config(loaded, observers=[console_log(loaded.log), losses]) as scheduler:
         trainers = Service(scheduler, service, tell=scheduler.notice)
-        async with serving(store_url(loaded), settings, complain=_complain, service=trainers) as port:
+        async with serving(store_url(loaded), settings, complain=Complaints(), service=trainers) as port:
             ending.waits_for = lambda: waits_for_requests(trainers.under_way, service.drain_s)
             ending.lost = "replies under way are lost, and the budget counts them at their worst case; everything before is stored"
             ready(port)
@@ -182,10 +184,3 @@ async def _serve_trainers(config: Path | None, settings: Settings, service: Serv
         if scheduler.in_flight:
             say(f"ending: {waits_for_replies(scheduler.in_flight)}")
     say(requests_ended(trainers.left, service.drain_s, losses.count))
-
-
-def _complain(error: BaseException) -> None:
-    """Tell of an error that nobody foresaw."""
-    import traceback
-
-    traceback.print_exception(error, file=sys.stderr)

@@ -23,6 +23,9 @@ from judgeflow.config import Config
 from judgeflow.errors import ConfigurationError
 from judgeflow.keys import digest
 
+LARGEST_LOG = 2**22
+"""Bytes of a service's log that its successor goes on with."""
+
 _DIGITS = 16
 
 
@@ -56,6 +59,12 @@ class Meeting:
     def log(self) -> Path:
         """The file that the service writes to what others say on stderr."""
         return self.folder / "service.log"
+
+    def turn_log(self) -> None:
+        """Put a long log aside, in the place of the one before; for who is about to write to it."""
+        with suppress(OSError):  # a service without a log is better than none
+            if self.log.stat().st_size > LARGEST_LOG:
+                self.log.replace(self.log.with_name(f"{self.log.name}.1"))
 
     def office(self) -> Held | None:
         """Return a lock by whose descriptor whoever has it, or inherits it, is the service; None if somebody is already."""

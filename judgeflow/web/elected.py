@@ -11,16 +11,17 @@ import os
 import secrets
 import signal
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from judgeflow import __version__
 from judgeflow.build import store_url
 from judgeflow.client.meeting import Address, Meeting
 from judgeflow.config import Config
 from judgeflow.engine.scheduler import Scheduler
 from judgeflow.errors import JudgeflowError
 from judgeflow.observe.log import console_log
+from judgeflow.web.complaints import Complaints, say
 from judgeflow.web.server import serving
 from judgeflow.web.service import Service, ServiceSettings
 from judgeflow.web.settings import Settings
@@ -45,6 +46,7 @@ def main(folder: Path, office: int, settings: Config) -> int:
         sys.stderr.write(said.removeprefix(_STARTED).decode() or ("" if said else "it died without a word"))
         return 0 if said == _STARTED else 1
     os.close(reading)
+    meeting.turn_log()
     _leave_the_terminal(meeting.log)
     return _served(meeting, settings, _Starter(writing))
 
@@ -76,9 +78,13 @@ def _served(meeting: Meeting, settings: Config, starter: _Starter) -> int:
     """Serve until there is nobody to serve; return the process's exit code."""
     try:
         asyncio.run(_serve(meeting, settings, starter))
+    except JudgeflowError as error:
+        say(f"judgeflow: {error}")
+        starter.tell(str(error).encode())
+        return 1
     except Exception as error:  # whatever it is, the starter hears of it
-        traceback.print_exc()
-        starter.tell((str(error) if isinstance(error, JudgeflowError) else repr(error)).encode())
+        Complaints()(error)
+        starter.tell(repr(error).encode())
         return 1
     return 0
 
@@ -90,11 +96,13 @@ async def _serve(meeting: Meeting, settings: Config, starter: _Starter) -> None:
     page = Settings(host=HOST, port=0, token=token, most_bytes=MOST_BYTES)
     async with Scheduler.from_config(settings, observers=[console_log(settings.log)]) as scheduler:
         service = Service(scheduler, ServiceSettings(), tell=scheduler.notice)
-        async with serving(store_url(settings), page, complain=traceback.print_exception, service=service) as port:
+        async with serving(store_url(settings), page, complain=Complaints(), service=service) as port:
             meeting.announce(Address(url=f"http://{HOST}:{port}", token=token, pid=os.getpid()))
+            say(f"judgeflow {__version__}: a service at {HOST}:{port}, process {os.getpid()}, begins")
             starter.tell(_STARTED)
             await _unneeded(meeting, stop)
             meeting.withdraw()
+    say(f"the service of process {os.getpid()} has ended: {'it was told to' if stop.is_set() else 'it has no clients any more'}")
 
 
 async def _unneeded(meeting: Meeting, stop: asyncio.Event) -> None:

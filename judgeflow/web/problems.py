@@ -13,6 +13,8 @@ from judgeflow.web.views import BadAddress
 
 RETRY = {"Retry-After": "5"}
 
+MISTAKE = "This is a mistake in judgeflow; what it was stands where `judgeflow serve` runs, or in the service.log of an elected service."
+
 TITLES = {
     400: "This address cannot be read",
     401: "Who are you?",
@@ -52,7 +54,7 @@ def problem_of(error: Exception) -> Problem:
         case web.HTTPException():
             return _of_http(error)
         case _:
-            return Problem(status=500, text="This is a mistake in judgeflow; what it was stands where `judgeflow serve` runs.")
+            return Problem(status=500, text=MISTAKE)
 
 
 def _of_http(error: web.HTTPException) -> Problem:

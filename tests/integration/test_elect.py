@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from judgeflow.client import elect
-from judgeflow.client.meeting import Address, Meeting
+from judgeflow.client.meeting import LARGEST_LOG, Address, Meeting
 from judgeflow.config import load_config
 from judgeflow.errors import ConfigurationError, ServiceError
 from judgeflow.testing import FakeJudge, JudgeLimits, arithmetic_pairs, serve_in_thread
@@ -118,6 +119,19 @@ def test_an_address_that_was_not_written_to_its_end_is_none(meeting, left):
     assert meeting.address() is None
 
 
+def test_a_long_log_is_put_aside_and_only_the_last_one_is_kept(meeting):
+    meeting.turn_log()  # there is none
+    meeting.attend().close()
+    for text in ("first", "second"):
+        meeting.log.write_text(text + " " * LARGEST_LOG)
+        meeting.turn_log()
+    assert not meeting.log.exists()
+    assert meeting.log.with_name("service.log.1").read_text().startswith("second")
+    meeting.log.write_text("third")
+    meeting.turn_log()
+    assert meeting.log.read_text() == "third"
+
+
 def test_a_folder_that_others_can_write_to_is_refused(meeting):
     meeting.folder.mkdir(parents=True)
     meeting.folder.chmod(0o777)
@@ -206,6 +220,9 @@ def test_a_service_that_cannot_be_started_is_told_to_everybody_with_the_reason(t
                 ServiceError, match=r"could not be started: .*the environment variable NO_SUCH_KEY is not set.*service\.log"
             ):
                 client.route_sync(PAIRS[:1])
+    log = Meeting.of(load_config(tmp_path / "judgeflow.toml")).log.read_text()
+    assert re.search(r"Z judgeflow: .*NO_SUCH_KEY is not set", log)
+    assert "Traceback" not in log  # it is no mistake of judgeflow's
 
 
 def test_mistakes_of_a_configuration_are_told_at_once(tmp_path):
@@ -315,6 +332,7 @@ def test_a_worker_that_is_forked_may_ask_and_one_that_asks_nothing_keeps_no_serv
     with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge:
         configured(tmp_path, judge.base_url)
         lines = program(tmp_path, WORKERS)
+        log = Meeting.of(load_config(tmp_path / "judgeflow.toml")).log.read_text()
     assert lines == [
         "parent: {'judge': 5}",
         "child: {'store': 5, 'judge': 2}",
@@ -325,6 +343,7 @@ def test_a_worker_that_is_forked_may_ask_and_one_that_asks_nothing_keeps_no_serv
         "a child that asks first: ({'store': 2}, None)",
         "parent: {'store': 2}",
     ]
+    assert re.findall(r"process (\d+), begins", log)[0] in re.findall(r"process (\d+) has ended: it has no clients any more", log)
 
 
 INHERITED = """
