@@ -204,12 +204,17 @@ class HttpJudge:
         raise await self._refused(error, status, response.headers, question)
 
     async def _refused(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> JudgeError:
-        quoted = await self._quoted(error, question)
+        quoted, cause = await asyncio.to_thread(self._reason, error, status, headers, question)
         words = quoted.removeprefix(f"{status}: ")  # with which errors of aiohttp's own begin
-        said = f"the judge at {self._settings.base_url} answered {status}: {words}"
-        refusal = self._refusal(said, refused_because(error, status, headers, quoted, self._settings.model), status, headers)
+        refusal = self._refusal(f"the judge at {self._settings.base_url} answered {status}: {words}", cause, status, headers)
         refusal.rates = read_rates(headers)
         return refusal
+
+    def _reason(self, error: ErrorBody, status: int, headers: Mapping[str, str], question: Question) -> tuple[str, Cause | None]:
+        """The judge's words, and what they mean.  Long texts take their time, so this runs on a worker thread."""
+        sent = self._sent(question)
+        quoted = quotable(error.message, sent=sent, secret=self._api_key)
+        return quoted, refused_because(error, status, headers, quoted=quoted, model=self._settings.model, sent=sent)
 
     def _refusal(self, said: str, cause: Cause | None, status: int, headers: Mapping[str, str]) -> JudgeError:
         if cause is not None:
@@ -219,10 +224,13 @@ class HttpJudge:
         return QuestionRejected(said) if passing is None else passing(said, retry_after_s=retry_after_s(headers))
 
     async def _quoted(self, error: ErrorBody, question: Question) -> str:
-        """The judge's words without the question's.  Long texts take their time, so that happens on a worker thread."""
+        """The judge's words without the question's."""
+        return await asyncio.to_thread(quotable, error.message, sent=self._sent(question), secret=self._api_key)
+
+    def _sent(self, question: Question) -> list[str]:
+        """The texts of a question, rendered and by themselves."""
         asked = [message.content for message in render(self._template, question)]
-        sent = [*asked, transcript(question.prompt), question.first, question.second]
-        return await asyncio.to_thread(quotable, error.message, sent=sent, secret=self._api_key)
+        return [*asked, transcript(question.prompt), question.first, question.second]
 
     def _remedy(self, cause: Cause) -> str:
         if cause in _SPENT:

@@ -63,7 +63,7 @@ def _judged(settings: JudgeConnection, status: int, body: bytes, said: str) -> R
     if status == 429:
         return Reach(ok=True, detail=f"{where} and asks to be asked later ({status}: {said})")
     keyless = "if it wants an API key, name its variable as api_key_env"
-    if refused_because(error_of(body), status, {}, said, settings.model) == "key":
+    if refused_because(error_of(body), status, {}, quoted=said, model=settings.model) == "key":
         remedy = f"check the key in {settings.api_key_env}" if settings.api_key_env else keyless
         return Reach(ok=False, detail=f"{where}, and refuses the API key ({status}: {said}); {remedy}")
     hint = "" if settings.api_key_env else f"; {keyless}"

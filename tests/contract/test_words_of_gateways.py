@@ -168,9 +168,32 @@ async def test_how_long_to_wait_is_heard_through_a_gateway():
     assert error.rates == RateHeaders(requests=Standing(limit=3, remaining=0, reset_s=59.972))
 
 
+ECHOES = {  # of a response, in an error about it
+    "whole": ("unknown model, and you exceeded your current quota", "cannot parse: {}"),
+    "cut short": ("He said: model judge not found, and left the room in a hurry.", "near 'model judge not found'"),
+    "cut out of a long line": (f"{'words ' * 50}insufficient_quota {'words ' * 50}", "near ...insufficient_quota ..."),
+    "in small letters": ("MODEL judge NOT\nFOUND", "bad input: model judge not found"),
+    "in capitals": ("this is not a valid model", "judge: THIS IS NOT A VALID MODEL"),
+    "without its marks": ("the **model** judge `does` *not* exist", "bad input: the model judge does not exist"),
+    "in parts": ("what I looked for was not found", "invalid text for model judge not found in schema"),
+    "as all it says": ("Model not exist, says who?", "Model not exist"),
+    "with other white space": ("you exceeded\u00a0your\n current  quota", "bad input: you exceeded your current quota"),
+    "in letters of another width": ("".join(chr(ord(each) + 0xFEE0) for each in "unknownmodel"), "judge: unknown model"),
+}
+
+
 @pytest.mark.parametrize("status", [400, 429])
-async def test_a_response_under_judgement_stops_no_run_by_its_words(status):
-    crafted = "unknown model, and you exceeded your current quota"
-    pair = Pair(prompt="p", response_a=crafted, response_b="fine")
-    error = await error_of(status, json.dumps({"error": {"message": f"cannot parse: {crafted}"}}), pair=pair)
-    assert not isinstance(error, JudgeRefusesService)
+@pytest.mark.parametrize(("response", "said"), ECHOES.values(), ids=ECHOES)
+async def test_a_response_under_judgement_stops_no_run_by_its_words(status, response, said):
+    pair = Pair(prompt="p", response_a=response, response_b="fine")
+    error = await error_of(status, json.dumps({"error": {"message": said.format(response)}}), pair=pair)
+    assert type(error) is (QuestionRejected if status == 400 else RateLimited)
+
+
+@pytest.mark.parametrize("said", ["Model Not Exist", "judge is not a valid model ID", "The model `judge` does not exist."])
+async def test_a_model_that_is_not_there_is_found_out_by_any_question_that_does_not_speak_of_it(said):
+    body = json.dumps({"error": {"message": said}})
+    about_it = Pair(prompt="p", response_a=f"The server told me: {said}", response_b="fine")
+    assert type(await error_of(400, body, pair=about_it)) is QuestionRejected
+    about_models = Pair(prompt="Which model exists?", response_a="No model is valid.", response_b="That is unknown.")
+    assert type(await error_of(400, body, pair=about_models)) is JudgeRefusesService
