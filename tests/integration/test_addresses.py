@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import threading
+from concurrent.futures import Future
 
 import aiohttp
 import pytest
@@ -32,23 +34,35 @@ def database(tmp_path_factory):
 
 @contextlib.asynccontextmanager
 async def served(database, *, trainers=True, **settings):
-    """A server as `judgeflow serve` has it; where it is, and a session."""
-    async with scheduler((), policy="never") as router, aiohttp.ClientSession() as session:
+    """Where a server is, which is as `judgeflow serve` has it."""
+    async with scheduler((), policy="never") as router:
         service = Service(router, ServiceSettings(), tell=router.notice) if trainers else None
         async with serving(database, Settings(port=0, **settings), complain=unforeseen, service=service) as port:
-            yield f"http://127.0.0.1:{port}", session
+            yield f"http://127.0.0.1:{port}"
 
 
-async def asked(at, method, path, **options):
-    url, session = at
-    async with session.request(method, url + path, allow_redirects=False, **options) as answer:
+async def asked(url, method, path):
+    async with aiohttp.ClientSession() as session, session.request(method, url + path, allow_redirects=False) as answer:
         return answer, await answer.read()
 
 
-@pytest.fixture
-async def here(database):
-    async with served(database) as at:
-        yield at
+@pytest.fixture(scope="module")
+def here(database):
+    """A server for all tests that only look."""
+    ready, done = Future(), threading.Event()
+
+    async def serve():
+        async with served(database) as url:
+            ready.set_result(url)
+            await asyncio.to_thread(done.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        yield ready.result(60)
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -120,22 +134,22 @@ async def test_a_browser_gets_a_page_about_a_page_that_is_not_there(here, path):
 
 
 async def test_a_server_without_trainers_says_how_to_have_one_that_answers_them(database):
-    async with served(database, trainers=False) as at:
+    async with served(database, trainers=False) as url:
         for method, path in (("POST", "/v1/route"), ("GET", "/openapi.json"), ("POST", "/get_reward")):
-            answer, body = await asked(at, method, path)
+            answer, body = await asked(url, method, path)
             assert answer.status == 404
             assert "start judgeflow serve with --route" in json.loads(body)["error"]["message"]
-        async with RouteClient(at[0]) as client:
+        async with RouteClient(url) as client:
             with pytest.raises(UsageError, match="/v1/route is no address here: this server shows runs only"):
                 await client.route([])
 
 
 async def test_who_lacks_the_token_is_not_told_which_addresses_there_are(database):
-    async with served(database, token=TOKEN) as at:
+    async with served(database, token=TOKEN) as url:
         for method, path in (("POST", "/v1/rout"), ("GET", "/v1/route"), ("PUT", "/runs"), ("POST", "/v1/route")):
-            answer, body = await asked(at, method, path)
+            answer, body = await asked(url, method, path)
             assert (answer.status, b"route" in body) == (401, False)
-        answer, _ = await asked(at, "POST", f"/v1/rout?token={TOKEN}")
+        answer, _ = await asked(url, "POST", f"/v1/rout?token={TOKEN}")
         assert answer.status == 404
-        answer, _ = await asked(at, "PUT", f"/runs?token={TOKEN}")
+        answer, _ = await asked(url, "PUT", f"/runs?token={TOKEN}")
         assert (answer.status, "Set-Cookie" in answer.headers) == (405, False)

@@ -369,6 +369,7 @@ scheduler.close()
 """
 
 
+@pytest.mark.slow
 def test_a_scheduler_is_not_used_by_a_process_that_was_forked_from_its_own(tmp_path):
     told, after = program(tmp_path, INHERITED)
     assert told == 'this was opened in process PARENT, and this is CHILD, forked from it: open one here, or start processes with "spawn"'
