@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import threading
 import uuid
-import warnings
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import parse_qsl
-from weakref import WeakSet
 
 import aiohttp
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from judgeflow.client.forks import Connector, begins_anew_when_forked
 from judgeflow.client.wire import (
     ANSWER,
     ATTEMPT,
@@ -93,7 +91,7 @@ class RouteClient:
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
         self._told = False  # that it does not answer, since it last did
-        _CLIENTS.add(self)
+        begins_anew_when_forked(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -229,11 +227,11 @@ class RouteClient:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             headers = {"Content-Type": "application/json"}
-            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers, connector=_Connector())
+            self._session = aiohttp.ClientSession(timeout=self._timeout, headers=headers, connector=Connector())
         return self._session
 
-    def _begin_anew(self) -> None:
-        """Leave connections and loop to the process from which this one was forked, and have own ones when something is asked."""
+    def begin_anew(self) -> None:
+        """In a forked process: leave the parent its connections and its loop, and have own ones once something is asked."""
         if self._session is not None:
             self._session.detach()
         self._session = self._thread = None
@@ -245,31 +243,6 @@ class RouteClient:
         with self._starting:
             self._thread = self._thread or LoopThread()
         return self._thread
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Connections of one process.  A child that is forked throws them away without closing them: the loop that would is its parent's."""
-
-    def __init__(self) -> None:
-        super().__init__(limit=0)
-        self._process = os.getpid()
-
-    def __del__(self, _warnings: Any = warnings) -> None:
-        if self._process == os.getpid():
-            super().__del__(_warnings)
-
-
-_CLIENTS: WeakSet[RouteClient] = WeakSet()
-"""The clients of this process; each adds itself when it is made."""
-
-
-def _all_begin_anew() -> None:
-    for client in _CLIENTS:
-        client._begin_anew()  # noqa: SLF001 - of this module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_all_begin_anew)
 
 
 class NotNow(Exception):

@@ -56,8 +56,9 @@ class ElectedClient(RouteClient):
         super().close()
         self._leave()
 
-    def _begin_anew(self) -> None:
-        super()._begin_anew()
+    def begin_anew(self) -> None:
+        """In a process that was forked from a client's: be none of the service's clients until something is asked."""
+        super().begin_anew()
         self._attending = None  # which this process has let go of
         self._entrance, self._electing = threading.Lock(), threading.Lock()
 

@@ -15,6 +15,8 @@ from judgeflow.web.settings import Settings
 class Broken:
     """A router that has a mistake in it."""
 
+    refusal = None
+
     async def route(self, pairs, step=None):
         return {}["nowhere"]
 
