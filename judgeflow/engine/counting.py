@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from judgeflow.engine import step as steps
+from judgeflow.engine.items import Item
 from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.plan import Ask, StepPlan
 from judgeflow.types import Call, Cost, Outcome, Pressure, StepStatistics
@@ -15,7 +15,7 @@ def statistics(
     *,
     run: str,
     step: int,
-    items: Sequence[steps.Item],
+    items: Sequence[Item],
     outcomes: Sequence[Outcome],
     plan: StepPlan,
     remaining: Mapping[str, float | None],
@@ -57,18 +57,18 @@ def _by_judge(paid: Iterable[tuple[str, Call]]) -> dict[str, Cost]:
     return sums
 
 
-def _votes(items: Sequence[steps.Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:
+def _votes(items: Sequence[Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:
     """What became of each pair that this step has asked about by rank, or for the audit, now or before an interruption."""
     for item, propensity in zip(items, plan.propensities, strict=True):
         asked = isinstance(item.action, Ask) or (item.decided is not None and item.decided.asked)
-        if asked and propensity > 0.0 and steps.is_audit(item) == audit:
+        if asked and propensity > 0.0 and item.is_audit == audit:
             index, flipped = item.places[0]
             verdict = outcomes[index].verdict
             choice = (verdict.swapped() if flipped else verdict).choice if verdict else None
             yield Vote(prompt=item.keys.prompt, propensity=propensity, agree=agreement(_belief(item), choice))
 
 
-def _belief(item: steps.Item) -> float | None:
+def _belief(item: Item) -> float | None:
     """The scorer's logit, in canonical order; of a pair that needs no scoring any more, what it was when this step was decided."""
     if item.preference is not None:
         return item.preference.logit

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from judgeflow.engine import step as steps
+from judgeflow.engine.items import Item
 from judgeflow.engine.waiting import Outcomes, Waiting
 from judgeflow.errors import JudgeflowError
 from judgeflow.routing.early import given_back, least
@@ -57,7 +57,7 @@ class Course:
     outcomes: Outcomes
     waiting: Waiting
     arrived: Mapping[bytes, Call]
-    items: list[steps.Item] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     refusal: JudgeflowError | None = None
     low_s: Sequence[float] = ()
     early: set[int] = field(default_factory=set)

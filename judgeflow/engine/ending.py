@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from judgeflow.engine import step as steps
 from judgeflow.engine.counting import statistics as counted
 from judgeflow.engine.course import Course, Planned
+from judgeflow.engine.deciding import final_decisions
 from judgeflow.engine.events import Observers
 from judgeflow.engine.panel import Panel
 from judgeflow.errors import StoreError
@@ -67,7 +67,7 @@ class Ending:
             seconds=self._clock.now() - course.started,
             pressure=self._panel.take_pressure(course.low_s) if self._panel is not None else {},
         )
-        await self._in_time(self._record(statistics, steps.final_decisions(course.items, planned.plan, final)), course)
+        await self._in_time(self._record(statistics, final_decisions(course.items, planned.plan, final)), course)
         self._observers.step(statistics)
         self._tell_if_spent(left)
         self._tell_if_too_slow()

@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from judgeflow.engine import step as steps
 from judgeflow.engine.inflight import Arrival
+from judgeflow.engine.items import LATE, Item
 from judgeflow.engine.jobs import NotAsked
 from judgeflow.engine.panel import Panel
+from judgeflow.engine.resolving import resolve
+from judgeflow.engine.rules import Rules
 from judgeflow.engine.waiting import Expected, Waiting
 from judgeflow.types import Cost, LateOutcome, Pair, Stock
 
@@ -45,12 +47,12 @@ class LateWork:
         self._outcomes = outcomes
         self._open: list[_Open] = []  # by step, oldest first: what each question will probably cost, in the order in which it was asked
 
-    def take(self, step: int, pairs: Sequence[Pair], late: Sequence[Expected], rules: steps.Rules) -> None:
+    def take(self, step: int, pairs: Sequence[Pair], late: Sequence[Expected], rules: Rules) -> None:
         """Wait for what this step does not wait for any more; `rules` are those of its outcomes."""
         if not late:
             return
         copies = {expected.item: _copy(expected.item) for expected in late}
-        answered = {copy for item, copy in copies.items() if steps.resolve(item, rules).verdict is not None}  # one order was enough
+        answered = {copy for item, copy in copies.items() if resolve(item, rules).verdict is not None}  # one order was enough
         waiting = Waiting(None, lambda item: None if item in answered else self._settle(step, pairs, item, rules), lambda _: False)
         questions: _Open = {}
         for expected in late:
@@ -76,7 +78,7 @@ class LateWork:
         dropped = list(waiting)[: _surplus(late, new, room, halve=asked is None)]
         for key in dropped:
             del waiting[key][key]
-            self._panel.leave(key, NotAsked(steps.LATE))
+            self._panel.leave(key, NotAsked(LATE))
         return len(dropped)
 
     def _answered(self, questions: _Open, key: bytes, _reply: asyncio.Future[Arrival]) -> None:
@@ -91,11 +93,11 @@ class LateWork:
         """A newer step has asked the same question: it is that step's from now on."""
         for questions in self._open:
             if questions.pop(key, None) is not None:
-                self._panel.leave(key, NotAsked(steps.LATE))
+                self._panel.leave(key, NotAsked(LATE))
 
-    def _settle(self, step: int, pairs: Sequence[Pair], item: steps.Item, rules: steps.Rules) -> None:
+    def _settle(self, step: int, pairs: Sequence[Pair], item: Item, rules: Rules) -> None:
         for index, flipped in item.places:
-            outcome = steps.resolve(item, rules, pairs[index], flipped=flipped)
+            outcome = resolve(item, rules, pairs[index], flipped=flipped)
             if outcome.verdict is not None:
                 self._outcomes.put(LateOutcome(step=step, index=index, outcome=outcome))
 
@@ -108,6 +110,6 @@ def _surplus(late: Cost, new: Cost, room: Stock, *, halve: bool) -> int:
     return max(0, math.ceil(max(lacking) / (2 if halve else 1)))
 
 
-def _copy(item: steps.Item) -> steps.Item:
+def _copy(item: Item) -> Item:
     """The item as the step leaves it; what comes late changes the copy, not what the step has to say about itself."""
     return replace(item, calls=dict(item.calls), failures=dict(item.failures))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
-from judgeflow.engine import step as steps
+from judgeflow.engine.benches import take_known
+from judgeflow.engine.items import Bench, Direction, Item, next_sample
+from judgeflow.engine.rules import Rules
 from judgeflow.ports import Store
 from judgeflow.types import Call, ReadingStatus
 
 MAX_SAMPLES = 8
 """How often a question that failed for good may be asked again, over all runs."""
 
-_Wanted = tuple[steps.Item, steps.Bench, bytes, steps.Direction]
-_Failed = tuple[steps.Item, steps.Bench, steps.Direction, bytes]
+_Wanted = tuple[Item, Bench, bytes, Direction]
+_Failed = tuple[Item, Bench, Direction, bytes]
 OffLoop = Callable[[Callable[[Sequence[_Failed]], list[_Wanted]], Sequence[_Failed]], Awaitable[list[_Wanted]]]
 
 
-async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, off_loop: OffLoop) -> None:
+async def recall(items: Sequence[Item], store: Store, rules: Rules, off_loop: OffLoop) -> None:
     """Read stored replies of every judge.  Where one failed for good, a later sample of the same question may have fared better.
 
     `off_loop` runs its first argument on a worker thread.
@@ -32,10 +34,10 @@ async def recall(items: Sequence[steps.Item], store: Store, rules: steps.Rules, 
             if rules.retry_failed or key in found:
                 bench.take(key, direction)
         failed = _take(wanted, found)
-    steps.take_known(items, rules)
+    take_known(items, rules)
 
 
-def _all(items: Sequence[steps.Item]) -> Iterator[_Wanted]:
+def _all(items: Sequence[Item]) -> Iterator[_Wanted]:
     """Everything that a verdict on the items may rest on."""
     return ((item, bench, key, direction) for item in items for bench in item.benches for key, direction in bench.directions.items())
 
@@ -54,4 +56,4 @@ def _take(wanted: Iterable[_Wanted], found: Mapping[bytes, Call]) -> list[_Faile
 
 def _next_samples(failed: Sequence[_Failed]) -> list[_Wanted]:
     """Hash the next sample of each question: many keys, so off the loop."""
-    return [(item, bench, *steps.next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]
+    return [(item, bench, *next_sample(item.keys, direction, judge)) for item, bench, direction, judge in failed]

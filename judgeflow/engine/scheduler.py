@@ -26,9 +26,9 @@ from judgeflow.engine.late import LateOutcomes
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
 from judgeflow.engine.panel import Panel
 from judgeflow.engine.retry import RetryPolicy
+from judgeflow.engine.rules import Orders, Rules
 from judgeflow.engine.seat import OpenGate, Seat
 from judgeflow.engine.session import Session
-from judgeflow.engine.step import Orders, Rules
 from judgeflow.engine.streaming import stream_steps
 from judgeflow.errors import ConfigurationError, JudgeflowError, UsageError
 from judgeflow.ports import Clock, Gate, Judge, Observer, Scorer, Store

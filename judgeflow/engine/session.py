@@ -20,20 +20,22 @@ import asyncio
 import functools
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from judgeflow.engine import step as steps
+from judgeflow.engine import benches, deciding, resolving
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.course import Course, Grounds, Planned
 from judgeflow.engine.ending import Ending
 from judgeflow.engine.events import Observers
 from judgeflow.engine.inflight import Arrival, SingleFlight
+from judgeflow.engine.items import LATE, Item, collect
 from judgeflow.engine.jobs import NotAsked, Order
 from judgeflow.engine.late import LateOutcomes, LateWork
 from judgeflow.engine.panel import Panel
 from judgeflow.engine.recall import recall
+from judgeflow.engine.rules import Rules
 from judgeflow.engine.waiting import Emit, Expected, Outcomes, Waiting, status_of
 from judgeflow.errors import JudgeflowError, ScorerError, StoreClosed, StoreUnavailable
 from judgeflow.ports import Clock, Store
@@ -50,6 +52,9 @@ T = TypeVar("T")
 SCORING_SHARE = 0.75
 """How much of the time before its deadline a step may spend on scoring; the rest is for the judge."""
 
+UNSTORED = "store_error"
+"""Status of pairs that a step had to leave undecided because its store failed."""
+
 
 class Session:
     """One run, opened on one loop.  Steps may run concurrently; state changes only between awaits."""
@@ -58,7 +63,7 @@ class Session:
         self,
         *,
         run: str,
-        rules: steps.Rules,
+        rules: Rules,
         store: Store,
         panel: Panel | None,
         scoring: ScoringThread | None,
@@ -161,10 +166,10 @@ class Session:
             raise
         except StoreUnavailable as error:
             await self._do_without_store(course, error)
-            return self._unplanned(course, steps.UNSTORED)
+            return self._unplanned(course, UNSTORED)
         if not course.items:
-            course.outcomes.give_up(steps.LATE)
-        return self._unplanned(course, steps.LATE)
+            course.outcomes.give_up(LATE)
+        return self._unplanned(course, LATE)
 
     async def _do_without_store(self, course: Course, error: StoreUnavailable) -> None:
         """Nothing may be asked that cannot be recorded; what the scorer says needs no store."""
@@ -176,10 +181,10 @@ class Session:
         """A step that could not decide asks nothing more than it has asked already."""
         self._let_go(course, status)
         self._end_beginning(course)
-        return Planned(steps.undecided(course.items, course.early, self._rules, status), self._budget.stock)
+        return Planned(deciding.undecided(course.items, course.early, self._rules, status), self._budget.stock)
 
-    async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[steps.Item]:
-        items, invalid = await self._off_loop(steps.collect, pairs, self._rules)
+    async def _collect(self, pairs: Sequence[Pair], outcomes: Outcomes) -> list[Item]:
+        items, invalid = await self._off_loop(collect, pairs, self._rules)
         for index in invalid:
             outcomes.put(index, Outcome(pair=pairs[index], logit=0.0, source="fallback", status="invalid_text"))
         return items
@@ -187,7 +192,7 @@ class Session:
     async def _learn(self, course: Course) -> None:
         """Find out everything about the items: stored replies, earlier decisions, prices, preferences.  Begin to ask meanwhile."""
         await recall(course.items, self.store, self._rules, self._off_loop)
-        unknown = [item for item in course.items if steps.unknown(item, self._rules)] if self._scoring is not None else []
+        unknown = [item for item in course.items if resolving.unknown(item, self._rules)] if self._scoring is not None else []
         news = asyncio.Event()
         scoring = self.loop.create_task(self._score(unknown, course.started, news))
         scoring.add_done_callback(lambda _: news.set())
@@ -200,7 +205,7 @@ class Session:
                 item.decided = decided.get(item.keys.pair)
             if self.panel is not None:
                 missing = [item for item in course.items if item.missing()]
-                await self._off_loop(steps.estimate, missing, self.panel.judges, self._rules)
+                await self._off_loop(benches.estimate, missing, self.panel.judges, self._rules)
             while self._may_begin_early() and not scoring.done():
                 await news.wait()
                 news.clear()
@@ -213,7 +218,7 @@ class Session:
             scoring.cancel()
             await asyncio.gather(scoring, return_exceptions=True)
 
-    async def _score(self, items: Sequence[steps.Item], started: float, news: asyncio.Event) -> None:
+    async def _score(self, items: Sequence[Item], started: float, news: asyncio.Event) -> None:
         """Let the scorer speak about the items, as long as there is time for it; what it has said by then is kept, and told as news."""
         if self._scoring is None:
             return
@@ -223,14 +228,14 @@ class Session:
                 async for piece, scored in self._scoring.score([item.pair for item in items]):
                     self._keep(items[piece.start : piece.stop], scored)
                     news.set()
-            steps.scorer_failed(items)  # those that no piece has brought
+            _scorer_failed(items)  # those that no piece has brought
         except TimeoutError:
             if not limit.expired():
                 raise
 
-    def _keep(self, items: Sequence[steps.Item], scored: Sequence[Preference] | ScorerError) -> None:
+    def _keep(self, items: Sequence[Item], scored: Sequence[Preference] | ScorerError) -> None:
         if isinstance(scored, ScorerError):
-            steps.scorer_failed(items)
+            _scorer_failed(items)
             self._observers.notice("scorer_failed", error=str(scored))
             return
         for item, preference in zip(items, scored, strict=True):
@@ -250,7 +255,7 @@ class Session:
             return
         grounds = await self._grounds(course)
         candidates, places = grounds.candidates, self._pacer.sure(grounds.candidates)
-        unscored = frozenset(index for index, candidate in enumerate(candidates) if candidate.obstacle == steps.LATE)
+        unscored = frozenset(index for index, candidate in enumerate(candidates) if candidate.obstacle == LATE)
         means = grounds.means if is_adaptive(routing) else Means(allowance=grounds.worst)
         course.plan_next_look(scored, len(unscored), (means.allowance.requests, means.in_time.requests, places))
         sure = certain(candidates, unscored, routing, means, places)
@@ -263,7 +268,7 @@ class Session:
         course.begun += fresh
         self._pacer.begin(fresh)
         plan = begun(ready, routing)
-        steps.act(items, plan)
+        deciding.act(items, plan)
         await self._record_plan(items, course.number, plan)
         course.begin_early(grounds, ready)
         course.held = deque(early_order([*course.held, *ready], candidates, routing, grounds.seed))
@@ -286,10 +291,10 @@ class Session:
         self._assign([items[index] for index in order], course.started)
         others = [index for index in range(len(items)) if index not in course.early]
         planned = decided.part(others)
-        steps.act([items[index] for index in others], planned)
+        deciding.act([items[index] for index in others], planned)
         if self._is_worth_recording(grounds):
             await self._record_plan([items[index] for index in others], step, planned)
-        self._rules.margin.learn(steps.left_to_scorer(items, self._rules))
+        self._rules.margin.learn(resolving.left_to_scorer(items, self._rules))
         return Planned(decided, grounds.ceiling, tuple(order))
 
     async def _grounds(self, course: Course) -> Grounds:
@@ -304,7 +309,7 @@ class Session:
             self._make_way(course)
         means = self._means(self._allowance(items, state, step), course.started)
         grounds = Grounds(
-            candidates=[course.asked_as.get(index) or steps.candidate(item, self._rules) for index, item in enumerate(items)],
+            candidates=[course.asked_as.get(index) or deciding.candidate(item, self._rules) for index, item in enumerate(items)],
             means=means,
             worst=self._budget.allowance(stored, step),
             ceiling=self._budget.stock if is_adaptive(routing) else self._budget.ceiling(state, step),
@@ -320,7 +325,7 @@ class Session:
             ceiling=course.first.ceiling,
         )
 
-    def _make_way(self, course: Course, asked: Sequence[steps.Item] | None = None) -> None:
+    def _make_way(self, course: Course, asked: Sequence[Item] | None = None) -> None:
         """Drop late questions of earlier steps, which stand before this one's in the queue, where they would push these out.
 
         A fixed rule has said whom it asks about: the late ones get what that leaves of the time.  An adaptive threshold rises for whatever
@@ -334,25 +339,25 @@ class Session:
             room = self._means(Stock(), course.started).in_time
             dropped = self._late.make_way(room if asked is not None else given_back(room, course.taken), questions)
 
-    def _assign(self, items: Sequence[steps.Item], started: float) -> None:
+    def _assign(self, items: Sequence[Item], started: float) -> None:
         """Choose each item's judge, where one judge stands in for another."""
         if self.panel is not None:
             rooms = self.panel.rooms(self._time_left(started), self._rules.routing.step_deadline_s)
-            steps.assign(items, rooms, self._rules, lambda key: self._flights.pending(key) is not None)
+            benches.assign(items, rooms, self._rules, lambda key: self._flights.pending(key) is not None)
 
-    def _price(self, items: Sequence[steps.Item]) -> None:
+    def _price(self, items: Sequence[Item]) -> None:
         """Fill in what worst cases will probably come to, turn to judges that are up, and remember the cheapest question."""
         items = [item for item in items if item.costs]  # of the others everything is stored
         if self.panel is not None:
             for bench in [bench for item in items for bench in item.benches]:
                 bench.expected = {key: self.panel.expected(bench.place, cost) for key, cost in bench.costs.items()}
-            steps.take_known(items, self._rules)  # with what the scorer says, one order may be enough
-            steps.turn(items, self.panel.up, self._rules)
+            benches.take_known(items, self._rules)  # with what the scorer says, one order may be enough
+            benches.turn(items, self.panel.up, self._rules)
         for item in items:
             if item.obstacle is None:
                 self._ending.note_prices(item.costs.values())
 
-    def _allowance(self, items: Sequence[steps.Item], state: RunState, step: int) -> Stock:
+    def _allowance(self, items: Sequence[Item], state: RunState, step: int) -> Stock:
         """What the step may spend: an adaptive threshold's pacer divides what is left, a fixed rule has an equal part of it."""
         headroom = _most([item.costs[key] - item.expected[key] for item in items for key in item.costs])
         left = self._budget.remaining(state)
@@ -362,12 +367,12 @@ class Session:
         """Whether a plan says more than the end of its step: where everything is known there is nothing to decide, now or when resumed."""
         return self._pacer.state is not None or any(candidate.cost.requests for candidate in grounds.candidates)
 
-    async def _record_plan(self, items: Sequence[steps.Item], step: int, decided: StepPlan) -> None:
+    async def _record_plan(self, items: Sequence[Item], step: int, decided: StepPlan) -> None:
         asked = [(item.bench.place, cost) for item in items if isinstance(item.action, Ask) for cost in item.expected.values()]
         for place, cost in asked:
             self._asking().plan(place, cost)
         try:
-            await self.store.record_plan(self._run, step, steps.decisions(items, decided), self._pacer.state)
+            await self.store.record_plan(self._run, step, deciding.decisions(items, decided), self._pacer.state)
         except BaseException:
             for place, cost in asked:
                 self._asking().unplan(place, cost)
@@ -410,7 +415,7 @@ class Session:
         while course.held:
             self._forgo(course.items[course.held.popleft()], status)
 
-    def _forgo(self, item: steps.Item, status: str) -> None:
+    def _forgo(self, item: Item, status: str) -> None:
         for key in item.missing():
             self._asking().unplan(item.bench.place, item.expected[key])
             item.failures[key] = status
@@ -419,7 +424,7 @@ class Session:
         """Why the judge cannot be used, where a step that has begun to ask has learnt that: what it has not asked would fare no better."""
         return self._asking().refusal if course.early and course.refusal is None else None
 
-    def _adopt(self, course: Course, items: Sequence[steps.Item]) -> None:
+    def _adopt(self, course: Course, items: Sequence[Item]) -> None:
         """Take over replies that another step was given while this one was deciding: they are not asked for any more."""
         for item in items if course.arrived else ():
             for key in item.missing():
@@ -428,10 +433,10 @@ class Session:
                     if isinstance(item.action, Ask):
                         self._asking().unplan(item.bench.place, item.expected[key])
 
-    def _launch(self, course: Course, item: steps.Item) -> bool:
+    def _launch(self, course: Course, item: Item) -> bool:
         """Ask what is to be asked next; return whether there is anything."""
         in_turn = course.in_turn is None or self._asking().questions(item.bench.place) < course.in_turn[item.bench.place]
-        wanted = steps.wanted(item, self._rules, in_turn=in_turn)
+        wanted = benches.wanted(item, self._rules, in_turn=in_turn)
         for question in (item.bench.questions[key] for key in wanted):
             flight, launched = self._flight(course, item, question)
             course.waiting.expect(item, question, flight, launched=launched)
@@ -439,20 +444,20 @@ class Session:
             self._spare(item)
         return bool(wanted)
 
-    def _spare(self, item: steps.Item, *others: bytes) -> None:
+    def _spare(self, item: Item, *others: bytes) -> None:
         """What was planned for the item and is not asked, but for the `others`, is not needed."""
         for key in item.missing():
             if isinstance(item.action, Ask) and key not in {*others, *item.failures}:
                 self._asking().unplan(item.bench.place, item.expected[key])
 
-    def _ask_more(self, course: Course, item: steps.Item) -> bool:
+    def _ask_more(self, course: Course, item: Item) -> bool:
         """Ask the other order, where it is still open, or the judge that stands in for one that has failed; tell whether there is one."""
         deadline = course.waiting.deadline
         in_time = not self._interrupted and (deadline is None or self._clock.now() < deadline)
         if in_time and item.failures.keys().isdisjoint(item.bench.directions):
             return self._launch(course, item)
         self._spare(item)
-        bench = steps.stand_in(item, self._rules)
+        bench = benches.stand_in(item, self._rules)
         if bench is None or not in_time:
             return False
         for key in item.bench.directions:
@@ -463,7 +468,7 @@ class Session:
             self._asking().plan(bench.place, item.expected[key])
         return self._launch(course, item)
 
-    def _flight(self, course: Course, item: steps.Item, question: Question) -> tuple[asyncio.Future[Arrival], bool]:
+    def _flight(self, course: Course, item: Item, question: Question) -> tuple[asyncio.Future[Arrival], bool]:
         """Join the question's flight, or launch one; return it, and whether it was launched."""
         panel, key, place = self._asking(), question.call_key, item.bench.place
         under_way = self._flights.pending(key)
@@ -504,7 +509,7 @@ class Session:
         if self._late is not None:
             self._late.take(course.number, pairs, waiting.late, course.outcomes.rules)
         else:
-            self._leave(waiting.late, steps.LATE)
+            self._leave(waiting.late, LATE)
 
     def _abandon(self, course: Course) -> None:
         """Nobody waits for the step any more: what it has not sent is not needed."""
@@ -525,3 +530,9 @@ class Session:
 def _most(costs: Sequence[Cost]) -> Cost:
     """The componentwise maximum."""
     return Cost(tokens=max((cost.tokens for cost in costs), default=0), usd=max((cost.usd for cost in costs), default=0.0))
+
+
+def _scorer_failed(items: Iterable[Item]) -> None:
+    """Note that the scorer has had its turn: those of the items that have no preference now will get none."""
+    for item in items:
+        item.unscored = "scorer_failed"

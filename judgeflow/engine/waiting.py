@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from judgeflow.engine import step as steps
 from judgeflow.engine.events import complain
 from judgeflow.engine.inflight import Arrival
+from judgeflow.engine.items import LATE, Item
 from judgeflow.engine.jobs import NotAsked
+from judgeflow.engine.resolving import resolve
+from judgeflow.engine.rules import Rules
 from judgeflow.errors import JudgeError, StoreError
 from judgeflow.routing.margin import Margin
 from judgeflow.types import Outcome, Pair, Question
@@ -23,19 +25,19 @@ class Outcomes:
     A matched margin moves on with every plan; `rules` has it as it was when the step's first outcome was set, and all others get that.
     """
 
-    def __init__(self, pairs: Sequence[Pair], rules: steps.Rules, emit: Emit | None) -> None:
+    def __init__(self, pairs: Sequence[Pair], rules: Rules, emit: Emit | None) -> None:
         self._pairs = pairs
         self.rules = rules
         self._margin_holds = False
         self._emit = emit
         self._slots: list[Outcome | None] = [None] * len(pairs)
 
-    def settle(self, item: steps.Item) -> None:
+    def settle(self, item: Item) -> None:
         """Give every occurrence of an item its outcome."""
         if not self._margin_holds:
             self.rules, self._margin_holds = replace(self.rules, margin=Margin(self.rules.margin.value)), True
         for index, flipped in item.places:
-            self.put(index, steps.resolve(item, self.rules, self._pairs[index], flipped=flipped))
+            self.put(index, resolve(item, self.rules, self._pairs[index], flipped=flipped))
 
     def give_up(self, status: str) -> None:
         """Give every pair without an outcome one that says why nothing is known about it."""
@@ -66,7 +68,7 @@ class Outcomes:
 class Expected:
     """A reply that somebody waits for; `launched` tells that it was asked for by the same."""
 
-    item: steps.Item
+    item: Item
     question: Question
     reply: asyncio.Future[Arrival]
     launched: bool
@@ -80,23 +82,23 @@ class Waiting:
     tells whether it has: the item then waits for that.  Changed only by the methods below and by replies that come, none of which awaits.
     """
 
-    def __init__(self, deadline: float | None, settle: Callable[[steps.Item], None], ask_more: Callable[[steps.Item], bool]) -> None:
+    def __init__(self, deadline: float | None, settle: Callable[[Item], None], ask_more: Callable[[Item], bool]) -> None:
         self.deadline = deadline
         self.late: list[Expected] = []
         self._settle = settle
         self._ask_more = ask_more
-        self._expected: dict[steps.Item, dict[bytes, Expected]] = {}
-        self._settled: set[steps.Item] = set()
+        self._expected: dict[Item, dict[bytes, Expected]] = {}
+        self._settled: set[Item] = set()
         self._all_asked = False
         self._done = asyncio.Event()
 
-    def expect(self, item: steps.Item, question: Question, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
+    def expect(self, item: Item, question: Question, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         """Wait for one more reply; `launched` tells that this step asked for it."""
         expected = Expected(item=item, question=question, reply=reply, launched=launched)
         self._expected.setdefault(item, {})[question.call_key] = expected
         reply.add_done_callback(lambda done: self._arrived(item, question.call_key, done, launched=launched))
 
-    def settle_the_rest(self, items: Sequence[steps.Item]) -> None:
+    def settle_the_rest(self, items: Sequence[Item]) -> None:
         """Settle the items that wait for nothing.  No item is asked about any more."""
         for item in items:
             if item not in self._expected and item not in self._settled:
@@ -110,7 +112,7 @@ class Waiting:
             await asyncio.wait_for(self._done.wait(), timeout_s)
         except TimeoutError:
             items = list(self._expected)
-            self.late = self.given_up(steps.LATE)
+            self.late = self.given_up(LATE)
             for item in items:
                 self._finish(item)
 
@@ -126,7 +128,7 @@ class Waiting:
         """Let go of the step: what comes later is nothing to it.  Both would keep each other alive until a garbage collection."""
         self._settle, self._ask_more = _nothing, _nobody
 
-    def _arrived(self, item: steps.Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
+    def _arrived(self, item: Item, key: bytes, reply: asyncio.Future[Arrival], *, launched: bool) -> None:
         error = reply.exception()
         if item not in self._expected:
             return
@@ -141,12 +143,12 @@ class Waiting:
                 self._finish(item)
         self._check()
 
-    def _finish(self, item: steps.Item) -> None:
+    def _finish(self, item: Item) -> None:
         self._settled.add(item)
         self._settle(item)
 
     @staticmethod
-    def _take(item: steps.Item, arrival: Arrival, *, launched: bool) -> None:
+    def _take(item: Item, arrival: Arrival, *, launched: bool) -> None:
         key = arrival.call.key
         item.calls[key] = arrival.call
         if arrival.paid:
@@ -159,10 +161,10 @@ class Waiting:
             self._done.set()
 
 
-def _nothing(_item: steps.Item) -> None: ...
+def _nothing(_item: Item) -> None: ...
 
 
-def _nobody(_item: steps.Item) -> bool:
+def _nobody(_item: Item) -> bool:
     return False
 
 

@@ -131,7 +131,7 @@ def _panel(what_if: WhatIf) -> object:
 
 
 def _questions(trace: Trace, what_if: WhatIf) -> list[tuple[int, ...]]:
-    """As `engine.step` orders them: as the pair came, or drawn by the seed and the pair."""
+    """As `engine.items` orders them: as the pair came, or drawn by the seed and the pair."""
     first = [SWAPPED if swapped else CANONICAL for swapped in trace.swapped.tolist()]
     if what_if.orders in {"random", "adaptive"}:
         first = [CANONICAL if uniform(what_if.seed, key) < 0.5 else SWAPPED for key in trace.keys]

@@ -1,7 +1,7 @@
 """From replies to final logits, for many pairs at a time.
 
 What two replies make together is what `judgeflow.verdicts.combine` says: a reply can say seven things, so it is asked once for each of
-the 49 pairs of replies, and the answers are looked up.  The rules around it are those of `judgeflow.engine.step.resolve`.
+the 49 pairs of replies, and the answers are looked up.  The rules around it are those of `judgeflow.engine.resolving.resolve`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def resolve(heard: Heard, what_if: WhatIf, margin: float, *, has_scorer: bool) -
 
 
 def one_order_is_enough(heard: Heard, what_if: WhatIf) -> Bools:
-    """Whether orders are adaptive and the one that is there agrees with the scorer; see `engine.step`."""
+    """Whether orders are adaptive and the one that is there agrees with the scorer; see `engine.benches`."""
     if what_if.orders != "adaptive" or what_if.on_inconsistent != "scorer":
         return np.zeros(len(heard.beliefs), dtype=bool)
     sides = np.where(heard.answered, preferred(heard.said), 0).sum(axis=1)

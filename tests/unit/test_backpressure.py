@@ -186,7 +186,8 @@ def test_what_a_scheduler_holds_does_not_grow_with_its_steps():
 
 def test_scoring_hashing_pricing_and_row_building_never_run_on_the_loop(monkeypatch, tmp_path):
     """Invariant 6.  The functions that may take long are named here; each must be seen, and never on the loop's thread."""
-    import judgeflow.engine.step as step_module
+    import judgeflow.engine.benches as benches_module
+    import judgeflow.engine.items as items_module
     import judgeflow.store.sql as sql_module
     from judgeflow.store import SqlStore
 
@@ -205,8 +206,8 @@ def test_scoring_hashing_pricing_and_row_building_never_run_on_the_loop(monkeypa
     class Scorer(FakeScorer):
         score = watched("scoring", FakeScorer.score)
 
-    monkeypatch.setattr(step_module, "pair_keys", watched("hashing pairs", step_module.pair_keys))
-    monkeypatch.setattr(step_module, "question", watched("hashing questions", step_module.question))
+    monkeypatch.setattr(items_module, "pair_keys", watched("hashing pairs", items_module.pair_keys))
+    monkeypatch.setattr(benches_module, "question", watched("hashing questions", benches_module.question))
     monkeypatch.setattr(sql_module, "build_rows", watched("hashing texts", sql_module.build_rows))
 
     async def main():

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-import judgeflow.engine.step as step_module
 from judgeflow import Scheduler, StoreUnavailable
 from judgeflow.clock import VirtualClock
 from judgeflow.config import BudgetConfig, LimitsConfig, RoutingConfig
+from judgeflow.engine import recall as recall_module
 from judgeflow.engine.ending import GRACE_S
 from judgeflow.engine.retry import RetryPolicy
 from judgeflow.engine.seat import Seat
@@ -772,8 +772,8 @@ def test_samples_of_failed_questions_are_hashed_on_a_worker_thread(monkeypatch):
         threads.append(threading.get_ident())
         return hashed(*arguments)
 
-    hashed = step_module.next_sample
-    monkeypatch.setattr(step_module, "next_sample", recording)
+    hashed = recall_module.next_sample
+    monkeypatch.setattr(recall_module, "next_sample", recording)
     store = MemoryStore()
 
     async def main():
