@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from judgeflow.engine.items import Item
 from judgeflow.routing.agreement import Vote, agreement, tally
-from judgeflow.routing.plan import Ask, StepPlan
+from judgeflow.routing.plan import StepPlan
 from judgeflow.types import Call, Cost, Outcome, Pressure, StepStatistics
 
 
@@ -60,7 +60,7 @@ def _by_judge(paid: Iterable[tuple[str, Call]]) -> dict[str, Cost]:
 def _votes(items: Sequence[Item], outcomes: Sequence[Outcome], plan: StepPlan, *, audit: bool) -> Iterator[Vote]:
     """What became of each pair that this step has asked about by rank, or for the audit, now or before an interruption."""
     for item, propensity in zip(items, plan.propensities, strict=True):
-        asked = isinstance(item.action, Ask) or (item.decided is not None and item.decided.asked)
+        asked = item.is_asked or (item.decided is not None and item.decided.asked)
         if asked and propensity > 0.0 and item.is_audit == audit:
             index, flipped = item.places[0]
             verdict = outcomes[index].verdict

@@ -47,9 +47,10 @@ class Course:
     `arrived` fills with replies that other steps are given meanwhile.  `early` has the positions of the items asked about before the
     plan, `asked_as` what they were then, `held` those of them that wait for a place in flight, `taken` what they take as it was expected
     and at worst, `first` the grounds on which this began, and `begun` how many of them the pacer has yet to count; `next_look` is how
-    many must be scored before the session looks for more, `ceiling` that of what is being asked, and `in_turn` how many
+    many must be scored before somebody looks for more, `ceiling` that of what is being asked, and `in_turn` how many
     questions each judge may have so that another order can follow (None: any number).  `refusal` is why the judge could not be
-    used when the step began, and `low_s` for how long each judge had been asked less than configured by then.  Changed by the session.
+    used when the step began, and `low_s` for how long each judge had been asked less than configured by then.  Changed by `Session`,
+    `Planning` and `Inquiry`.
     """
 
     number: int
@@ -70,6 +71,10 @@ class Course:
     begun: int = 0
     in_turn: Sequence[float] | None = None
     ceiling: Stock = field(default_factory=Stock)
+
+    def time_left(self, now: float) -> float | None:
+        """Return the seconds until the step's deadline; None without one."""
+        return None if self.waiting.deadline is None else self.waiting.deadline - now
 
     def plan_next_look(self, scored: int, unscored: int, bounds: Sequence[int | None]) -> None:
         """Say when to look again: nobody is certain while more are unscored than the `bounds` let be asked about."""

@@ -103,6 +103,11 @@ class Item:
         return self.preference is not None or self.unscored != LATE
 
     @property
+    def is_asked(self) -> bool:
+        """Whether this step asks about the pair."""
+        return isinstance(self.action, Ask)
+
+    @property
     def is_audit(self) -> bool:
         """Whether the pair was drawn in this step, now or before an interruption."""
         if isinstance(self.action, Ask):

@@ -247,7 +247,7 @@ class _Run:
         return self._count(indexes, planned, fate, words)
 
     def _plan(self, number: int, indexes: NDArray[np.intp], contest: Contest) -> tuple[StepPlan, Stock]:
-        """Decide as `engine.session` does: with what is left of the run, and what comes back before the deadline."""
+        """Decide as `engine.planning` does: with what is left of the run, and what comes back before the deadline."""
         what_if, lane, routing = self._what_if, self._lane, self._routing
         state = RunState(name=what_if.run, spent=lane.spent, reserved=lane.experience.expected(lane.reserved))
         contest, headroom = self._priced(indexes, contest)

@@ -30,7 +30,7 @@ def route(pairs=PAIRS, **settings):
         scheduler, judge = scheduling(clock, **settings)
         async with scheduler:
             step = await scheduler.route(pairs)
-            return step, judge.statistics.answered, scheduler._session._budget.planned
+            return step, judge.statistics.answered, scheduler._session._planning._budget.planned
 
     clock = VirtualClock()
     return clock.run(main(clock))
@@ -119,7 +119,7 @@ def test_a_cancelled_step_leaves_nothing_planned():
             routing.cancel()
             await asyncio.wait([routing])
             await clock.sleep(60.0)
-            return scheduler._session._budget.planned
+            return scheduler._session._planning._budget.planned
 
     clock = VirtualClock()
     assert clock.run(main(clock)) == Cost()
@@ -172,7 +172,7 @@ def test_a_deadline_lets_verdicts_pass_that_contradict_the_scorer_as_well_as_tho
         scheduler, judge = scheduling(clock, routing=routing, latency=10.0, max_in_flight=200)
         async with scheduler:
             steps = [await scheduler.route(part) for part in (PAIRS[:30], PAIRS[30:])]
-            return steps, judge.statistics.answered, scheduler._session._budget.planned
+            return steps, judge.statistics.answered, scheduler._session._planning._budget.planned
 
     clock = VirtualClock()
     steps, asked, planned = clock.run(main(clock))

@@ -119,7 +119,7 @@ def run_disturbed(moment, action, *, company=False, deadline_s=None):
             assert other is not None or house.judge.statistics.requests == asked or over
             assert scheduler.in_flight == 0
             if action == "cancel":
-                assert scheduler._session._budget.planned.requests == 0
+                assert scheduler._session._planning._budget.planned.requests == 0
                 again = await scheduler.route(PAIRS, step=2)
                 assert {"interrupted", "budget"}.isdisjoint(again.statistics.statuses)
         for closed in closing:

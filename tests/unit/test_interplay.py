@@ -48,7 +48,7 @@ def test_a_step_that_is_cancelled_between_its_orders_leaves_nothing_planned(mome
             routing.cancel()
             await asyncio.wait([routing])
             await clock.sleep(60.0)
-            return scheduler._session._budget.planned
+            return scheduler._session._planning._budget.planned
 
     assert run(main) == Cost()
 
@@ -65,7 +65,7 @@ def test_a_step_that_is_cancelled_while_it_is_scored_leaves_no_second_order_plan
             routing.cancel()
             await asyncio.wait([routing])
             await clock.sleep(60.0)
-            return scheduler._session._budget.planned
+            return scheduler._session._planning._budget.planned
 
     assert run(main) == Cost()
 

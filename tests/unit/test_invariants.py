@@ -224,7 +224,7 @@ def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_agai
                     steps[-1].cancel()
             done = await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), 20_000.0)
             await clock.sleep(max(0.0, 400.0 - clock.now()))
-            budget, dispatcher = scheduler._session._budget, scheduler._session.panel._dispatchers[0]
+            budget, dispatcher = scheduler._session._planning._budget, scheduler._session.panel._dispatchers[0]
         state = await store.reopen().run_state("default")
         return done, budget.planned, dispatcher.queued, state, len(store._contents.calls), judge.statistics
 

@@ -92,7 +92,7 @@ def test_a_question_that_fails_late_brings_no_outcome_and_the_outcome_handed_out
         async with scheduling(clock, judge, retry=RetryPolicy(attempts=1), budget=BudgetConfig(requests=100)) as scheduler:
             step = await scheduler.route(arithmetic_pairs(3))
             await clock.sleep(60.0)
-            return step.statistics.statuses, scheduler.late_outcomes(), scheduler._session._budget.planned
+            return step.statistics.statuses, scheduler.late_outcomes(), scheduler._session._planning._budget.planned
 
     assert run(main) == ({"deadline": 3}, [], Cost())
 
@@ -193,7 +193,7 @@ def test_nothing_of_late_work_is_left_when_it_is_done():
             await clock.sleep(1000.0)
             await scheduler.route(arithmetic_pairs(1, seed=99))
             session, dispatcher = scheduler._session, scheduler._session.panel._dispatchers[0]
-            return len(session._late._open), len(dispatcher._jobs), len(dispatcher._lots), dispatcher.queued
+            return len(session._inquiry._late._open), len(dispatcher._jobs), len(dispatcher._lots), dispatcher.queued
 
     assert run(main) == (0, 0, 0, Cost())
 

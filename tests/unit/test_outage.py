@@ -193,7 +193,7 @@ def test_while_a_judge_is_down_no_more_budget_is_put_aside_than_for_the_probe_an
             max_in_flight=8,
         ) as scheduler:
             step = await scheduler.route(arithmetic_pairs(150))
-            planned = scheduler._session._budget.planned
+            planned = scheduler._session._planning._budget.planned
         return step.statistics, planned, await store.run_state("default"), judge
 
     clock = VirtualClock()

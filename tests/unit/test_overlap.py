@@ -180,7 +180,7 @@ def test_decisions_are_those_of_a_plan_that_waits_for_every_preference(name, bud
         common = {"store": store, "judge": Sent(clock=clock, latency=5.0), "scorer": scorer, "clock": clock}
         async with Scheduler(**common, routing=routing, budget=budget) as scheduler:
             step = await scheduler.route(pairs)
-            planned = scheduler._session._budget.planned
+            planned = scheduler._session._planning._budget.planned
         return step, planned, await store.reopen().run_state("default")
 
     step, planned, state = run(main)
@@ -256,7 +256,7 @@ def test_what_was_asked_early_is_recorded_before_it_is_sent_and_survives_a_cance
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(scheduler.route(pairs, step=0), 12.0)
             await clock.sleep(50.0)
-            asked, planned = judge.statistics.requests, scheduler._session._budget.planned
+            asked, planned = judge.statistics.requests, scheduler._session._planning._budget.planned
             step = await scheduler.route(pairs, step=0)
         return asked, planned, step, judge.statistics, await store.reopen().run_state("default")
 
@@ -313,7 +313,7 @@ def test_a_judge_that_refuses_service_while_a_step_is_scored_is_not_asked_by_it_
         settings = {"judge": judge, "scorer": scorer, "routing": RoutingConfig(policy="always"), "clock": clock, "max_in_flight": 4}
         async with Scheduler(store=MemoryStore(), **settings) as scheduler:
             step = await scheduler.route(pairs)
-            planned = scheduler._session._budget.planned
+            planned = scheduler._session._planning._budget.planned
         return step.statistics.statuses, judge.statistics.requests, planned
 
     assert run(main) == ({"judge_stopped": 200}, 4, Cost())

@@ -385,7 +385,7 @@ def test_whatever_judges_do_every_pair_has_an_outcome_of_one_judge_in_time_and_n
         async with scheduling(clock, judges, **more) as scheduler:
             steps = [asyncio.ensure_future(scheduler.route(pairs[start : start + 12])) for start in (0, 6, 12)]
             results = await asyncio.wait_for(asyncio.gather(*steps), 20_000.0)
-            planned = scheduler._session._budget.planned
+            planned = scheduler._session._planning._budget.planned
         return results, planned, await store.reopen().run_state("default"), store._contents.calls, judges
 
     results, planned, state, stored, judges = run(main)
