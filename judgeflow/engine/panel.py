@@ -78,16 +78,16 @@ class Panel:
     def join(self, call_key: bytes, deadline: float | None) -> None:
         """Somebody else waits for this question too, whoever is asked."""
         for dispatcher in self._dispatchers:
-            dispatcher.join(call_key, deadline)
+            dispatcher.line.join(call_key, deadline)
 
     def leave(self, call_key: bytes, reason: JudgeflowError) -> None:
         """Somebody does not wait any more."""
         for dispatcher in self._dispatchers:
-            dispatcher.leave(call_key, reason)
+            dispatcher.line.leave(call_key, reason)
 
     def is_queued(self, call_key: bytes) -> bool:
         """Whether this question is still to be sent."""
-        return any(dispatcher.is_queued(call_key) for dispatcher in self._dispatchers)
+        return any(dispatcher.line.is_queued(call_key) for dispatcher in self._dispatchers)
 
     def has_room(self, place: int) -> bool:
         """Whether one more question to that judge would be let out before any other, as far as places in flight decide it."""
@@ -96,12 +96,12 @@ class Panel:
     def tell_when_free(self, tell: Callable[[], None]) -> None:
         """Call `tell` whenever a question is done with."""
         for dispatcher in self._dispatchers:
-            dispatcher.freed.add(tell)
+            dispatcher.line.freed.add(tell)
 
     def tell_no_more(self, tell: Callable[[], None]) -> None:
         """Do not call `tell` any more."""
         for dispatcher in self._dispatchers:
-            dispatcher.freed.discard(tell)
+            dispatcher.line.freed.discard(tell)
 
     def halt(self, reason: JudgeflowError) -> None:
         """Send nothing more, ever; what is under way may come back."""
@@ -126,7 +126,7 @@ class Panel:
     async def released(self) -> None:
         """Wait until budget of questions that are not sent after all is given back."""
         for dispatcher in self._dispatchers:
-            await dispatcher.released()
+            await dispatcher.books.released()
 
     @property
     def store_failure(self) -> StoreUnavailable | None:
@@ -173,11 +173,11 @@ class Panel:
 
     def plan(self, place: int, cost: Cost) -> None:
         """Count a question that the judge at `place` will be asked."""
-        self._dispatchers[place].plan(cost)
+        self._dispatchers[place].books.plan(cost)
 
     def unplan(self, place: int, cost: Cost) -> None:
         """The question is not asked of that judge after all."""
-        self._dispatchers[place].unplan(cost)
+        self._dispatchers[place].books.unplan(cost)
 
     def expected(self, place: int, worst: Cost) -> Cost:
         """Return what a worst case will probably come to with that judge."""
@@ -236,7 +236,7 @@ class Panel:
 
     def questions(self, place: int) -> int:
         """How many questions that judge has, under way or waiting."""
-        return self._dispatchers[place].questions
+        return len(self._dispatchers[place].line)
 
     def rooms(self, left_s: float | None, deadline_s: float | None) -> list[float]:
         """Return how many questions each judge can be asked now: none if it is down, one pair if it may be probed."""
@@ -262,7 +262,7 @@ def _in_time(dispatcher: Dispatcher, left_s: float, deadline_s: float) -> Stock:
         return Stock(requests=PROBE_REQUESTS)
     return in_time(
         dispatcher.gate.capacity(now + left_s - latency_s),
-        dispatcher.planned + experience.expected(dispatcher.queued),
+        dispatcher.books.planned + experience.expected(dispatcher.books.queued),
         under_way=dispatcher.in_flight,
         max_in_flight=dispatcher.concurrency.limit,
         seconds=left_s,

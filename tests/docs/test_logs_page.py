@@ -14,8 +14,8 @@ from judgeflow.observe.names import FIELDS
 
 PACKAGE = Path(judgeflow.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "logs.md").read_text(encoding="utf-8")
-HANDS_ON = {("engine/events.py", "event"), ("engine/dispatcher.py", "event"), ("engine/scheduler.py", "event")}
-"""Where an event's name is a variable: `Observers` and `Scheduler.notice` pass all on, `_give_up` what its caller says."""
+HANDS_ON = {("engine/events.py", "event"), ("engine/standstill.py", "event"), ("engine/scheduler.py", "event")}
+"""Where an event's name is a variable: `Observers` and `Scheduler.notice` pass all on, `Standstill.begin` what its caller says."""
 
 
 def documented():

@@ -226,7 +226,7 @@ def test_whatever_stores_judges_and_callers_do_nothing_paid_is_lost_or_paid_agai
             await clock.sleep(max(0.0, 400.0 - clock.now()))
             budget, dispatcher = scheduler._session._planning._budget, scheduler._session.panel._dispatchers[0]
         state = await store.reopen().run_state("default")
-        return done, budget.planned, dispatcher.queued, state, len(store._contents.calls), judge.statistics
+        return done, budget.planned, dispatcher.books.queued, state, len(store._contents.calls), judge.statistics
 
     done, planned, queued, state, stored, seen = run(main)
     for step in done:

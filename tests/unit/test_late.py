@@ -193,7 +193,7 @@ def test_nothing_of_late_work_is_left_when_it_is_done():
             await clock.sleep(1000.0)
             await scheduler.route(arithmetic_pairs(1, seed=99))
             session, dispatcher = scheduler._session, scheduler._session.panel._dispatchers[0]
-            return len(session._inquiry._late._open), len(dispatcher._jobs), len(dispatcher._lots), dispatcher.queued
+            return len(session._inquiry._late._open), len(dispatcher.line), len(dispatcher.line._lots), dispatcher.books.queued
 
     assert run(main) == (0, 0, 0, Cost())
 
