@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from judgeflow.clock import LoopClock
-from judgeflow.config import (
-    SCORERLESS,
-    BudgetConfig,
-    RoutingConfig,
-    check_adaptive,
-    check_deadline,
-    check_ranking,
-    check_scorer,
-    check_steps,
-)
+from judgeflow.config import SCORERLESS, BudgetConfig, RoutingConfig
+from judgeflow.config.consistency import check_adaptive, check_deadline, check_ranking, check_scorer, check_steps
 from judgeflow.engine.batcher import ScoringThread
 from judgeflow.engine.events import Observers
 from judgeflow.engine.late import LateOutcomes

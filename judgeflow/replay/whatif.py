@@ -9,16 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from judgeflow.chance import Latency, parse_latency
-from judgeflow.config import (
-    BudgetConfig,
-    Config,
-    LimitsConfig,
-    PolicyName,
-    RoutingConfig,
-    check_adaptive,
-    check_ranking,
-    check_steps,
-)
+from judgeflow.config import BudgetConfig, Config, LimitsConfig, PolicyName, RoutingConfig
+from judgeflow.config.consistency import check_adaptive, check_ranking, check_steps
 from judgeflow.errors import ConfigurationError
 from judgeflow.routing.plan import is_adaptive
 
