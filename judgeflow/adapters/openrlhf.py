@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from judgeflow.adapters.rendezvous import Place
+from judgeflow.adapters.gathering import Place
 from judgeflow.errors import UsageError
 from judgeflow.rendered import without_ends
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from judgeflow.adapters.gathering import Place
 from judgeflow.adapters.given import seconds_of, size_of
 from judgeflow.adapters.openrlhf import Sample, answer_of, paired
-from judgeflow.adapters.rendezvous import Patience, Place, Rendezvous
+from judgeflow.adapters.rendezvous import Patience, Rendezvous
 from judgeflow.adapters.routers import close_at_exit
 from judgeflow.config import load_config
 from judgeflow.engine.loop_thread import LoopThread

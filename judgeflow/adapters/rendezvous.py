@@ -4,32 +4,25 @@ A preference needs two responses, but OpenRLHF asks for the reward of one, and r
 siblings: until there are as many as a prompt has samples, or until the first of them has lingered long enough.  What is whole within a
 moment is routed as one step.
 
-Who asks again gets the place he had.  A trainer that names its requests is known by the name.  One that does not has left when it gives up
-on a request (`join` was cancelled), and the next equal response takes that place, also when the group has been answered meanwhile.  As long
-as somebody waits at a place, an equal response is a sibling that happens to say the same.  An answer may be lost on its way too: where
-nobody else joins a response that has been answered a while ago, it is answered as it was.
-
-A trainer that dies leaves nothing behind: a group is given up, and what is asked for it with it, when all have left and nobody came back.
+Who asks again gets the place he had: see `gathering`.  A trainer that dies leaves nothing behind: a group is given up, and what is asked
+for it with it, when all have left and nobody came back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from judgeflow.adapters.gathering import Gathering, Gatherings, Key, Member, Place
 from judgeflow.adapters.groups import Places, counts_of, rewards_of, shares_of
 from judgeflow.errors import JudgeflowError, UsageError
 from judgeflow.types import Group, Prompt, StepResult
 
 Tell = Callable[..., None]
 """Is told what the operator should know: an event's name and its fields."""
-
-
-_Key = tuple[Prompt, str | None]
-"""A prompt, and the name of its group if it has one."""
 
 
 class Routes(Protocol):
@@ -59,76 +52,6 @@ class Patience:
     return_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What one response gets: its advantage over the `of` - 1 siblings that came, when `wanted` - 1 were expected.
-
-    `share` is how probable it is to be preferred to one of them, on average: between 0 and 1.  `sources` counts who decided about its
-    pairs.  A response that nobody joined has the reward 0, the share 0.5 and no sources.
-    """
-
-    reward: float
-    share: float
-    of: int
-    wanted: int
-    sources: Mapping[str, int]
-
-    @property
-    def whole(self) -> bool:
-        """Whether all its siblings came."""
-        return self.of == self.wanted
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A response; `name` is that of the request it came with, and `askers` counts those who wait for its answer."""
-
-    response: str
-    name: str | None
-    askers: int = 0
-    answered: bool = False
-
-    @property
-    def is_left(self) -> bool:
-        return not self.askers and not self.answered
-
-
-@dataclass(slots=True, eq=False)
-class _Gathering:
-    """The siblings of one prompt that have come.  Changed by `Rendezvous` alone; `places` is set once, in the order of `members`."""
-
-    key: _Key
-    wanted: int
-    places: asyncio.Future[Sequence[Place]]
-    members: list[_Member] = field(default_factory=list)
-    timer: asyncio.TimerHandle | None = None  # until nobody joins it any more
-    leaving: asyncio.TimerHandle | None = None  # from when all have left until one comes back
-
-    @property
-    def is_awaited(self) -> bool:
-        return any(member.askers for member in self.members)
-
-    @property
-    def is_open(self) -> bool:
-        return self.timer is not None
-
-    @property
-    def is_answered(self) -> bool:
-        return self.places.done()
-
-    def asked_as(self, name: str, response: str) -> _Member | None:
-        return next((each for each in self.members if each.name == name and each.response == response), None)
-
-    def left_by(self, response: str) -> _Member | None:
-        return next((each for each in self.members if each.is_left and each.response == response), None)
-
-    def answer_to(self, response: str) -> Place | None:
-        """What an equal response was answered, if it was."""
-        if not self.is_answered:
-            return None
-        return next((place for each, place in zip(self.members, self.places.result(), strict=True) if each.response == response), None)
-
-
 class Rendezvous:
     """Answers single responses from a router of groups.  Belongs to the event loop it is used in; memory holds unanswered responses, and
     answered ones for `keep_s`.
@@ -139,9 +62,9 @@ class Rendezvous:
         self._patience = patience or Patience()
         self._scale = scale
         self._notice = tell
-        self._gatherings: dict[_Key, list[_Gathering]] = {}
-        self._whole: list[_Gathering] = []  # whole, or as whole as they will be, and not routed yet
-        self._steps: dict[asyncio.Task[None], Sequence[_Gathering]] = {}
+        self._gatherings = Gatherings()
+        self._whole: list[Gathering] = []  # whole, or as whole as they will be, and not routed yet
+        self._steps: dict[asyncio.Task[None], Sequence[Gathering]] = {}
         self._number = 0
         self._closing = False
         self.left = 0
@@ -150,7 +73,7 @@ class Rendezvous:
     @property
     def waiting(self) -> int:
         """How many responses wait for an answer."""
-        return sum(each.askers for found in self._gatherings.values() for gathering in found for each in gathering.members)
+        return sum(each.askers for gathering in self._gatherings for each in gathering.members)
 
     async def join(self, prompt: Prompt, response: str, *, wanted: int, group: str | None = None, name: str | None = None) -> Place:
         """Return what `response` is worth among the `wanted` responses to `prompt`.
@@ -178,9 +101,9 @@ class Rendezvous:
         None gives them what time they take.  Idempotent.
         """
         self._closing = True
-        for gathering in [each for found in self._gatherings.values() for each in found]:
+        for gathering in list(self._gatherings):
             if gathering.is_open or gathering in self._whole:
-                self._shut(gathering)
+                gathering.shut()
                 self._fail(gathering, Closing())
         self._whole.clear()
         if self._steps:
@@ -190,37 +113,37 @@ class Rendezvous:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _leave_undone(self, task: asyncio.Task[None]) -> None:
-        for gathering in filter(self._is_here, self._steps[task]):
+        for gathering in [each for each in self._steps[task] if each in self._gatherings]:
             self.left += sum(member.askers for member in gathering.members)
             self._fail(gathering, Closing())
         task.cancel()
 
-    def _enter(self, gathering: _Gathering, member: _Member) -> None:
+    def _enter(self, gathering: Gathering, member: Member) -> None:
         member.askers += 1
         if gathering.leaving is not None:
             gathering.leaving.cancel()
             gathering.leaving = None
 
-    def _leave(self, gathering: _Gathering, member: _Member) -> None:
+    def _leave(self, gathering: Gathering, member: Member) -> None:
         member.askers -= 1
         if not gathering.is_answered and not gathering.is_awaited:
             gathering.leaving = asyncio.get_running_loop().call_later(self._patience.return_s, self._give_up, gathering)
 
-    def _give_up(self, gathering: _Gathering) -> None:
+    def _give_up(self, gathering: Gathering) -> None:
         """Nobody came back: a trainer that died.  What is asked for it ends, unless others are answered by the same step."""
-        if gathering.is_answered or not self._is_here(gathering):
+        if gathering.is_answered or gathering not in self._gatherings:
             return
-        self._shut(gathering)
+        gathering.shut()
         step = next((task for task, gathered in self._steps.items() if gathering in gathered), None)
         if step is None:
             self._whole = [each for each in self._whole if each is not gathering]
-            self._forget(gathering)
+            self._gatherings.remove(gathering)
         elif not any(each.is_awaited for each in self._steps[step]):
             for each in self._steps[step]:
-                self._forget(each)
+                self._gatherings.remove(each)
             step.cancel()
 
-    def _place(self, key: _Key, response: str, wanted: int, name: str | None) -> tuple[_Gathering, _Member]:
+    def _place(self, key: Key, response: str, wanted: int, name: str | None) -> tuple[Gathering, Member]:
         """Return the place that a response has.
 
         1. It was asked about under this name: the same.
@@ -228,34 +151,27 @@ class Rendezvous:
         3. Others still wait for siblings: a new one among them.
         4. A new one in a new group.
         """
-        found = [each for each in self._gatherings.setdefault(key, []) if each.wanted == wanted]
-        if name is not None:
-            for gathering in found:
-                if (same := gathering.asked_as(name, response)) is not None:
-                    return gathering, same
-        for gathering in found:
-            if (left := gathering.left_by(response)) is not None:
-                left.name = name
-                return gathering, left
-        gathering = next((each for each in found if each.is_open), None) or self._begin(key, wanted)
-        member = _Member(response, name)
+        if (kept := self._gatherings.place_of(key, response, wanted, name)) is not None:
+            return kept
+        gathering = self._gatherings.open_to(key, wanted) or self._begin(key, wanted)
+        member = Member(response, name)
         gathering.members.append(member)
         if len(gathering.members) == wanted:
             self._complete(gathering)
         return gathering, member
 
-    def _begin(self, key: _Key, wanted: int) -> _Gathering:
+    def _begin(self, key: Key, wanted: int) -> Gathering:
         loop = asyncio.get_running_loop()
-        gathering = _Gathering(key=key, wanted=wanted, places=loop.create_future())
+        gathering = Gathering(key=key, wanted=wanted, places=loop.create_future())
         gathering.timer = loop.call_later(self._patience.linger_s, self._complete, gathering)
-        self._gatherings[key].append(gathering)
+        self._gatherings.add(gathering)
         return gathering
 
-    def _complete(self, gathering: _Gathering) -> None:
+    def _complete(self, gathering: Gathering) -> None:
         """Nobody joins it any more: it is routed, with others that are complete within a moment."""
-        self._shut(gathering)
+        gathering.shut()
         if len(gathering.members) < gathering.wanted:
-            if (answered := self._answered_before(gathering)) is not None:
+            if (answered := self._gatherings.answered_before(gathering)) is not None:
                 self._answer(gathering, answered)
                 return
             self._notice("group_incomplete", responses=len(gathering.members), wanted=gathering.wanted, linger_s=self._patience.linger_s)
@@ -263,26 +179,20 @@ class Rendezvous:
             asyncio.get_running_loop().call_later(self._patience.gather_s, self._begin_step)
         self._whole.append(gathering)
 
-    @staticmethod
-    def _shut(gathering: _Gathering) -> None:
-        if gathering.timer is not None:
-            gathering.timer.cancel()
-            gathering.timer = None
-
     def _begin_step(self) -> None:
         gathered = []
         for gathering in self._whole:
             if gathering.is_awaited:
                 gathered.append(gathering)
             else:  # a trainer that died: nothing is asked for it
-                self._forget(gathering)
+                self._gatherings.remove(gathering)
         self._whole = []
         if gathered:
             task = asyncio.get_running_loop().create_task(self._step(gathered))
             self._steps[task] = gathered
             task.add_done_callback(self._steps.pop)
 
-    async def _step(self, gathered: Sequence[_Gathering]) -> None:
+    async def _step(self, gathered: Sequence[Gathering]) -> None:
         try:
             answers = await self._judged(gathered)
         except Exception as error:  # whoever waits hears of it, whatever it is
@@ -292,35 +202,17 @@ class Rendezvous:
             for gathering, places in zip(gathered, answers, strict=True):
                 self._answer(gathering, places)
 
-    def _answered_before(self, gathering: _Gathering) -> list[Place] | None:
-        """The answers that all its responses had as members of earlier groups; None if one is new, or is named, and so new."""
-        if any(member.name is not None for member in gathering.members):
-            return None
-        earlier = self._gatherings[gathering.key]
-        found = [next(filter(None, (each.answer_to(member.response) for each in earlier)), None) for member in gathering.members]
-        known = [place for place in found if place is not None]
-        return known if len(known) == len(found) else None
-
-    def _answer(self, gathering: _Gathering, places: Sequence[Place]) -> None:
+    def _answer(self, gathering: Gathering, places: Sequence[Place]) -> None:
         gathering.places.set_result(places)
-        asyncio.get_running_loop().call_later(self._patience.keep_s, self._forget, gathering)
+        asyncio.get_running_loop().call_later(self._patience.keep_s, self._gatherings.remove, gathering)
 
-    def _fail(self, gathering: _Gathering, error: Exception) -> None:
+    def _fail(self, gathering: Gathering, error: Exception) -> None:
         """Let everybody who waits have the error, and let whoever asks again begin anew."""
         gathering.places.set_exception(error)
         gathering.places.exception()  # also where nobody waits any more
-        self._forget(gathering)
+        self._gatherings.remove(gathering)
 
-    def _is_here(self, gathering: _Gathering) -> bool:
-        return gathering in self._gatherings.get(gathering.key, ())
-
-    def _forget(self, gathering: _Gathering) -> None:
-        found = self._gatherings[gathering.key]
-        found.remove(gathering)
-        if not found:
-            del self._gatherings[gathering.key]
-
-    async def _judged(self, gathered: Sequence[_Gathering]) -> list[list[Place]]:
+    async def _judged(self, gathered: Sequence[Gathering]) -> list[list[Place]]:
         """Return the places of every gathering: one step of the router, in which each of them is a group."""
         self._number += 1
         groups = tuple(

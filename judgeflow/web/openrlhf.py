@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import orjson
 from aiohttp import web
 
+from judgeflow.adapters.gathering import Place
 from judgeflow.adapters.openrlhf import Sample, answer_of, legacy_answer_of, legacy_groups_of, samples_of
-from judgeflow.adapters.rendezvous import Place, Rendezvous
+from judgeflow.adapters.rendezvous import Rendezvous
 from judgeflow.client.wire import complaint_about
 from judgeflow.errors import UsageError
 from judgeflow.web.reception import Busy

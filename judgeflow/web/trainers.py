@@ -13,7 +13,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from judgeflow.adapters.rendezvous import Closing, Place, Rendezvous
+from judgeflow.adapters.gathering import Place
+from judgeflow.adapters.rendezvous import Closing, Rendezvous
 from judgeflow.client.wire import (
     ANSWER,
     ATTEMPT,

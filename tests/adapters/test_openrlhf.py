@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from judgeflow.adapters.gathering import Place
 from judgeflow.adapters.openrlhf import Sample, answer_of, legacy_groups_of, samples_of
-from judgeflow.adapters.rendezvous import Place
 from judgeflow.errors import UsageError
 from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
 

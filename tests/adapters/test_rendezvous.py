@@ -165,10 +165,10 @@ def test_answers_are_forgotten_after_a_while():
         await desk.ask_all(FOUR)
         kept = len(desk.rendezvous._gatherings)
         await desk.clock.sleep(31)
-        return kept, dict(desk.rendezvous._gatherings), await desk.ask("three")
+        return kept, list(desk.rendezvous._gatherings), await desk.ask("three")
 
     kept, after, alone = at_the_desk(work, keep_s=30, linger_s=5)
-    assert (kept, after) == (1, {})
+    assert (kept, after) == (1, [])
     assert alone.of == 1
 
 
@@ -250,11 +250,11 @@ def test_a_group_that_everybody_has_left_is_given_up_and_does_not_meet_the_next_
         await desk.clock.sleep(1)
         await left(*dead)
         await desk.clock.sleep(11)
-        gone = dict(desk.rendezvous._gatherings)
+        gone = list(desk.rendezvous._gatherings)
         return gone, await desk.ask_all(FOUR), desk.told
 
     gone, places, told = at_the_desk(work, return_s=10)
-    assert (gone, told) == ({}, [])
+    assert (gone, told) == ([], [])
     assert rewards_of(places) == advantages(FOUR)
 
 
@@ -301,11 +301,11 @@ def test_a_step_that_nobody_waits_for_is_stopped_and_who_comes_later_begins_anew
         await desk.clock.sleep(1)
         await left(*dead)
         await desk.clock.sleep(11)
-        stopped, gone = desk.router.stopped, dict(desk.rendezvous._gatherings)
+        stopped, gone = desk.router.stopped, list(desk.rendezvous._gatherings)
         return stopped, gone, desk.rendezvous.waiting, await desk.ask_all(FOUR)
 
     stopped, gone, waiting, places = at_the_desk(work)
-    assert (stopped, gone, waiting) == (1, {}, 0)
+    assert (stopped, gone, waiting) == (1, [], 0)
     assert rewards_of(places) == advantages(FOUR)
 
 
