@@ -131,7 +131,7 @@ def most_torn(says: Spoken) -> tuple[int, ...]:
 def last_steps(decisions: Mapping[int, StepDecisions], keys: Collection[int]) -> dict[int, int]:
     """Return the last step that decided about each of these pairs."""
     wanted = np.array(sorted(keys), dtype=np.uint64)
-    return {key: step for step in sorted(decisions) for key in np.intersect1d(decisions[step].keys, wanted).tolist()}
+    return {key: step for step in sorted(decisions) for key in np.intersect1d(decisions[step].cases.keys, wanted).tolist()}
 
 
 def compose(

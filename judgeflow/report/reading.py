@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from judgeflow.report.figures import QUANTILES, Spread
 from judgeflow.report.pressure import together
-from judgeflow.store.columns import Flags, Floats, Keys, Numbers
-from judgeflow.store.survey import CHARGED, JUDGED, OPEN, Decisions, Replies, Span, StepRow
+from judgeflow.store.columns import Flags, Floats, Keys, Numbers, joined
+from judgeflow.store.decided import JUDGED, Cases, Decisions, Span
+from judgeflow.store.survey import CHARGED, OPEN, Replies, StepRow
 from judgeflow.types import Cost, ReadingStatus
-
-Columns = TypeVar("Columns", Decisions, "Testimony")
 
 MINUTE_S = 60
 PICO = 10**12
@@ -47,19 +46,13 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class StepDecisions:
-    """What is kept of one step's decisions: how many were asked about and drawn, spreads, and columns of what a judge may speak on."""
+    """What is kept of one step's decisions: how many were asked about and drawn, spreads, and those that a judge may speak on."""
 
     asks: int
     audits: int
     uncertainty: Spread | None
     acquisition: Spread | None
-    keys: Keys
-    asked: Flags
-    audit: Flags
-    judged: Flags
-    logits: Floats
-    believed: Flags
-    propensities: Floats
+    cases: Cases
 
 
 class Digest:
@@ -74,27 +67,20 @@ class Digest:
         if span.high is not None:
             return {}
         parts, self._open = self._open, []
-        whole = parts[0] if len(parts) == 1 else _concatenated(Decisions, parts)
+        whole = parts[0] if len(parts) == 1 else Decisions.joined(parts)
         return {int(step): _digested(whole, int(step)) for step in np.unique(whole.steps)}
-
-
-def _concatenated(kind: type[Columns], parts: Sequence[Columns]) -> Columns:
-    return kind(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(kind)})
 
 
 def _digested(page: Decisions, step: int) -> StepDecisions:
     every = slice(*np.searchsorted(page.steps, (step, step + 1)))
-    kept = slice(*np.searchsorted(page.of_steps, (step, step + 1)))
+    cases = page.cases.part(slice(*np.searchsorted(page.of_steps, (step, step + 1))))
     return StepDecisions(
-        asks=int(page.asked[kept].sum()),
-        audits=int((page.asked & page.audit)[kept].sum()),
+        asks=int(cases.asked.sum()),
+        audits=int((cases.asked & cases.audit).sum()),
         uncertainty=spread(page.uncertainties[every]),
         acquisition=spread(page.acquisitions[every]),
-        **{name: getattr(page, name)[kept].copy() for name in _KEPT},
+        cases=cases,
     )
-
-
-_KEPT = ("keys", "asked", "audit", "judged", "logits", "believed", "propensities")
 
 
 def spread(values: Floats) -> Spread | None:
@@ -270,7 +256,7 @@ _NOTHING = Testimony(
 def _joined(parts: Sequence[Testimony]) -> Testimony:
     if len(parts) == 1:
         return parts[0]
-    return _concatenated(Testimony, [_NOTHING, *parts])
+    return joined(Testimony, [_NOTHING, *parts])
 
 
 def merged(rows: Sequence[StepRow]) -> StepRow:

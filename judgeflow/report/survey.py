@@ -24,8 +24,8 @@ from judgeflow.report.pairs import with_pairs
 from judgeflow.report.reading import Digest, Ends, ReplyBook, StepDecisions
 from judgeflow.store import browse, identities, runs
 from judgeflow.store import survey as store
+from judgeflow.store.decided import Span, decisions, spans
 from judgeflow.store.runs import Standing
-from judgeflow.store.survey import Span
 from judgeflow.types import JudgeIdentity
 
 IDS_AT_A_TIME = 256
@@ -148,10 +148,10 @@ class Survey:
     async def _decision_pages(self) -> AsyncIterator[None]:
         while self._stale or self._spans:
             if not self._spans:
-                self._spans += store.spans({step: self._ends.by_step[step][-1].pairs for step in self._stale}, self._page)
+                self._spans += spans({step: self._ends.by_step[step][-1].pairs for step in self._stale}, self._page)
                 self._stale.clear()
             async with self.database.connect() as connection:
-                page = await store.decisions(connection, self._standing.run.id, self._spans[0])
+                page = await decisions(connection, self._standing.run.id, self._spans[0])
             self._decisions |= self._digest.add(self._spans.popleft(), page)
             self._version += 1
             yield

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from judgeflow.report.reading import StepDecisions, Testimony
 from judgeflow.store.columns import Flags, Floats, Keys
+from judgeflow.store.decided import Cases
 from judgeflow.types import Agreement
 
 Sides = NDArray[np.int8]
@@ -141,28 +142,26 @@ class Comparison:
 def compare(steps: Mapping[int, StepDecisions], found: Verdicts) -> Comparison:
     """Compare every decision that has a verdict with what the scorer believed of the pair, in canonical order."""
     steps = dict(sorted(steps.items()))  # sums of fractions depend on their order
-    keys = _column(steps, "keys", np.uint64)
-    logits, propensities = (_column(steps, name, np.float64) for name in ("logits", "propensities"))
-    asked, audit, judged, believed = (_column(steps, name, np.bool_) for name in ("asked", "audit", "judged", "believed"))
-    number = np.repeat(np.arange(len(steps), dtype=np.uint64), [len(step.keys) for step in steps.values()])
-    known, sides, prompts = _look_up(found, keys)
-    sides = np.where(judged & believed, sides, 0)
+    cases = Cases.joined(step.cases for step in steps.values())
+    number = np.repeat(np.arange(len(steps), dtype=np.uint64), [len(step.cases) for step in steps.values()])
+    known, sides, prompts = _look_up(found, cases.keys)
+    sides = np.where(cases.judged & cases.believed, sides, 0)
     compared = sides != 0
-    agree = np.where(logits == 0, 0.5, ((logits > 0) == (sides > 0)).astype(np.float64))
+    agree = np.where(cases.logits == 0, 0.5, ((cases.logits > 0) == (sides > 0)).astype(np.float64))
 
     def votes(drawn: Flags) -> Agreement:
-        chosen = asked & (propensities > 0) & drawn
+        chosen = cases.asked & (cases.propensities > 0) & drawn
         these = chosen & compared
         clusters = np.unique(np.stack([number[these], prompts[these]]), axis=1, return_inverse=True)[1].ravel()
-        return tally(clusters, 1.0 / propensities[these], agree[these], asked=int(chosen.sum()))
+        return tally(clusters, 1.0 / cases.propensities[these], agree[these], asked=int(chosen.sum()))
 
     return Comparison(
-        judged=int(judged.sum()),
+        judged=int(cases.judged.sum()),
         compared=int(compared.sum()),
         changed=int((compared & (agree == 0)).sum()),
-        routed=votes(~audit),
-        audited=votes(audit),
-        missing=np.unique(keys[judged & believed & ~known]),
+        routed=votes(~cases.audit),
+        audited=votes(cases.audit),
+        missing=np.unique(cases.keys[cases.judged & cases.believed & ~known]),
     )
 
 
@@ -174,7 +173,3 @@ def _look_up(found: Verdicts, keys: Keys) -> tuple[Flags, Sides, Keys]:
     at = np.minimum(np.searchsorted(found.keys, keys), len(found.keys) - 1)
     known = found.keys[at] == keys
     return known, np.where(known, found.sides[at], 0).astype(np.int8), found.prompts[at]
-
-
-def _column(steps: Mapping[int, StepDecisions], name: str, kind: type) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype=kind), *(getattr(step, name) for step in steps.values())])

@@ -7,8 +7,9 @@ driver as they are wanted: numbers, keys, plain words.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ Flags = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 
+Table = TypeVar("Table")
+
 
 async def columns(connection: AsyncConnection, statement: Select[Any]) -> list[Sequence[Any]]:
     """Return what a statement selects, column by column.  Raises what the driver raises: see `store_errors`."""
@@ -34,6 +37,11 @@ async def columns(connection: AsyncConnection, statement: Select[Any]) -> list[S
     else:
         rows = await driver.fetch(str(compiled), *parameters)
     return [list(map(itemgetter(place), rows)) for place in range(len(statement.selected_columns))]
+
+
+def joined(kind: type[Table], parts: Sequence[Table]) -> Table:
+    """Return the rows of all parts, one part after the other; `kind` is a dataclass of columns."""
+    return kind(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(kind)))  # type: ignore[arg-type]
 
 
 def floats(column: Sequence[float | None]) -> Floats:

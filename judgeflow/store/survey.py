@@ -1,4 +1,4 @@
-"""What a report reads of one run: its steps at once, decisions and replies page by page, as columns.
+"""What a report reads of one run: its steps at once, replies page by page, as columns; `decided` reads its decisions so.
 
 A page is read in milliseconds, so that nobody waits for a report.  Keys are cut to their first eight bytes, as whole numbers that sort as
 the keys do: among a million pairs two share such a beginning with a chance of 3e-8.
@@ -24,9 +24,6 @@ from judgeflow.types import Pressure
 
 PAGE = 16_384
 """Rows of a page: about 30 ms."""
-
-JUDGED = ("judge", "store")
-"""Sources of decisions that stand on a verdict."""
 
 OPEN, SETTLED, CHARGED = (state.value for state in (ReservationState.OPEN, ReservationState.SETTLED, ReservationState.CHARGED))
 
@@ -96,92 +93,6 @@ def _as_step(row: StepRow) -> StepRow:
     """A row whose pressure is values."""
     stored: Mapping[str, Any] | None = row.pressure
     return row if stored is None else row._replace(pressure={judge: Pressure(**noted) for judge, noted in stored.items()})
-
-
-# Decisions
-
-
-class Span(NamedTuple):
-    """The decisions of the steps from `first` to `last`: one page.
-
-    A step too large for a page has several spans; of these each has the pairs from the key `low` to `high` (None: to the last).
-    """
-
-    first: int
-    last: int
-    low: bytes = b""
-    high: bytes | None = None
-
-
-def spans(steps: Mapping[int, int], page: int = PAGE) -> list[Span]:
-    """Return what to read for these steps, by number of pairs each, in order; steps that are not among them are left out."""
-    found: list[Span] = []
-    room = 0
-    for step in sorted(steps):
-        pairs = steps[step]
-        if pairs > page:
-            found += _parts(step, -(-pairs // page))
-            room = 0
-        elif found and found[-1].last == step - 1 and pairs <= room:
-            found[-1] = found[-1]._replace(last=step)
-            room -= pairs
-        else:
-            found.append(Span(step, step))
-            room = page - pairs
-    return found
-
-
-def _parts(step: int, number: int) -> list[Span]:
-    """One step in parts of about the same size: keys are spread evenly."""
-    borders = [(part * 2**64 // number).to_bytes(8, "big") for part in range(1, number)]
-    return [Span(step, step, low, high) for low, high in zip([b"", *borders], [*borders, None], strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """What the decisions of a span say, NaN where something is not known.
-
-    The first three columns are of all decisions, the others of those that were asked about or have a verdict; both in the order of steps.
-    """
-
-    steps: Numbers
-    uncertainties: Floats
-    acquisitions: Floats
-    of_steps: Numbers
-    keys: Keys
-    asked: Flags
-    audit: Flags
-    judged: Flags
-    logits: Floats
-    believed: Flags
-    propensities: Floats
-
-
-async def decisions(connection: AsyncConnection, run_id: int, span: Span) -> Decisions:
-    """Return the decisions of a span.  Two statements: most decisions are only counted, and need few columns."""
-    at = schema.decision.c
-    within = [at.run_id == run_id, at.step >= span.first, at.step <= span.last]
-    if span.high is not None or span.low:
-        within += [at.pair_key >= span.low, *([at.pair_key < span.high] if span.high is not None else [])]
-    every = await columns(connection, select(at.step, at.uncertainty, at.acquisition).where(*within).order_by(at.step))
-    judged = func.coalesce(at.source, "").in_(JUDGED)
-    chosen = select(at.step, at.pair_key, at.asked, at.audit, judged, at.logit, at.uncertainty, at.propensity).where(*within)
-    kept = await columns(connection, chosen.where(at.asked | judged).order_by(at.step, at.pair_key))
-    logits, uncertainties = floats(kept[5]), floats(kept[6])
-    return Decisions(
-        steps=numbers(every[0]),
-        uncertainties=floats(every[1]),
-        acquisitions=floats(every[2]),
-        of_steps=numbers(kept[0]),
-        keys=cut(kept[1]),
-        asked=flags(kept[2]),
-        audit=flags(kept[3]),
-        judged=flags(kept[4]),
-        logits=logits,
-        # What was known already is not scored: a logit of 0 without an uncertainty says nothing.
-        believed=(logits != 0) | ~np.isnan(uncertainties),
-        propensities=floats(kept[7]),
-    )
 
 
 # Reservations, and the replies that settled them

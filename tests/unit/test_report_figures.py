@@ -20,8 +20,9 @@ from judgeflow.report.pace import forecast, left_after, seconds_a_step
 from judgeflow.report.reading import JudgeSums, spread
 from judgeflow.report.verdicts import Comparison, first_preferred, orders_agree, spoken, tally, verdicts
 from judgeflow.routing import agreement
+from judgeflow.store.decided import Span, spans
 from judgeflow.store.runs import RunRow, Standing
-from judgeflow.store.survey import Span, StepRow, spans
+from judgeflow.store.survey import StepRow
 from judgeflow.testing.store_contract import JUDGE, make_call, make_question
 from judgeflow.types import Agreement, Cost, Pressure, Reading, ReadingStatus, Stock
 from judgeflow.verdicts.combine import combine
