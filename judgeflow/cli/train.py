@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
-from judgeflow.cli.options import DType, Encoder, Evidence, OnBadRecord, Pooling, Schedule, ShowProgress, Uncertainty, Weights
+from judgeflow.cli import train_options as options
+from judgeflow.cli.options import ShowProgress, Uncertainty
 from judgeflow.cli.records import PairsColumns, PairsFormat, PairsSplit, PairsSubset
 
 if TYPE_CHECKING:
@@ -21,70 +20,45 @@ _FLAGS = {"lora_rank": "--lora"}
 
 
 def train(
-    pairs: Annotated[
-        Path,
-        typer.Argument(metavar="PAIRS.jsonl", help="Pairs with labels: a .jsonl, .json or .parquet file, a folder, or a name of the hub."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder that the scorer is written to.")],
-    backbone: Annotated[
-        str, typer.Option(help="Folder or hub name of a transformers model, or scratch: a small one that starts from nothing.")
-    ] = _SCRATCH,
-    encoder: Annotated[Encoder, typer.Option(help="siamese: read each response alone; concat: both together, in both orders.")] = "siamese",
-    pooling: Annotated[Pooling, typer.Option(help="Which hidden states are the embedding; auto: decoders last, encoders mean.")] = "auto",
-    surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Add surface features: lengths, lists, overlap, ...")] = False,
-    uncertainty: Annotated[Uncertainty, typer.Option(help="How the scorer knows what it does not know; all: compare the ways.")] = "sngp",
-    evidence: Annotated[Evidence, typer.Option(help="What uncertainty is built on.")] = "context",
-    weights: Annotated[Weights, typer.Option(help="What a training pair counts there: one, or fisher: p (1 - p).")] = "one",
-    max_tokens: Annotated[int, typer.Option(min=19, help="Longest input, prompt and response together; what is longer is cut.")] = 512,
-    full: Annotated[
-        bool | None, typer.Option("--full/--frozen", help="Train the backbone too, or its head only. Default: --full for scratch only.")
-    ] = None,
-    lora: Annotated[int | None, typer.Option("--lora", metavar="RANK", min=1, help="Train adapters of this rank on the backbone.")] = None,
-    epochs: Annotated[
-        float | None, typer.Option(min=0.01, max=10_000, help="Passes over the pairs. Default: 3; frozen 5, with --surface 20.")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Pairs of one step. Default: 64; frozen with --surface 256.")] = None,
-    micro_batch: Annotated[
-        int | None, typer.Option(min=1, help="Pairs that a trained backbone reads at a time. Default: 8; scratch: all.")
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Compute activations again, where memory is short.")
-    ] = False,
-    lr: Annotated[float | None, typer.Option(min=0.0, help="Learning rate of the head. Default: 0.01; frozen with --surface 0.02.")] = None,
-    backbone_lr: Annotated[
-        float | None, typer.Option(min=0.0, help="Of the backbone. Default: scratch 3e-3 (concat 1e-3), --lora 2e-4, else 3e-5.")
-    ] = None,
-    logit_scale: Annotated[
-        float | None, typer.Option(min=0.0, help="How fast the nonlinear term learns. Default: 10; frozen with --surface 0.1.")
-    ] = None,
-    schedule: Annotated[Schedule, typer.Option(help="How learning rates fall.")] = "cosine",
-    dtype: Annotated[DType, typer.Option(help="What a trained backbone computes in; auto: bfloat16 on a GPU.")] = "auto",
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many evaluations without a better loss, and keep the best weights.")
-    ] = None,
-    evaluate_every: Annotated[
-        int | None, typer.Option(min=1, metavar="STEPS", help="Steps between evaluations. Default: an epoch, if --patience is given.")
-    ] = None,
-    validation_share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the prompts that is held out.")] = 0.1,
-    tune: Annotated[bool, typer.Option("--tune", help="Choose the spectral bound and the logit scale before training.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed gives another split, order and start.")] = 0,
-    save_every: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="How often a state to go on from is kept.")] = 60.0,
-    restart: Annotated[bool, typer.Option("--restart", help="Start over, even if an interrupted run could go on.")] = False,
-    metrics: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", help="Write every step and evaluation there, one JSON object a line.")
-    ] = None,
-    tensorboard: Annotated[Path | None, typer.Option(metavar="DIR", help="Write TensorBoard files there.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")] = "auto",
-    max_batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of one batch while reading, padding included. Default: 4096, on a GPU 65536.")
-    ] = None,
+    pairs: options.Source,
+    out: options.Out,
+    backbone: options.Backbone = _SCRATCH,
+    encoder: options.Encoder = "siamese",
+    pooling: options.Pooling = "auto",
+    surface: options.Surface = False,
+    uncertainty: options.Uncertainty = "sngp",
+    evidence: options.Evidence = "context",
+    weights: options.Weights = "one",
+    max_tokens: options.MaxTokens = 512,
+    full: options.Full = None,
+    lora: options.LoraRank = None,
+    epochs: options.Epochs = None,
+    batch: options.BatchPairs = None,
+    micro_batch: options.MicroBatchPairs = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    lr: options.LearningRate = None,
+    backbone_lr: options.BackboneLearningRate = None,
+    logit_scale: options.LogitScale = None,
+    schedule: options.Schedule = "cosine",
+    dtype: options.Dtype = "auto",
+    patience: options.Patience = None,
+    evaluate_every: options.EvaluateEvery = None,
+    validation_share: options.ValidationShare = 0.1,
+    tune: options.Tune = False,
+    seed: options.Seed = 0,
+    save_every: options.SaveEvery = 60.0,
+    restart: options.Restart = False,
+    metrics: options.MetricsFile = None,
+    tensorboard: options.TensorboardFolder = None,
+    device: options.Device = "auto",
+    max_batch_tokens: options.MaxBatchTokens = None,
     kind: PairsFormat = "auto",
     subset: PairsSubset = None,
     split: PairsSplit = None,
     columns: PairsColumns = None,
-    on_bad_record: Annotated[OnBadRecord, typer.Option(help="fatal: stop before training; skip: leave bad records out.")] = "fatal",
+    on_bad_record: options.OnBadRecord = "fatal",
     progress: ShowProgress = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    json: options.AsJson = False,
 ) -> None:
     """Train a scorer on labelled pairs, and measure it on prompts it has not seen.
 
