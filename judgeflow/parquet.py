@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from judgeflow.errors import RecordError, UsageError
+from judgeflow.guises import HEAD, guise_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +42,16 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pa.ArrowException as error:
-        raise RecordError(f"{path}: cannot be read as Parquet after row {number}: {error}") from None
+        raise RecordError(f"{path}: {_guise(path) or f'cannot be read as Parquet after row {number}: {error}'}") from None
+
+
+def _guise(path: Path) -> str | None:
+    """What a file is that is called Parquet, and is none; None where it may be some."""
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    if head.startswith(b"PAR1"):
+        return None
+    return "holds JSON: give it a name that ends in .jsonl" if head.startswith(b"{") else guise_of(head)
 
 
 class ParquetWriter:

@@ -24,13 +24,13 @@ import orjson
 
 from judgeflow.dialogue import prompt_and_responses
 from judgeflow.errors import RecordError
+from judgeflow.guises import HEAD, RECORD, beginning, guise_of
 from judgeflow.keys import prompt_from_body, text_hash
 from judgeflow.parquet import is_parquet, parquet_rows
 from judgeflow.types import Label, Outcome, Pair, Preference, Prompt, Verdict
 
 OnBadRecord = Literal["fatal", "skip"]
 _OWN_KEYS = frozenset({"id", "prompt", "response_a", "response_b", "label", "group", "conversational"})
-_EXPECTED = "each line should be a JSON object with prompt, response_a and response_b"
 UNREADABLE = (OSError, EOFError, zlib.error)
 """What reading a file may raise."""
 RawRecord = bytes | str | dict[str, Any]
@@ -61,30 +61,36 @@ def read_pairs(path: str | Path, *, on_bad_record: OnBadRecord = "fatal") -> tup
     source = Path(path)
     pairs: list[Pair] = []
     bad: list[BadRecord] = []
-    for number, raw in raw_records(source):
-        try:
-            pairs.append(parse_pair(raw))
-        except ValueError as error:
-            bad.append(BadRecord(line=number, reason=str(error)))
+    try:
+        for number, raw in raw_records(source):
+            try:
+                pairs.append(parse_pair(raw))
+            except ValueError as error:
+                bad.append(BadRecord(line=number, reason=str(error)))
+    except RecordError as error:
+        raise after(_placed_in(source, bad), error) from None
     if bad and on_bad_record == "fatal":
-        raise refusal([Unusable(place=place(source, each.line), reason=each.reason) for each in bad])
+        raise refusal(_placed_in(source, bad))
     if not pairs:
-        first = f"the first of {len(bad)} bad records is {_unit(source)} {bad[0].line}: {bad[0].reason}" if bad else ""
-        raise RecordError(f"{source}: holds no usable pair; {first or _EXPECTED}")
+        raise no_pair(source, _placed_in(source, bad))
     return pairs, bad
+
+
+def _placed_in(source: Path, bad: Sequence[BadRecord]) -> list[Unusable]:
+    return [Unusable(place=place(source, each.line), reason=each.reason) for each in bad]
 
 
 def raw_records(source: Path) -> Iterator[tuple[int, RawRecord]]:
     """Yield the records of a file one by one, with their line or row; blank lines are no records.
 
-    Raises `RecordError` for a file that cannot be read, `UsageError` for Parquet without pyarrow.
+    Raises `RecordError` for a file that cannot be read, or is something else than its name says; `UsageError` for Parquet without pyarrow.
     """
     yield from parquet_rows(source) if is_parquet(source) else _lines(source)
 
 
-def open_records(source: Path) -> io.BufferedIOBase:
+def open_records(source: Path) -> io.BufferedReader:
     """Open a file of records, one that ends in .gz as what was compressed.  Reading raises what `unreadable` explains."""
-    return gzip.open(source, "rb") if source.suffix == ".gz" else source.open("rb")
+    return io.BufferedReader(gzip.GzipFile(source, "rb") if source.suffix == ".gz" else io.FileIO(source), HEAD)
 
 
 def unreadable(source: Path, error: Exception) -> RecordError:
@@ -99,6 +105,9 @@ def unreadable(source: Path, error: Exception) -> RecordError:
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open_records(source) as stream:
+            guise = guise_of(stream.peek(HEAD))
+            if guise is not None:
+                raise RecordError(f"{source}: {guise}")
             for number, line in enumerate(stream, start=1):
                 content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if content.strip():
@@ -107,21 +116,32 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
         raise unreadable(source, error) from None
 
 
-def _unit(source: Path) -> str:
-    return "row" if is_parquet(source) else "line"
-
-
 def place(source: Path, number: int) -> str:
     """Return how a message names one record of a file."""
     return f"{source}: row {number}" if is_parquet(source) else f"{source}:{number}"
 
 
-def refusal(bad: Sequence[Unusable], begun: str = "Nothing was begun.") -> RecordError:
-    """Return the error that names up to ten bad records."""
-    shown = [f"{record.place}: {record.reason}" for record in bad[:10]]
-    if len(bad) > 10:
-        shown.append(f"... and {len(bad) - 10} more")
-    return RecordError("\n".join([*shown, f"{begun} Mend the records, or leave them out with --on-bad-record skip."]))
+def refusal(bad: Sequence[Unusable], begun: str = "Nothing was begun.", *, count: int | None = None) -> RecordError:
+    """Return the error that names up to ten bad records; `count` is how many there are, if `bad` has not all of them."""
+    return RecordError("\n".join([*_told(bad, count), f"{begun} Mend the records, or leave them out with --on-bad-record skip."]))
+
+
+def after(bad: Sequence[Unusable], error: RecordError, *, count: int | None = None) -> RecordError:
+    """Return the error at which reading ended, behind up to ten bad records that were found before."""
+    return RecordError("\n".join([*_told(bad, count), str(error)])) if bad else error
+
+
+def no_pair(source: str | Path, bad: Sequence[Unusable]) -> RecordError:
+    """Return the error that a source holds no pair, and up to ten reasons."""
+    return RecordError("\n".join([f"{source}: holds no usable pair", *_told(bad)]) if bad else f"{source}: holds no usable pair; {RECORD}")
+
+
+def _told(bad: Sequence[Unusable], count: int | None = None) -> list[str]:
+    more = (len(bad) if count is None else count) - _MOST_TOLD
+    return [f"{record.place}: {record.reason}" for record in bad[:_MOST_TOLD]] + ([f"... and {more:,} more"] if more > 0 else [])
+
+
+_MOST_TOLD = 10
 
 
 def parse_pair(raw: RawRecord) -> Pair:
@@ -134,9 +154,11 @@ def decode(raw: RawRecord) -> dict[str, Any]:
     if isinstance(raw, dict):
         return raw
     try:
-        text = raw if isinstance(raw, str) else raw.decode()
-        record = orjson.loads(text.rstrip("\r\n"))  # orjson would count columns from the line's end
+        text = (raw if isinstance(raw, str) else raw.decode()).rstrip("\r\n")  # orjson would count columns from the line's end
+        record = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if not text.lstrip().startswith(("{", "[")):
+            raise ValueError(f"not JSON, it begins with {beginning(text)}; {RECORD}") from None
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: {error.reason} at byte {error.start + 1}") from None

@@ -10,7 +10,7 @@ from typing import Any
 from judgeflow.adapters.formats import FORMATS, Format, pairs_of, recognise, unrecognised
 from judgeflow.adapters.sources import AUTO, Reading, records_in
 from judgeflow.errors import RecordError, UsageError
-from judgeflow.records import Unusable, refusal
+from judgeflow.records import Unusable, after, no_pair, refusal
 from judgeflow.types import Pair
 
 _AS_IT_COMES = Reading()
@@ -58,17 +58,20 @@ def scan_dataset(name_or_path: str | Path, reading: Reading = _AS_IT_COMES) -> S
     pairs: list[Pair] = []
     bad: list[Unusable] = []
     found: Format | None = None
-    for place, kind, record in formatted_records(name_or_path, reading):
-        if isinstance(record, Unusable):
-            bad.append(record)
-            continue
-        found = kind
-        try:
-            pairs += pairs_of(record, found)
-        except ValueError as error:
-            bad.append(Unusable(place=place, reason=str(error)))
+    try:
+        for place, kind, record in formatted_records(name_or_path, reading):
+            if isinstance(record, Unusable):
+                bad.append(record)
+                continue
+            found = kind
+            try:
+                pairs += pairs_of(record, found)
+            except ValueError as error:
+                bad.append(Unusable(place=place, reason=str(error)))
+    except RecordError as error:
+        raise after(bad, error) from None
     if found is None or not pairs:
-        raise RecordError(f"{name_or_path}: holds no usable pair" + (f"; the first bad record is {_told(bad[0])}" if bad else ""))
+        raise no_pair(name_or_path, bad)
     return Scan(format=found, pairs=tuple(pairs), bad=tuple(bad))
 
 
@@ -86,10 +89,6 @@ def formatted_records(
             continue
         kind = kind or recognise(record) or ("pairs" if beliefs and "logit" in record else None)
         yield place, kind or "pairs", record if kind else Unusable(place=place, reason=unrecognised(record))
-
-
-def _told(record: Unusable) -> str:
-    return f"{record.place}: {record.reason}"
 
 
 def _checked(reading: Reading) -> Format | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import orjson
 
 from judgeflow.errors import RecordError, UsageError
+from judgeflow.guises import HEAD, is_array
 from judgeflow.parquet import is_parquet
 from judgeflow.records import UNREADABLE, Unusable, decode, open_records, place, raw_records, unreadable
 
@@ -91,10 +94,10 @@ def _is_hub_name(path: Path) -> bool:
 
 
 def _is_array(path: Path) -> bool:
-    """Whether a file of JSON is one array; one that cannot be read is said to be none, and says so when it is."""
+    """Whether a file of JSON is one array of records; one that cannot be read is said to be none, and says so when it is."""
     try:
         with open_records(path) as stream:
-            return stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+            return is_array(stream.peek(HEAD))
     except UNREADABLE:
         return False
 
@@ -109,11 +112,27 @@ def _array(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         found = orjson.loads(content.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
-        raise RecordError(f"{path}:{error.lineno}: not valid JSON: {error.msg} at column {error.colno}") from None
+        yield from enumerate(_whole(content.decode("utf-8", "replace")), start=1)
+        broken = f"not valid JSON: {error.msg} at column {error.colno}; what follows in this array cannot be read"
+        raise RecordError(f"{path}:{error.lineno}: {broken}: mend it, or write one record a line") from None
     del content
     found.reverse()
     for number in range(1, len(found) + 1):
         yield number, found.pop()
+
+
+def _whole(content: str) -> Iterator[Any]:
+    """Yield the records of a broken array that stand before the break."""
+    decoder, at = json.JSONDecoder(), content.index("[") + 1
+    while True:
+        try:
+            record, at = decoder.raw_decode(content, _AND_ON.match(content, at).end())  # type: ignore[union-attr]
+        except ValueError:
+            return
+        yield record
+
+
+_AND_ON = re.compile(r"[\s,]*")
 
 
 def _decoded(raw: Any) -> dict[str, Any]:

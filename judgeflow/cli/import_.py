@@ -126,7 +126,7 @@ def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:
     from judgeflow.records import refusal
 
     if found.bad and on_bad_record == "fatal":
-        raise refusal(found.bad, "Nothing was stored.")
+        raise refusal(found.bad, "Nothing was stored.", count=found.bad_count)
     for record in found.bad:
         tell_skipped(record.place, record.reason)
     if found.bad_count > len(found.bad):

@@ -11,7 +11,7 @@ from typing import Any
 from judgeflow.errors import RecordError, UsageError
 from judgeflow.exchange.evidence import Finding, find, find_label
 from judgeflow.exchange.replies import BY_WINNER, UNREADABLE, Rules
-from judgeflow.records import RawRecord, Unusable, decode, place, raw_records
+from judgeflow.records import RawRecord, Unusable, after, decode, place, raw_records
 from judgeflow.types import Pair, ReadingStatus, Reply
 from judgeflow.verdicts.parse import read_reply
 from judgeflow.verdicts.prompt import Template, load_template, packaged_templates
@@ -107,15 +107,18 @@ def _completed(record: Mapping[str, Any], raw: tuple[int, RawRecord] | None, whe
 
 
 def survey(records: Records, rules: Rules) -> Survey:
-    """Look at all records.  Raises `RecordError` as `findings`."""
+    """Look at all records.  Raises `RecordError` as `findings`, with the bad records that were found before."""
     found = Survey()
     others = {name: load_template(name) for name in packaged_templates()}
-    for finding in findings(records, rules, 0.0):
-        if isinstance(finding, Finding):
-            found.add(finding, others)
-        else:
-            found.bad_count += 1
-            found.bad += [finding][: MOST_BAD - len(found.bad)]
+    try:
+        for finding in findings(records, rules, 0.0):
+            if isinstance(finding, Finding):
+                found.add(finding, others)
+            else:
+                found.bad_count += 1
+                found.bad += [finding][: MOST_BAD - len(found.bad)]
+    except RecordError as error:
+        raise after(found.bad, error, count=found.bad_count) from None
     return found
 
 

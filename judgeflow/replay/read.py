@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from judgeflow.adapters.datasets import read_dataset
-from judgeflow.errors import ReplayError
+from judgeflow.errors import RecordError, ReplayError
 from judgeflow.exchange.evidence import EXPORTED, Finding
 from judgeflow.exchange.importing import findings, records_of
 from judgeflow.exchange.replies import Rules
 from judgeflow.keys import pair_keys
-from judgeflow.records import OnBadRecord, Unusable, refusal
+from judgeflow.records import OnBadRecord, Unusable, after, refusal
 from judgeflow.replay.exports import refuse_exports
 from judgeflow.replay.gather import Gathering
 from judgeflow.replay.selection import Design, Draw, design_of
@@ -53,11 +53,14 @@ def read_file(
     source = Path(path)
     gathered, scores, bad = Gathering(), dict[str, dict[bytes, Preference]](), list[Unusable]()
     rules = Rules(template=load_template(template), source=source.name, pairs=pairs)
-    for finding in findings(records_of(source), rules, 0.0):
-        if isinstance(finding, Finding):
-            _take(gathered, scores, finding)
-        else:
-            bad.append(finding)
+    try:
+        for finding in findings(records_of(source), rules, 0.0):
+            if isinstance(finding, Finding):
+                _take(gathered, scores, finding)
+            else:
+                bad.append(finding)
+    except RecordError as error:
+        raise after(bad, error) from None
     if bad and on_bad_record == "fatal":
         raise refusal(bad)
     for record in bad:

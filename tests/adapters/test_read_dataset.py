@@ -160,6 +160,44 @@ def test_a_file_that_is_broken_is_named(tmp_path, name, content, told):
         read_dataset(tmp_path / name)
 
 
+def test_a_line_that_is_no_json_hides_no_other_bad_record(tmp_path):
+    path = tmp_path / "set.jsonl"
+    bad = ["hello world", json.dumps(preference(1) | {"chosen": 1}), "[1, 2]", '"x"', "{"]
+    for lines in (bad, [*bad, json.dumps(preference(2))]):  # without a single good one, and with one
+        path.write_text("\n".join(lines))
+        with pytest.raises(RecordError) as caught:
+            read_dataset(path)
+        told = [each.removeprefix(f"{path}:").partition(":") for each in str(caught.value).splitlines()]
+        assert [place for place, _, _ in told if place.isdigit()] == ["1", "2", "3", "4", "5"]
+
+
+def test_many_bad_records_without_a_good_one_are_counted(tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"prompt": \n' * 1_234)
+    with pytest.raises(RecordError, match=r"holds no usable pair(.|\n)*set.jsonl:10: not valid JSON.*\n\.\.\. and 1,224 more"):
+        read_dataset(path)
+
+
+def test_a_first_line_that_is_a_list_makes_no_array_of_a_file_of_lines(tmp_path):
+    path = write_lines(tmp_path / "set.jsonl", [[{"role": "user", "content": "x"}], preference(1)])
+    with pytest.raises(RecordError, match=r"set\.jsonl:1: a record is a JSON object, not an array"):
+        read_dataset(path)
+    assert len(scan_dataset(path).pairs) == 1
+
+
+def test_an_array_that_is_broken_names_the_bad_records_before_the_break(tmp_path):
+    path = tmp_path / "set.json"
+    path.write_text(f'[{json.dumps(preference(1))},\n7,\n{{"chosen": "x"}},\n{{"prompt": oops}}, {{"chosen": "y"}}]')
+    with pytest.raises(RecordError) as caught:
+        read_dataset(path)
+    told = [each.removeprefix(f"{path}:") for each in str(caught.value).splitlines()]
+    assert told[0] == " record 2: a record is a JSON object"
+    assert told[1].startswith(" record 3: prompt, response_a, response_b is missing")
+    assert told[2].startswith("4: not valid JSON")
+    assert told[2].endswith("what follows in this array cannot be read: mend it, or write one record a line")
+    assert len(told) == 3
+
+
 def test_a_compressed_file_holds_the_same_pairs_as_the_plain_one(tmp_path):
     records = [hh_rlhf(n) for n in range(3)]
     plain, packed = (write_lines(tmp_path / name, records) for name in ("set.jsonl", "set.jsonl.gz"))

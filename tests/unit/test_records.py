@@ -1,4 +1,5 @@
 import codecs
+import gzip
 import json
 import re
 import sys
@@ -100,7 +101,9 @@ def test_a_response_of_a_megabyte_is_read_whole(file):
     ("content", "reason"),
     [
         (b"{", "not valid JSON: "),
-        (b"not json", "not valid JSON: "),
+        (b"hello world", "not JSON, it begins with 'hello world'; one JSON object a line is expected, such as {\"prompt\": "),
+        (b" not json", "not JSON, it begins with 'not json'; one JSON object a line is expected"),
+        (b"said \x1b[31m" + b"red " * 99, "not JSON, it begins with 'said \\x1b[31mred red red red red red red re'...; "),
         (GOOD[:-1], "not valid JSON: "),
         (GOOD + GOOD, "not valid JSON: "),
         (GOOD.replace(b'"x"', b"NaN"), "not valid JSON: "),
@@ -172,13 +175,31 @@ def test_skipped_records_are_returned_in_order(file):
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", codecs.BOM_UTF8])
 @pytest.mark.parametrize("on_bad_record", ["fatal", "skip"])
 def test_a_file_without_records_is_an_error(file, content, on_bad_record):
-    with pytest.raises(RecordError, match=r"pairs\.jsonl: holds no usable pair; each line should be a JSON object with prompt,"):
+    with pytest.raises(RecordError, match=r"pairs\.jsonl: holds no usable pair; one JSON object a line is expected, such as"):
         read_pairs(file(content), on_bad_record=on_bad_record)
 
 
-def test_a_file_of_bad_records_only_says_what_is_wrong_with_the_first(file):
-    with pytest.raises(RecordError, match="holds no usable pair; the first of 2 bad records is line 1: response_a is empty"):
-        read_pairs(file(line(response_a="") + b"\n{}"), on_bad_record="skip")
+def test_a_file_of_bad_records_only_says_what_is_wrong_with_each(file):
+    path = file(line(response_a="") + b"\n{\n{}")
+    with pytest.raises(RecordError) as caught:
+        read_pairs(path, on_bad_record="skip")
+    told = str(caught.value).splitlines()
+    assert told[0] == f"{path}: holds no usable pair"
+    assert [each.removeprefix(f"{path}:")[:10] for each in told[1:]] == ["1: respons", "2: not val", "3: prompt,"]
+
+
+def test_bad_records_before_the_place_where_a_file_breaks_are_named_too(tmp_path):
+    path = tmp_path / "pairs.jsonl.gz"
+    many = [str(number).encode() * 50 for number in range(2_000)]  # so much that what is cut off was not read ahead
+    path.write_bytes(gzip.compress(b"\n".join([GOOD, b"{", line(response_a=""), *map(_good, many)]))[:-9])
+    with pytest.raises(RecordError) as caught:
+        read_pairs(path)
+    places = [each.removeprefix(f"{path}:").partition(":")[0] for each in str(caught.value).splitlines()]
+    assert places == ["2", "3", " cannot be read"]
+
+
+def _good(text: bytes) -> bytes:
+    return GOOD.replace(b'"x"', b'"' + text + b'"')
 
 
 def test_a_folder_instead_of_a_file_is_told(tmp_path):
