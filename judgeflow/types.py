@@ -478,7 +478,8 @@ class Outcome:
     """The final word on one pair: always there, always finite.
 
     `status` is "ok", or says what is missing: "one_order", "identical", or why a `fallback` happened ("deadline", "budget",
-    "refused", "unparseable", "rate_limited", ...).  `acquisition` is the policy's score of the pair, larger means "ask"; `audit` tells
+    "refused", "unparseable", "rate_limited", ...).  About identical responses nobody had to decide, though their `source` is "scorer": they
+    count for no source and in no accuracy.  `acquisition` is the policy's score of the pair, larger means "ask"; `audit` tells
     that the judge was asked because the pair was drawn at random below the threshold.
     """
 
@@ -590,8 +591,9 @@ class Pressure:
 class StepStatistics:
     """What one step did and what it cost.
 
-    `sources` and `statuses` count outcomes; `calls` and `spent` count the replies paid for in this step; `agreement` is the share
-    of judged pairs whose two orders agree; `latency_s` maps "p50", "p90", "max" to seconds; `remaining` is None where unlimited.
+    `sources` counts outcomes by who decided, which about identical responses nobody did, and `statuses` counts all; `calls` and `spent`
+    count the replies paid for in this step; `agreement` is the share of judged pairs whose two orders agree; `latency_s` maps "p50",
+    "p90", "max" to seconds; `remaining` is None where unlimited.
     `routed` and `audited` compare the scorer with the judge on pairs asked about for their rank, and on those drawn at random.
     `judges` divides `spent` by the judge's id; `pressure` has, by their ids, the judges that had too much to do.
     """

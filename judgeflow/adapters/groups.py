@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from judgeflow.errors import UsageError
 from judgeflow.plurals import plural
-from judgeflow.types import Group, Outcome, Prompt, StepResult, StepStatistics
+from judgeflow.types import IDENTICAL, Group, Outcome, Prompt, StepResult, StepStatistics
 
 Places = tuple[int, ...]
 """Where the responses of one group stand in the batch."""
@@ -104,11 +104,12 @@ def shares_of(result: StepResult, groups: Sequence[Group], places: Sequence[Plac
 
 
 def counts_of(result: StepResult, groups: Sequence[Group], places: Sequence[Places]) -> list[Counter[str]]:
-    """Return how many of each response's pairs were decided by whom, in the order of the batch."""
+    """Return how many of each response's pairs were decided by whom, in the order of the batch; "identical" stands for nobody."""
     counts: list[Counter[str]] = [Counter() for _ in range(_count(places))]
     for first, second, outcome in _met(result, groups, places):
-        counts[first][outcome.source] += 1
-        counts[second][outcome.source] += 1
+        decided = IDENTICAL if outcome.status == IDENTICAL else outcome.source
+        counts[first][decided] += 1
+        counts[second][decided] += 1
     return counts
 
 

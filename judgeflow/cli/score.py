@@ -163,11 +163,12 @@ def _cut(seen: dict[str, int]) -> str:
 
 def _quality(pairs: Sequence[Pair], preferences: Sequence[Preference]) -> Quality:
     from judgeflow.errors import UsageError
+    from judgeflow.model.data import prefers
     from judgeflow.model.quality import quality
 
-    decided = [(pair, preference) for pair, preference in zip(pairs, preferences, strict=True) if pair.label in {"a", "b"}]
+    decided = [(pair, preference) for pair, preference in zip(pairs, preferences, strict=True) if prefers(pair)]
     if not decided:
-        raise UsageError("--evaluate: no pair has the label a or b; nothing can be measured")
+        raise UsageError("--evaluate: no pair of two different responses has the label a or b; nothing can be measured")
     return quality(
         [preference.logit for _, preference in decided],
         [preference.uncertainty or 1.0 for _, preference in decided],

@@ -56,11 +56,11 @@ class JudgeShare:
 
 @dataclass(slots=True)
 class Summary:
-    """Adds up steps.  Accuracy is over labelled pairs: of each order and of the combined choice where the judge spoke, and of the
-    sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of both responses;
-    `first_too_long` names the first pair that was too long to be asked about, by its place and id, `judges` has
-    the share of each judge by its id; `benchmark` is the score of the benchmark that all pairs are from.  `paid` is what all replies
-    have cost by the end, those included that came after their step.
+    """Adds up steps.  Accuracy is over labelled pairs of two different responses: of each order and of the combined choice where the judge
+    spoke, and of the sign of the final logit everywhere (a logit of exactly 0 earns half).  `lengths` counts judged pairs by characters of
+    both responses, of the same pairs with and without a label; `first_too_long` names the first pair that was too long to be asked about,
+    by its place and id, `judges` has the share of each judge by its id; `benchmark` is the score of the benchmark that all pairs are
+    from.  `paid` is what all replies have cost by the end, those included that came after their step.
     """
 
     out: str
@@ -127,6 +127,8 @@ class Summary:
                 self.first_too_long = f"pair {place:,}" + (f" ({outcome.pair.id})" if outcome.pair.id else "")
 
     def _compare(self, outcome: Outcome) -> None:
+        if outcome.status == IDENTICAL:
+            return
         verdict, label = outcome.verdict, outcome.pair.label
         length = len(outcome.pair.response_a) + len(outcome.pair.response_b)
         self.lengths.setdefault(length, Share()).add(verdict is not None)
@@ -205,10 +207,9 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
 def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     """Return the lines of the table: what each is called, and what it says."""
     rows = [("pairs", f"{summary.pairs:,}" + (f" ({plural(summary.skipped, 'bad record')} skipped)" if summary.skipped else ""))]
-    identical = summary.statuses[IDENTICAL]
-    rows.append(("decided by", _counts(summary.sources - Counter({"scorer": identical}))))  # where there is nothing to decide, nobody did
-    if identical:
-        rows.append(("identical, not asked", f"{identical:,}"))
+    rows.append(("decided by", _counts(summary.sources)))
+    if summary.statuses[IDENTICAL]:
+        rows.append(("identical, not asked", f"{summary.statuses[IDENTICAL]:,}"))
     missing = Counter({name: n for name, n in summary.statuses.items() if name not in {OK, IDENTICAL}})
     if missing:
         rows.append(("not ok", _counts(missing)))

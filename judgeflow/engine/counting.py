@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from judgeflow.engine.items import Item
 from judgeflow.routing.agreement import Vote, agreement, tally
 from judgeflow.routing.plan import StepPlan
-from judgeflow.types import Call, Cost, Outcome, Pressure, StepStatistics
+from judgeflow.types import IDENTICAL, Call, Cost, Outcome, Pressure, StepStatistics
 
 
 def statistics(
@@ -32,7 +32,7 @@ def statistics(
         step=step,
         pairs=len(outcomes),
         threshold=plan.threshold,
-        sources=dict(Counter(outcome.source for outcome in outcomes)),
+        sources=dict(Counter(outcome.source for outcome in outcomes if outcome.status != IDENTICAL)),
         statuses=dict(Counter(outcome.status for outcome in outcomes)),
         calls=len(paid),
         spent=Cost(requests=len(paid), tokens=sum(call.reply.usage.total for call in paid), usd=sum(call.reply.usd for call in paid)),

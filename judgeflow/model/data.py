@@ -29,9 +29,14 @@ def labelled(pairs: Sequence[Pair]) -> list[Pair]:
         raise UsageError(
             f"{'the only label is a tie' if len(found) == 1 else f'all {len(found):,} labels are ties'}: there is no preference to learn"
         )
-    if all(pair.label == "tie" or pair.response_a == pair.response_b for pair in found):
+    if not any(map(prefers, found)):
         raise UsageError(f"{_none(len(found), 'label')} prefers one of two different responses: there is no preference to learn")
     return found
+
+
+def prefers(pair: Pair) -> bool:
+    """Whether a pair's label prefers one of two different responses: about identical ones there is nothing to be right or wrong about."""
+    return pair.label in {"a", "b"} and pair.response_a != pair.response_b
 
 
 def _none(number: int, what: str) -> str:
@@ -50,7 +55,7 @@ def split_by_prompt(pairs: Sequence[Pair], share: float, seed: int) -> tuple[lis
     training = [pair for pair, key in zip(pairs, hashes, strict=True) if key not in held_out]
     validation = [pair for pair, key in zip(pairs, hashes, strict=True) if key in held_out]
     for name, side in (("training", training), ("validation", validation)):
-        if all(pair.label == "tie" for pair in side):
+        if not any(map(prefers, side)):
             few = f"{plural(len(pairs), 'labelled pair')} of {plural(len(prompts), 'prompt')}"
             raise UsageError(f"{few} are too few: whole prompts are held out for validation, and {name} would have no preference in it")
     return training, validation
@@ -87,6 +92,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    @property
+    def decided(self) -> Tensor:
+        """Which of them prefer one of two different responses: those that a scorer can be right or wrong about."""
+        return (self.target != TARGETS["tie"]) & (self.first != self.second)
 
     def part(self, chosen: slice | Tensor) -> Examples:
         """Return some of them."""

@@ -31,18 +31,17 @@ def raw_scores(network: Network, reading: Reading, embeddings: Tensor, examples:
     return raw
 
 
-def cross_fitted(raw: RawScores, targets: Tensor, half: Sequence[bool], *, sampled: bool) -> tuple[Calibration, Quality]:
+def cross_fitted(raw: RawScores, examples: Examples, half: Sequence[bool], *, sampled: bool) -> tuple[Calibration, Quality]:
     """Return the calibration fitted on all held-out pairs, and the quality of one that has not seen the pairs it is measured on.
 
     For `quality`, each half of the pairs is calibrated by the other half, and both are measured together.  Of one prompt there are no
     two halves: it is then measured with Calibration's defaults, which have seen nothing.
     """
-    side = torch.tensor(half)
+    side, targets, decided = torch.tensor(half), examples.target, examples.decided
     s, u = torch.empty(len(targets), dtype=torch.float64), torch.empty(len(targets), dtype=torch.float64)
     for here in (side, ~side):
         found = _fitted(raw, targets, ~here, sampled=sampled)
         s[here], u[here] = found.apply(raw.logits[here], raw.variances[here])
-    decided = targets != TARGETS["tie"]
     preferred = (targets[decided] == TARGETS["a"]).tolist()
     everything = torch.ones_like(side)
     return _fitted(raw, targets, everything, sampled=sampled), quality(s[decided].tolist(), u[decided].tolist(), preferred)

@@ -37,7 +37,7 @@ class JudgedCurves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What a scorer is worth on labelled pairs without ties.
+    """What a scorer is worth on labelled pairs, without ties and without pairs of identical responses.
 
     `ece` is the expected calibration error over `reliability`, ten equal-width bins of confidence in [0.5, 1] of which empty ones are
     left out.  `brier` is the mean of (p - y)^2 (Brier 1950) and `log_loss` the negative log likelihood of a label, in nats.

@@ -99,7 +99,7 @@ class Trainer:
         posterior = self._network.know(embeddings[0], few.first, few.second, few.strength)
         raw = self.measure(material, embeddings)
         half = halves_by_prompt(material.held_out, self._settings.seed)
-        calibration, found = cross_fitted(raw, material.new.target, half, sampled=self._network.samples > 1)
+        calibration, found = cross_fitted(raw, material.new, half, sampled=self._network.samples > 1)
         self._watch.progress("measuring", 1, 1)
         pairs = [*material.learning, *material.held_out]
         return TrainingReport(

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from judgeflow.errors import UsageError
 from judgeflow.model.config import ModelConfig, TrainingConfig, TuningConfig
-from judgeflow.model.data import TARGETS
+from judgeflow.model.data import TARGETS, Examples
 from judgeflow.model.network import Network, RawScores
 from judgeflow.model.resume import write_whole
 from judgeflow.model.trainer import Material, Trainer, logit_std
@@ -148,7 +148,7 @@ class Tuner:
             self.table = trainer.embed(material.reading)
         _, embeddings = trainer.fit(material, table=self.table)
         raw = trainer.measure(material, embeddings)
-        accuracy = _accuracy(raw, material.new.target)
+        accuracy = _accuracy(raw, material.new)
         return Trial(spectral_bound=bound, accuracy=accuracy, logit_std=logit_std(raw), seconds=time.monotonic() - started)
 
     def _renamed(self, name: str) -> Watch:
@@ -160,13 +160,12 @@ class Tuner:
         return Watch(progress=progress, stop=self._watch.stop)
 
 
-def _accuracy(raw: RawScores, target: Tensor) -> float:
-    decided = target != TARGETS["tie"]
-    g = raw.logits.mean(1)[decided]
-    right = torch.where(g == 0, 0.5, ((g > 0) == (target[decided] == TARGETS["a"])).double())
+def _accuracy(raw: RawScores, examples: Examples) -> float:
+    g = raw.logits.mean(1)[examples.decided]
+    right = torch.where(g == 0, 0.5, ((g > 0) == (examples.target[examples.decided] == TARGETS["a"])).double())
     return float(right.mean())
 
 
 def _standard_error(plain: Trial, material: Material) -> float:
-    decided = int((material.new.target != TARGETS["tie"]).sum())
+    decided = int(material.new.decided.sum())
     return math.sqrt(plain.accuracy * (1.0 - plain.accuracy) / decided)

@@ -195,8 +195,8 @@ class _StepMeters:
             return Counter(f"judgeflow_{name}", meaning, labels, registry=registry)
 
         self.steps = counter("steps_total", "Steps that are complete.")
-        self.pairs = counter("pairs_total", "Pairs of complete steps, by who decided.", "source")
-        self.outcomes = counter("outcomes_total", "The same pairs, by the status of their outcome.", "status")
+        self.pairs = counter("pairs_total", "Pairs of complete steps, by who decided; of identical responses nobody does.", "source")
+        self.outcomes = counter("outcomes_total", "All pairs of complete steps, by the status of their outcome.", "status")
         self.weight = counter(
             "compared_weight_total",
             "Pairs on which scorer and judge are compared, each by 1 / propensity, by why it was asked.",

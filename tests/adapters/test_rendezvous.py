@@ -85,6 +85,11 @@ def test_each_response_gets_its_advantage_over_its_siblings_in_whatever_order_th
     assert all(place.whole and place.of == 4 and place.sources == {"scorer": 3} for place in places)
 
 
+def test_the_same_text_twice_is_told_apart_from_what_somebody_decided():
+    places = at_the_desk(lambda desk: desk.ask_all(("two", "two", "three", "two")))
+    assert [place.sources for place in places] == [{"identical": 2, "scorer": 1}] * 2 + [{"scorer": 3}, {"identical": 2, "scorer": 1}]
+
+
 def test_groups_that_are_whole_within_a_moment_are_one_step_and_later_ones_another():
     async def work(desk):
         early = [desk.ask(each, prompt=prompt) for prompt in ("p", "q") for each in FOUR]

@@ -189,13 +189,18 @@ async def test_settings_come_from_the_file_then_the_environment_then_the_flags(t
 
 
 async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes(tmp_path):
-    pairs = [Pair(prompt="p", response_a="same", response_b="same"), Pair(prompt="p", response_a="x " * 500_000, response_b="b")]
+    same = Pair(prompt="p", response_a="same", response_b="same", label="a")
+    pairs = [same, Pair(prompt="p", response_a="x " * 500_000, response_b="b")]
     write_pairs(tmp_path, pairs + arithmetic_pairs(1))
     async with FakeJudge(faults=["refusal", "refusal"]) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = await judgeflow(tmp_path, *ROUTE, "--json")
     outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
     assert ended.code == 0
+    summary = json.loads(ended.out)
+    (step,) = [event for event in map(json.loads, (tmp_path / "run.log").read_text().splitlines()) if event["event"] == "step"]
+    assert (summary["sources"], summary["labelled"]) == ({"fallback": 2}, {"logit": 1})
+    assert (step["sources"], step["statuses"]) == (summary["sources"], summary["statuses"])
     assert [(o["source"], o["status"], o["choice"]) for o in outcomes] == [
         ("scorer", "identical", "tie"),
         ("fallback", "too_long", None),

@@ -296,6 +296,7 @@ async def test_identical_responses_are_a_tie_without_asking(database):
         assert server.statistics.requests == 0
     outcome = step.outcomes[0]
     assert (outcome.choice, outcome.status, outcome.logit) == ("tie", "identical", 0.0)
+    assert (step.statistics.sources, step.statistics.statuses) == ({}, {"identical": 1})
 
 
 async def test_a_megabyte_response_is_not_sent_and_says_so_while_its_neighbours_are_judged(database):

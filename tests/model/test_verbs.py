@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import threading
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import orjson
@@ -71,6 +72,18 @@ def test_the_reports_of_train_and_score_are_json_on_demand(run_cli, pairs_file, 
     assert summary["trained"]["validation"] == report["validation"]
 
 
+def test_identical_responses_are_scored_and_left_out_of_what_the_scorer_is_worth(run_cli, trained, learned, tmp_path):
+    def measured(name, pairs):
+        (tmp_path / name).write_bytes(b"".join(pair_lines(pairs)))
+        return orjson.loads(run_cli("score", tmp_path / name, "-s", trained[0], "--evaluate", "--json", "--device", "cpu").out)
+
+    same = [replace(pair, response_b=pair.response_a) for pair in learned[:30]]
+    plain, mixed = measured("plain.jsonl", learned[:60]), measured("mixed.jsonl", [*same, *learned[:60]])
+    assert (plain["pairs"], mixed["pairs"]) == (60, 90)
+    assert mixed["quality"]["pairs"] == plain["quality"]["pairs"] == 60
+    assert mixed["quality"]["accuracy"] == plain["quality"]["accuracy"]
+
+
 @pytest.mark.slow
 def test_score_draws_what_it_measures_as_svg_and_as_png(run_cli, trained, pairs_file, tmp_path):
     svg, again, png = tmp_path / "plots.svg", tmp_path / "again.svg", tmp_path / "plots.PNG"
@@ -102,7 +115,7 @@ def test_without_matplotlib_a_plot_says_what_to_install_before_anything_is_score
         (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{folder}"), "is a folder; name a file in it"),
         (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{pairs}"), ", the pairs; name another file"),
         (("score", "{pairs}", "--scorer", "{scorer}", "--out", "{link}"), ", the pairs; name another file"),
-        (("score", "{unlabelled}", "--scorer", "{scorer}", "--evaluate"), "no pair has the label a or b"),
+        (("score", "{unlabelled}", "--scorer", "{scorer}", "--evaluate"), "no pair of two different responses has the label a or b"),
         (("score", "{pairs}", "--scorer", "{scorer}", "--evaluate", "--device", "warp"), "device 'warp' cannot be used here"),
         (
             ("score", "{pairs}", "-s", "{scorer}", "--out", "{folder}/o", "--plot", "{folder}/p.svg"),

@@ -1,5 +1,6 @@
 """What a routed file came to, as the table says it."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -47,7 +48,7 @@ def result(*outcomes, **sums):
         step=0,
         pairs=len(outcomes),
         threshold=None,
-        sources={source: sum(outcome.source == source for outcome in outcomes) for source in {outcome.source for outcome in outcomes}},
+        sources=Counter(outcome.source for outcome in outcomes if outcome.status != "identical"),
         statuses={status: sum(outcome.status == status for outcome in outcomes) for status in {outcome.status for outcome in outcomes}},
         calls=0,
         spent=Cost(),
@@ -91,6 +92,14 @@ def test_identical_responses_are_decided_by_nobody(table, outcomes, decided, ide
 
 def test_identical_responses_do_not_count_as_choices_of_the_judge(table):
     assert table(JUDGED, IDENTICAL)["accuracy, both orders combined"] == "1.000 of 1"
+
+
+def test_identical_responses_neither_flatter_nor_hurt_an_accuracy(table):
+    rows = table(JUDGED, IDENTICAL, IDENTICAL, SCORED)
+    assert rows["accuracy of the final logit"] == "1.000 of 2"
+    wrong = replace(SCORED, logit=-0.3)
+    assert table(wrong, IDENTICAL)["accuracy of the final logit"] == "0.000 of 1"
+    assert "accuracy of the final logit" not in table(IDENTICAL)
 
 
 def test_identical_responses_are_not_counted_as_not_ok(table):
