@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from judgeflow.adapters.formats import FORMATS, Format, pairs_of, recognise, unrecognised
+from judgeflow.adapters.preference_sets import ScoreCheck
 from judgeflow.adapters.sources import AUTO, Reading, records_in
 from judgeflow.errors import RecordError, UsageError
 from judgeflow.records import Unusable, after, no_pair, refusal
@@ -25,11 +26,12 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What was found in one source: the pairs in their order, and the records that could not be used."""
+    """What was found in one source: the pairs in their order, the records that could not be used, and what to know about the others."""
 
     format: Format
     pairs: tuple[Pair, ...]
     bad: tuple[Unusable, ...] = ()
+    doubt: str | None = None
 
 
 def read_dataset(
@@ -72,7 +74,15 @@ def scan_dataset(name_or_path: str | Path, reading: Reading = _AS_IT_COMES) -> S
         raise after(bad, error) from None
     if found is None or not pairs:
         raise no_pair(name_or_path, bad)
-    return Scan(format=found, pairs=tuple(pairs), bad=tuple(bad))
+    return Scan(format=found, pairs=tuple(pairs), bad=tuple(bad), doubt=doubt_about(found, pairs))
+
+
+def doubt_about(kind: Format, pairs: Sequence[Pair]) -> str | None:
+    """Return what should be known of the labels of a set, None if there is nothing."""
+    check = ScoreCheck()
+    if kind == "ultrafeedback":
+        check.look(pairs)
+    return check.told()
 
 
 def formatted_records(

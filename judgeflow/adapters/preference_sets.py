@@ -6,10 +6,12 @@ Each becomes a pair record as `judgeflow.records` reads it, so that dialogues, p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from judgeflow.adapters.fields import Record, require, text
+from judgeflow.plurals import plural
 from judgeflow.records import pair_from_record
 from judgeflow.rendered import rendered
 from judgeflow.types import Pair
@@ -59,10 +61,44 @@ def ultrafeedback(record: Record) -> list[Pair]:
         require(record, "chosen", "rejected")
         sides = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
     pair = {name: record.get(key) for name, key in sides.items()}
-    scores = next((names for names in _SCORES if names[0] in record and names[1] in record), None)
-    equal = scores is not None and record[scores[0]] is not None and record[scores[0]] == record[scores[1]]
+    scores = _scores(record)
+    equal = scores is not None and scores[0] == scores[1]
     about = {key: value for key, value in record.items() if key in _ABOUT_SCORES}
     return _named(pair | {"id": record.get("prompt_id"), "label": "tie" if equal else None} | about, sides)
+
+
+@dataclass(slots=True)
+class ScoreCheck:
+    """Counts the pairs of UltraFeedback whose scores do not say what `chosen` says; `look` alone changes it."""
+
+    scored: int = 0
+    contradicted: int = 0
+    equal: int = 0
+
+    def look(self, pairs: Iterable[Pair]) -> None:
+        """Count pairs as `ultrafeedback` makes them."""
+        for chosen, rejected in filter(None, (_scores(pair.metadata) for pair in pairs)):
+            self.scored += 1
+            self.contradicted += chosen < rejected
+            self.equal += chosen == rejected
+
+    def told(self) -> str | None:
+        """Return what is to be said about it, None if every score is as it should be."""
+        found = (
+            (self.contradicted, "with a higher score for the rejected response (the label stays what the set says)"),
+            (self.equal, "with equal scores (a tie)"),
+        )
+        said = ", ".join(f"{count:,} {what}" for count, what in found if count)
+        return f"{said}, of {plural(self.scored, 'scored pair')}" if said else None
+
+
+def _scores(record: Record) -> tuple[float, float] | None:
+    """The scores of the chosen and the rejected response; None without two numbers."""
+    names = next((names for names in _SCORES if names[0] in record and names[1] in record), None)
+    try:
+        return (float(record[names[0]]), float(record[names[1]])) if names else None  # texts, where they come from CSV
+    except (TypeError, ValueError):
+        return None
 
 
 def hh_rlhf(record: Record) -> list[Pair]:

@@ -16,6 +16,7 @@ from judgeflow.plurals import plural
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from judgeflow.adapters.preference_sets import ScoreCheck
     from judgeflow.adapters.sources import Reading
     from judgeflow.exchange.evidence import Finding
     from judgeflow.exchange.importing import Records, Survey
@@ -72,9 +73,10 @@ def import_(
     import contextlib
     import time
 
+    from judgeflow.adapters.preference_sets import ScoreCheck
     from judgeflow.cli.db.common import address_of
     from judgeflow.cli.interrupt import interruptible
-    from judgeflow.cli.records import reading_of
+    from judgeflow.cli.records import reading_of, tell_doubt
     from judgeflow.exchange.importing import findings, require_one_judge, require_template, survey
     from judgeflow.exchange.replies import Rules
     from judgeflow.store.evidence import EvidenceWriter
@@ -87,9 +89,11 @@ def import_(
     }
     reading = reading_of(kind, split, subset, columns)
     with interruptible(lambda: "nothing was stored yet"):
-        found = {file: survey(_records(file, reading), rules[file]) for file in files}
+        checks = {file: ScoreCheck() for file in files}
+        found = {file: survey(_records(file, reading, checks[file]), rules[file]) for file in files}
     for file, held in found.items():
         _tell_bad(file, held, on_bad_record)
+        tell_doubt(file, checks[file].told())
         require_template(file, held, rules[file])
     require_one_judge(found, rules[files[0]])
     if dry_run:
@@ -98,7 +102,9 @@ def import_(
     writer = asyncio.run(EvidenceWriter.open(address))
     done = dict.fromkeys(files, 0)
     with interruptible(lambda: _kept(found, done)), contextlib.closing(writer):
-        _write(writer, found, lambda file: findings(_records(file, reading), rules[file], time.time()), done, progress=progress)
+        _write(
+            writer, found, lambda file: findings(_records(file, reading, ScoreCheck()), rules[file], time.time()), done, progress=progress
+        )
     _report(found, writer, as_json=as_json)
 
 
@@ -135,8 +141,8 @@ def _tell_bad(file: Path, found: Survey, on_bad_record: str) -> None:
         raise RecordError(f"{file}: holds no usable record")
 
 
-def _records(file: Path, reading: Reading) -> Records:
-    """The records of a file, a folder or a set of the hub: judgeflow's own as they are, of another format the pairs."""
+def _records(file: Path, reading: Reading, check: ScoreCheck) -> Records:
+    """The records of a file, a folder or a set of the hub: judgeflow's own as they are, of another format the pairs, which `check` sees."""
     from judgeflow.adapters.datasets import formatted_records
     from judgeflow.adapters.formats import OWN, pairs_of
     from judgeflow.records import Unusable
@@ -146,9 +152,13 @@ def _records(file: Path, reading: Reading) -> Records:
             yield place, record
             continue
         try:
-            yield place, pairs_of(record, kind)
+            pairs = pairs_of(record, kind)
         except ValueError as error:
             yield place, Unusable(place=place, reason=str(error))
+            continue
+        if kind == "ultrafeedback":
+            check.look(pairs)
+        yield place, pairs
 
 
 def _write(

@@ -49,12 +49,19 @@ def read_usable(source: Path, on_bad_record: OnBadRecord, reading: Reading) -> t
         raise refusal(scan.bad)
     for record in scan.bad:
         tell_skipped(record.place, record.reason)
+    tell_doubt(source, scan.doubt)
     return list(scan.pairs), len(scan.bad)
 
 
 def tell_skipped(where: str, reason: str) -> None:
     """Say on stderr that a record was left out, and why."""
     typer.echo(f"{where}: skipped: {reason}", err=True)
+
+
+def tell_doubt(source: Path, doubt: str | None) -> None:
+    """Say on stderr, once for a source, what should be known of its labels."""
+    if doubt is not None:
+        typer.echo(f"{source}: {doubt}", err=True)
 
 
 def content_digest(source: Path, pairs: Sequence[Pair], reading: Reading) -> bytes:

@@ -16,7 +16,7 @@ from judgeflow.report.news import news_of
 from judgeflow.report.pace import forecast, left_after
 from judgeflow.report.pressure import Felt, felt, told
 from judgeflow.report.reading import MINUTE_S, JudgeSums, ReplyBook, StepDecisions, Testimony, merged
-from judgeflow.report.settings import JudgeSettings, judges_of, steps_of, stock_of
+from judgeflow.report.settings import JudgeSettings, judges_of, stock_of
 from judgeflow.report.verdicts import Comparison, Spoken, compare, first_preferred, orders_agree, spoken, verdicts
 from judgeflow.routing.agreement import interval, share
 from judgeflow.store.runs import RunRow, Standing, pace_of
@@ -149,7 +149,7 @@ def compose(
     steps = tuple(step_figures(merged(ends[number]), decisions.get(number), left[number]) for number in sorted(ends))
     judges = tuple(under_pressure(all_judges(run, identities, deep), felt(steps)))
     stock, compared = stock_of(run.config), deep.comparison if deep else None
-    ahead = forecast(steps, stock, run.spent + run.reserved, steps_of(run.config))
+    ahead = forecast(steps, stock, run.spent + run.reserved, standing.wanted)
     asked = [step.asked for step in steps]
     changed, both = (compared.changed, compared.compared) if compared else (None, None)
     per_change = run.spent.requests / changed if changed else None

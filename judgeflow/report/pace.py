@@ -45,8 +45,9 @@ def _spent(rows: Sequence[StepRow], kind: str) -> list[float]:
 
 
 def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_wanted: int | None) -> Forecast | None:
-    """Return what is spent first, and when; `taken` is paid or put aside.  None where nothing is limited, or nothing is being spent.
+    """Return what is spent first, and when.  None where nothing is limited, or nothing is being spent.
 
+    `taken` is paid or put aside, `steps_wanted` says how many steps are still to come, where somebody knows.
     A step takes what the last `LAST` steps took on average, and as long as from one end to the next without pauses.  What is left is what
     the last step has left, since a run may go on with another budget than it began with; else what `stock` leaves.
     """
@@ -62,10 +63,8 @@ def forecast(steps: Sequence[StepFigures], stock: Stock, taken: Cost, steps_want
         return None
     kind = min(lasting, key=lambda each: lasting[each])
     seconds = seconds_a_step(recent)
-    wanted = None if steps_wanted is None else max(0, steps_wanted - 1 - max(step.step for step in steps))
-    return Forecast(
-        kind=kind, steps_left=lasting[kind], seconds_left=None if seconds is None else lasting[kind] * seconds, steps_wanted=wanted
-    )
+    seconds_left = None if seconds is None else lasting[kind] * seconds
+    return Forecast(kind=kind, steps_left=lasting[kind], seconds_left=seconds_left, steps_wanted=steps_wanted)
 
 
 def seconds_a_step(steps: Sequence[StepFigures]) -> float | None:

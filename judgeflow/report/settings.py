@@ -25,12 +25,6 @@ def stock_of(config: Mapping[str, Any]) -> Stock:
     return Stock(**{kind: budget.get(kind) for kind in ("requests", "tokens", "usd")})
 
 
-def steps_of(config: Mapping[str, Any]) -> int | None:
-    """Return how many steps the budget should last for."""
-    steps: int | None = _section(config, "budget").get("steps")
-    return steps
-
-
 def policy_of(config: Mapping[str, Any]) -> str | None:
     """Return the policy, None where none is stored."""
     policy: str | None = _section(config, "routing").get("policy")

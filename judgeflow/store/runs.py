@@ -43,8 +43,9 @@ class RunRow(NamedTuple):
 class Standing:
     """How far a run is: `planned` steps, if its configuration says how many; `active_at` is when it was last seen at work.
 
-    `steps` counts steps that have ended, each once; `step_seconds` is what the last one took.  `unended` is a step that was planned after
-    all of these and has not ended: it is under way, or was interrupted.
+    `steps` counts steps that have ended, each once, also those whose rows were compacted; `step_seconds` is what the last one took.
+    `unended` is a step that was planned after all of these and has not ended: it is under way, or was interrupted.  `repeats` tells that
+    the last one to end had ended before, and later ones too: the run goes through its steps again.
     """
 
     run: RunRow
@@ -54,6 +55,12 @@ class Standing:
     active_at: float
     planned: int | None
     unended: int | None
+    repeats: bool = False
+
+    @property
+    def wanted(self) -> int | None:
+        """How many of the planned steps have not ended; None where nobody has said how many there are."""
+        return None if self.planned is None else max(0, self.planned - self.steps)
 
 
 class Pulse(NamedTuple):
@@ -74,11 +81,18 @@ def _of_run(value: Any, run_id: Any, name: str) -> Any:
     return select(value).where(run_id == _RUN.id).correlate(schema.run).scalar_subquery().label(name)
 
 
+_OTHER = schema.step.alias("other")
+_ENDS = select(func.count()).where(_OTHER.c.run_id == _RUN.id, _OTHER.c.step == _STEP.step).correlate(schema.run, schema.step)
+"""How often the step has ended that ended last."""
+
 _RUNS = select(
     schema.run,
     _of_run(func.count(func.distinct(_STEP.step)), _STEP.run_id, "steps"),
+    _of_run(func.min(_STEP.step), _STEP.run_id, "lowest"),
     _of_run(func.max(_STEP.step), _STEP.run_id, "highest"),
+    _of_run(func.min(_DECISION.step), _DECISION.run_id, "first_begun"),
     _of_run(func.max(_DECISION.step), _DECISION.run_id, "begun"),
+    _ENDS.scalar_subquery().label("ends"),
     _STEP.step.label("last_step"),
     _STEP.seconds,
     _STEP.created_at.label("ended_at"),
@@ -118,18 +132,24 @@ async def _recent(connection: AsyncConnection) -> dict[int, float]:
 
 
 def _standing(row: RowMapping, recent: Mapping[int, float]) -> Standing:
-    found = as_run(row)
+    found, last, highest = as_run(row), row["last_step"], row["highest"]
     planned = _section(found.config, "budget").get("steps")
-    never_ended = row["begun"] is not None and (row["highest"] is None or row["begun"] > row["highest"])
+    never_ended = row["begun"] is not None and (highest is None or row["begun"] > highest)
     return Standing(
         run=found,
-        steps=row["steps"],
-        last_step=row["last_step"],
+        steps=row["steps"] + _compacted(row["lowest"], row["first_begun"]),
+        last_step=last,
         step_seconds=row["seconds"],
         active_at=max(found.created_at, row["ended_at"] or 0.0, recent.get(found.id, 0.0)),
         planned=planned if isinstance(planned, int) else None,
         unended=row["begun"] if never_ended else None,
+        repeats=last is not None and last < highest and row["ends"] > 1,
     )
+
+
+def _compacted(lowest: int | None, first_begun: int | None) -> int:
+    """How many steps have no row any more: one without decisions is the last of those that were compacted, and stands for all before."""
+    return lowest if lowest is not None and (first_begun is None or first_begun > lowest) else 0
 
 
 async def pulse(connection: AsyncConnection, number: int | None = None) -> Pulse:
@@ -153,14 +173,15 @@ def as_run(row: Mapping[Any, Any]) -> RunRow:
 def pace_of(state: Standing, now: float) -> Pace:
     """Tell whether a run is at work at `now` (Unix time in seconds).
 
-    finished     all planned steps have ended, and nothing is put aside or nothing happens any more
+    finished     as many steps have ended as are planned, none is under way, and nothing is put aside or nothing happens any more
     running      it has written something lately
     interrupted  a step has not ended, and nothing has come for longer than a reply may take
     quiet        else: between two steps it is over, waits or was stopped, in the middle of one it waits or was stopped
 
+    Steps are counted, whatever their numbers: some trainers begin with 1, or go on where another run has stopped.
     Budget that is put aside proves nothing: a process that was killed leaves it behind, and another one may have gone on since.
     """
-    done = state.planned is not None and state.last_step is not None and state.last_step + 1 >= state.planned
+    done = state.wanted == 0 and state.unended is None and not state.repeats
     if done and not state.run.reserved.requests:
         return "finished"
     silent, usual = now - state.active_at, max(QUIET_S, QUIET_STEPS * (state.step_seconds or 0.0))

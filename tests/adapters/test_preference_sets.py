@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -13,8 +14,9 @@ from typer.testing import CliRunner
 
 from judgeflow.adapters.datasets import read_dataset, scan_dataset
 from judgeflow.adapters.formats import pairs_of
+from judgeflow.adapters.sources import Reading
 from judgeflow.cli.app import app
-from judgeflow.cli.records import reading_of
+from judgeflow.cli.records import read_records, reading_of
 from judgeflow.errors import RecordError, UsageError
 from judgeflow.model.config import ModelConfig
 from judgeflow.model.data import labelled, make_examples
@@ -84,6 +86,35 @@ def test_equal_scores_are_a_tie_whichever_response_was_called_chosen(one):
     assert one(ultrafeedback(7, scores=(6.0, 6.0))).label == "tie"
     assert one(ultrafeedback(7, scores=(None, None))).label in {"a", "b"}
     assert better(one(ultrafeedback(7, scores=(6.0, 6.0)), format="preference")) == "7"
+
+
+def contradicting(folder):
+    """A set of six: two that contradict themselves, one with equal scores, one without scores, two as they should be."""
+    scores = [(8.5, 6.0), (3.0, 6.0), (6.0, 6.0), (None, None), ("4", "4.5"), (9, 1)]
+    return write_lines(folder / "set.jsonl", [ultrafeedback(n, scores=each) for n, each in enumerate(scores)])
+
+
+TOLD = "2 with a higher score for the rejected response (the label stays what the set says), 1 with equal scores (a tie), of 5 scored pairs"
+
+
+def test_scores_that_contradict_the_set_are_counted_and_its_label_stays(tmp_path, one):
+    scan = scan_dataset(contradicting(tmp_path))
+    assert scan.doubt == TOLD
+    assert [better(pair) for pair in scan.pairs] == ["0", "1", None, "3", "4", "5"]
+    assert scan_dataset(write_lines(tmp_path / "other.jsonl", [ultrafeedback(1), argilla(2), argilla_cleaned(3)])).doubt is None
+    assert scan_dataset(contradicting(tmp_path), Reading(format="preference")).doubt is None
+    single = write_lines(tmp_path / "one.jsonl", [ultrafeedback(1, scores=(1, 1))])
+    assert scan_dataset(single).doubt == "1 with equal scores (a tie), of 1 scored pair"
+
+
+def test_scores_that_contradict_the_set_are_told_once_by_every_verb(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    contradicting(tmp_path)
+    done = judgeflow("import", "set.jsonl", "--url", "v.db", "--no-progress", "--json")
+    assert done.stderr.count(f"set.jsonl: {TOLD}\n") == 1
+    assert json.loads(done.stdout)["stored"]["label"] == {"new": 6, "known": 0}
+    read_records(Path("set.jsonl"), "fatal", Reading())
+    assert capsys.readouterr().err == f"set.jsonl: {TOLD}\n"
 
 
 def test_argillas_variants_are_read_as_ultrafeedback(one, tmp_path):

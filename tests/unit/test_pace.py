@@ -11,9 +11,11 @@ NOW = 1_000_000.0
 JUDGE = {"retry_for_s": 600.0, "timeout_s": 120.0}
 
 
-def state(*, ago=0.0, last=None, planned=None, seconds=None, reserved=0, unended=None, config=None):
+def state(*, ago=0.0, last=None, steps=None, planned=None, seconds=None, reserved=0, unended=None, repeats=False, config=None):
+    """A run whose steps are numbered from 0, if nothing else is said."""
     run = RunRow(1, "helpful", {"judge": JUDGE} if config is None else config, Cost(), Cost(requests=reserved), NOW - 5000)
-    facts = {"steps": 0, "last_step": last, "step_seconds": seconds, "planned": planned, "unended": unended}
+    ended = steps if steps is not None else 0 if last is None else last + 1
+    facts = {"steps": ended, "last_step": last, "step_seconds": seconds, "planned": planned, "unended": unended, "repeats": repeats}
     return Standing(run=run, active_at=NOW - ago, **facts)
 
 
@@ -33,6 +35,39 @@ def state(*, ago=0.0, last=None, planned=None, seconds=None, reserved=0, unended
     ],
 )
 def test_a_run_is_running_while_it_writes_finished_once_its_steps_are_done_and_quiet_else(facts, pace):
+    assert pace_of(state(**facts), NOW) == pace
+
+
+@pytest.mark.parametrize(
+    ("facts", "pace"),
+    [
+        ({"ago": 9000, "last": 9, "steps": 9, "planned": 10}, "quiet"),
+        ({"ago": 9000, "last": 9, "steps": 9, "planned": 10, "unended": 10}, "interrupted"),
+        ({"ago": 1, "last": 9, "steps": 9, "planned": 10, "unended": 10}, "running"),
+        ({"ago": 1, "last": 10, "steps": 10, "planned": 10}, "finished"),
+        ({"ago": 1, "last": 503, "steps": 4, "planned": 10}, "running"),
+        ({"ago": 1, "last": 7, "steps": 10, "planned": 10}, "finished"),
+        ({"ago": 9000, "last": 9, "planned": 10, "unended": 10}, "interrupted"),
+        ({"ago": 1, "last": 4, "steps": 10, "planned": 10, "repeats": True}, "running"),
+        ({"ago": 9000, "last": 4, "steps": 10, "planned": 10, "repeats": True}, "quiet"),
+    ],
+    ids=[
+        *(
+            "numbered from 1, before the last",
+            "numbered from 1, killed in the last",
+            "numbered from 1, in the last",
+            "numbered from 1, done",
+        ),
+        *(
+            "numbered from 500",
+            "the last to end is not the highest",
+            "killed in one more than planned",
+            "gone back to 4",
+            "stopped after 4",
+        ),
+    ],
+)
+def test_a_run_is_finished_by_the_steps_that_have_ended_and_not_by_their_numbers(facts, pace):
     assert pace_of(state(**facts), NOW) == pace
 
 

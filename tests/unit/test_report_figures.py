@@ -259,7 +259,7 @@ def test_a_budget_that_grew_meanwhile_counts_as_it_is_now():
 
 
 def test_the_forecast_names_what_is_spent_first():
-    ahead = forecast(STEPS, Stock(requests=1000, usd=12.0), Cost(requests=400, usd=10.0), steps_wanted=50)
+    ahead = forecast(STEPS, Stock(requests=1000, usd=12.0), Cost(requests=400, usd=10.0), steps_wanted=30)
     assert (ahead.kind, ahead.steps_left, ahead.seconds_left, ahead.steps_wanted) == ("usd", 4.0, 240.0, 30)
     assert forecast(STEPS, Stock(), Cost(), None) is None
     assert forecast([], Stock(requests=5), Cost(), None) is None
