@@ -19,7 +19,9 @@ from sqlalchemy import (
     Dialect,
     Insert,
     Row,
+    Select,
     Table,
+    Text,
     Update,
     any_,
     bindparam,
@@ -87,19 +89,45 @@ def rows_among(connection: Connection, key: Column[Any], values: Sequence[Any]) 
 
     SQLite's are as the driver gives them: there true is 1, and false 0.
     """
-    if connection.dialect.name == "postgresql":
-        return connection.execute(select(key.table).where(among(connection.dialect, key, values))).all()
+    return chosen_among(connection, _whole, key, values)
+
+
+def _whole(_dialect: Dialect, key: Column[Any], found: ColumnElement[bool]) -> Select[Any]:
+    return select(key.table).where(found)
+
+
+Make = Callable[..., Select[Any]]
+"""Makes a statement of a dialect, a key's column, the condition that it is one of some values, and other parameters by name."""
+
+
+def chosen_among(connection: Connection, /, make: Make, key: Column[Any], values: Sequence[Any], **given: Any) -> Sequence[Any]:
+    """Return what `make` selects where `key` is one of a few hundred `values`, as `rows_among`.
+
+    `make` is a function of some module: its statement is kept, on SQLite with a parameter for each of `given`.
+    """
+    dialect = connection.dialect
+    if dialect.name == "postgresql":
+        return connection.execute(make(dialect, key, among(dialect, key, values), **given)).all()
     # A statement is written once for each number of values, so some values are asked for twice to make it a power of two.
     number = 1 << (len(values) - 1).bit_length()
-    sql, asked = _selecting(connection.dialect, key, number), (*values, *values[: number - len(values)])
+    sql, before, behind, fixed = _selecting(dialect, make, key, number, tuple(given))
+    others = {**fixed, **given}
+    asked = (*map(others.get, before), *values, *values[: number - len(values)], *map(others.get, behind))
     with connection.exec_driver_sql(sql, asked) as result:
         return list(result.cursor.fetchall())
 
 
 @functools.lru_cache(maxsize=64)
-def _selecting(dialect: Dialect, key: Column[Any], number: int) -> str:
+def _selecting(
+    dialect: Dialect, make: Make, key: Column[Any], number: int, given: tuple[str, ...]
+) -> tuple[str, tuple[str, ...], tuple[str, ...], Mapping[str, Any]]:
+    """The statement in the driver's words, the names of the parameters before and behind the values, and what some of them always are."""
     marks = [bindparam(f"{_BOUND}{index}", type_=key.type) for index in range(number)]
-    return str(select(key.table).where(key.in_(marks)).compile(dialect=dialect))
+    compiled = make(dialect, key, key.in_(marks), **{name: bindparam(name, type_=Text()) for name in given}).compile(dialect=dialect)
+    names = tuple(compiled.positiontup or ())
+    first = names.index(f"{_BOUND}0")
+    before, behind = names[:first], names[first + number :]
+    return str(compiled), before, behind, {name: compiled.params[name] for name in (*before, *behind)}
 
 
 def new_rows(dialect: Dialect, table: Table) -> Insert:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, null, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,8 +35,7 @@ class Selection:
     sources: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
+class Where(NamedTuple):
     """The hashes of a pair's texts, and what is known about it: `source` is how the run decided it."""
 
     pair_key: bytes

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Dialect, FromClause, and_, not_, or_, select
+from sqlalchemy import Column, ColumnElement, Dialect, FromClause, Select, and_, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from judgeflow.keys import canonical_json
@@ -19,8 +19,8 @@ from judgeflow.store import bulk, schema
 from judgeflow.store.browse import SAMPLES, Asked, questions
 from judgeflow.store.extract import Texts, Where, texts, whole_calls
 from judgeflow.store.identities import judges, names
-from judgeflow.store.paging import batches, where_of
-from judgeflow.store.texts import holds
+from judgeflow.store.paging import batches
+from judgeflow.store.texts import holds, sought
 from judgeflow.types import Call, ReadingStatus
 
 QUESTIONS = 4096
@@ -67,8 +67,8 @@ async def search(connection: AsyncConnection, words: str, *, after: bytes, limit
     called = names(await judges(connection))
     size = max(1, min(stretch, QUESTIONS // max(1, 2 * len(called))))
     pair = schema.pair.c
-    rows = await connection.execute(select(*pair).where(pair.key > after).order_by(pair.key).limit(size))
-    there = {row.key: where_of(row) for row in rows}
+    statement = select(pair.key, pair.prompt, pair.low, pair.high).where(pair.key > after).order_by(pair.key).limit(size)
+    there = {row[0]: Where(*row) for row in (await connection.execute(statement)).all()}
     replies = await _replies(connection, list(there.values()), list(called), words)
     with_text = await _with_text(connection, list(there), words)
     keys = sorted((there.keys() & with_text) | replies.keys())[:limit]  # a run may have written pairs since
@@ -105,7 +105,7 @@ async def _with_text(connection: AsyncConnection, keys: Sequence[bytes], words: 
 
 def _holds(dialect: Dialect, text: FromClause, words: str) -> ColumnElement[bool]:
     """Whether a stored text has these words in it: a conversation stands there as JSON, so they are looked for as JSON writes them."""
-    plain, escaped = (holds(dialect, text.c.body, each) for each in (words, canonical_json(words).decode()[1:-1]))
+    plain, escaped = (holds(dialect, text.c.body, sought(dialect, each)) for each in (words, canonical_json(words).decode()[1:-1]))
     return or_(and_(not_(text.c.conversational), plain), and_(text.c.conversational, escaped))
 
 
@@ -134,11 +134,16 @@ def _by_key(wanted: Sequence[Asked], sample: int) -> dict[bytes, Asked]:
 
 
 async def _looked_up(connection: AsyncConnection, keys: Sequence[bytes], words: str) -> dict[bytes, tuple[str, bool]]:
-    """Return (status, whether it has the words in it) by key of those replies that are stored."""
-    call, dialect = schema.call.c, connection.dialect
-    has_words = or_(holds(dialect, call.text, words), and_(call.reasoning != "", holds(dialect, call.reasoning, words)))
+    """Return (status, whether it has the words in it) by key of those stored replies that have them, or were not understood."""
     found: dict[bytes, tuple[str, bool]] = {}
     for some in batches(keys):
-        rows = await connection.execute(select(call.key, call.status, has_words).where(bulk.among(dialect, call.key, some)))
+        rows = await connection.run_sync(bulk.chosen_among, _telling, schema.call.c.key, some, words=sought(connection.dialect, words))
         found |= {key: (status, bool(has)) for key, status, has in rows}
     return found
+
+
+def _telling(dialect: Dialect, key: Column[Any], found: ColumnElement[bool], words: Any) -> Select[Any]:
+    """Selects those replies that have the words in them or were not understood: of most, nothing has to leave the database."""
+    call = schema.call.c
+    has_words = or_(holds(dialect, call.text, words), and_(call.reasoning != "", holds(dialect, call.reasoning, words)))
+    return select(key, call.status, has_words).where(found, or_(call.status != ReadingStatus.OK.value, has_words))

@@ -49,10 +49,18 @@ HOLDS = "judgeflow_holds"
 """What `holds_folded` is called in SQL."""
 
 
-def holds(dialect: Dialect, column: ColumnElement[str], words: str) -> ColumnElement[bool]:
-    """Whether a text holds `words`, upper case or lower: on SQLite, whose own LIKE folds ASCII alone, by `holds_folded`."""
+def sought(dialect: Dialect, words: str) -> str:
+    """Return words as `holds` takes them."""
+    return words.casefold() if dialect.name == "sqlite" else words
+
+
+def holds(dialect: Dialect, column: ColumnElement[str], words: Any) -> ColumnElement[bool]:
+    """Whether a text holds what `sought` has made of some words, upper case or lower.
+
+    On SQLite, whose own LIKE folds ASCII alone, `holds_folded` tells, and the words may be a parameter of a statement.
+    """
     if dialect.name == "sqlite":
-        found: ColumnElement[bool] = getattr(func, HOLDS)(column, words.casefold()) == 1
+        found: ColumnElement[bool] = getattr(func, HOLDS)(column, words) == 1
         return found
     return column.icontains(words, autoescape=True)
 

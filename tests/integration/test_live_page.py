@@ -288,6 +288,16 @@ async def test_a_search_finds_what_judges_have_replied_and_says_where(talkative,
     assert "\u202e" not in page
 
 
+async def test_a_search_finds_what_a_judge_says_when_it_is_asked_again_after_a_reply_without_a_verdict(anywhere):
+    for judge in (ScriptedJudge(faults=["no-tag"] * 2, latency=0.001), TalkativeJudge(latency=0.001)):
+        parts = {"judge": judge, "store": functools.partial(SqlStore.open, anywhere), "retry_failed": True}
+        async with Scheduler(routing=RoutingConfig(policy="always"), **parts) as scheduler:
+            await scheduler.route(PAIRS[-1:])
+    async with visiting(anywhere) as browser:
+        (hit,) = (await data(browser, f"/search?{urlencode({'q': 'haystäck'})}"))["found"]["hits"]
+    assert len(hit["replies"]) == 2
+
+
 async def test_a_search_says_in_which_text_of_a_pair_the_words_stand(talkative):
     page = await text(talkative, f"/search?{urlencode({'q': 'alert(1)'})}")
     places = re.findall(r'<span class="place">(.*?)</span>', page)
