@@ -213,6 +213,12 @@ def test_replies_of_several_judges_cannot_count_as_those_of_one(folder):
     assert rows("select model from judge") == [("m",)]
 
 
+def test_bad_records_are_all_counted_though_not_all_are_kept(folder):
+    Path("bad.jsonl").write_text('{"prompt": \n' * 2_345)
+    with pytest.raises(RecordError, match=r"bad.jsonl:10: not valid JSON.*\n\.\.\. and 2,335 more\n"):
+        run("import", "bad.jsonl")
+
+
 def test_pairs_of_identical_responses_are_counted_and_not_stored(folder):
     found = report("import", write("in.jsonl", [record(label="tie") | {"response_b": "this 0"}]))
     assert (found["identical"], found["stored"]["label"]) == (1, {"new": 0, "known": 0})
