@@ -223,10 +223,10 @@ def test_steps_are_the_trainers_and_never_the_same_twice():
 def test_the_trainers_log_gets_the_steps_figures_and_every_completions_sources(router):
     trainer = Trainer()
     judge_reward_sync(router, name="helpful")(["p"] * 4, ["a", "b", "c", "c"], **trainer.columns)
-    assert trainer.metrics["helpful/source/scorer"] == trainer.metrics["helpful/pairs"] == 6
+    assert (trainer.metrics["helpful/source/scorer"], trainer.metrics["helpful/pairs"]) == (5, 6)
     assert trainer.metrics["helpful/judged_share"] == trainer.metrics["helpful/calls"] == 0
     assert "helpful/agreement" not in trainer.metrics
-    assert trainer.extra == {"helpful/sources": ["scorer 3"] * 4}
+    assert trainer.extra == {"helpful/sources": ["scorer 3"] * 2 + ["identical 1, scorer 2"] * 2}
 
 
 def test_a_masked_completions_source_says_so(router):
