@@ -5,6 +5,7 @@ import sqlite3
 import sys
 
 import pytest
+from held import held
 from sqlalchemy import event
 
 from judgeflow import Scheduler
@@ -59,13 +60,14 @@ async def test_whoever_is_handed_an_outcome_finds_its_replies_in_the_database_fr
 async def test_no_outcome_is_handed_out_while_its_commit_waits_for_another_program(tmp_path):
     path, pairs = tmp_path / "v.db", arithmetic_pairs(4)
     store = await SqlStore.open(str(path))
-    async with FakeJudge.from_pairs(pairs, latency=0.2) as server, scheduling(server, store) as scheduler:
+    async with held(pairs) as server, scheduling(server, store) as scheduler:
         stream = scheduler.stream(pairs)
         first = asyncio.ensure_future(anext(stream))
         while server.statistics.requests < 8:
             await asyncio.sleep(0)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
+        server.let_go()
         while server.statistics.answered < 8 or scheduler.in_flight:
             await asyncio.sleep(0)
         assert not first.done()
@@ -101,34 +103,42 @@ from judgeflow.testing.store_contract import JUDGE, RUN, make_question
 async def main(path, total):
     store = await SqlStore.open(path)
     await store.open_run(RUN, {}, JUDGE)
-    keys, seen, looks = [make_question(number).call_key for number in range(total)], 0, 0
+    keys, seen = [make_question(number).call_key for number in range(total)], 0
     while seen < total:
         found, state = len(await store.read(keys)), await store.run_state(RUN)
         assert seen <= found <= state.spent.requests, (seen, found, state)
-        seen, looks = found, looks + 1
+        seen = found
+        print("looked", flush=True)
     await store.aclose()
-    print(looks)
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 
-async def in_process(script, *arguments):
-    process = await asyncio.create_subprocess_exec(
+async def start(script, *arguments):
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, *map(str, arguments)), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
+
+
+async def end(process):
     out, said = await process.communicate()
     assert process.returncode == 0, said.decode()
     return out.decode()
 
 
 async def check_company(path, *, writers, readers, times):
-    """Writers and readers share one file; each writer makes `2 * times` transactions, one after the other."""
+    """Writers and readers share one file; each writer makes `2 * times` transactions, one after the other.
+
+    Nobody writes before all readers have looked for the first time.
+    """
     total = writers * times
-    writing = (in_process(WRITER, path, number, times) for number in range(writers))
-    reading = (in_process(WATCHER, path, total) for _ in range(readers))
-    _, looks = await asyncio.gather(asyncio.gather(*writing), asyncio.gather(*reading))
-    assert min(map(int, looks)) > 1
+    await (await SqlStore.open(str(path))).aclose()
+    reading = [await start(WATCHER, path, total) for _ in range(readers)]
+    assert [await process.stdout.readline() for process in reading] == [b"looked\n"] * readers
+    writing = [await start(WRITER, path, number, times) for number in range(writers)]
+    told = await asyncio.gather(*map(end, [*reading, *writing]))
+    assert all("looked" in looks for looks in told[:readers])
     store = await SqlStore.open(str(path))
     state = await store.run_state(RUN)
     await store.aclose()

@@ -11,12 +11,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from held import held
 
 from judgeflow.client import elect
 from judgeflow.client.meeting import LARGEST_LOG, Address, Meeting
 from judgeflow.config import load_config
 from judgeflow.errors import ConfigurationError, ServiceError
-from judgeflow.testing import FakeJudge, JudgeLimits, arithmetic_pairs, serve_in_thread
+from judgeflow.testing import JudgeLimits, arithmetic_pairs, serve_in_thread
 
 PAIRS = arithmetic_pairs(100)
 IN_FLIGHT, LIMIT = 4, 60
@@ -29,7 +30,7 @@ model = "fake-judge"
 [limits]
 requests_per_minute = {limit}
 window_s = 1.0
-margin_s = 0.25
+margin_s = 0.5
 max_in_flight = {in_flight}
 [routing]
 policy = "always"
@@ -178,19 +179,20 @@ def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_oth
     def told():
         return "".join(log.read_text() for log in logs)
 
-    with serve_in_thread(FakeJudge.from_pairs(PAIRS, limits=limits)) as judge:
+    with serve_in_thread(held(PAIRS, limits=limits, answers=60)) as judge:
         meeting = Meeting.of(configured(tmp_path, judge.base_url))
         with workers(tmp_path, logs) as programs:
             victim = programs[0]
-            while judge.statistics.requests < 60:
+            while judge.statistics.requests < 60 + IN_FLIGHT:
                 moment()
-            first = meeting.address()
+            first, judge.answers = meeting.address(), 110
             os.kill(first.pid, signal.SIGKILL)
-            while judge.statistics.requests < 110 or told().count(STARTED) < 2:
+            while judge.statistics.requests < 110 + IN_FLIGHT or told().count(STARTED) < 2:
                 moment()
             second = meeting.address()
             victim.kill()
-            ends = [program.wait(60) for program in programs]
+            judge.let_go()
+            ends = [program.wait(300) for program in programs]
         while (office := meeting.office()) is None:
             moment()
         office.close()

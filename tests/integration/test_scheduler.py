@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
+from held import held
 from sqlalchemy import text
 
 from judgeflow import Group, Pair, Scheduler, StoreUnavailable, UsageError
@@ -23,11 +24,11 @@ from judgeflow.testing import FakeJudge, FakeScorer, JudgeLimits, Watcher, arith
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
-QUICK = RetryPolicy(attempts=4, for_s=5.0, base_s=0.01, cap_s=0.05)
+QUICK = RetryPolicy(attempts=4, for_s=300.0, base_s=0.01, cap_s=0.05)
 
 
 def judge_of(server: FakeJudge, **settings) -> HttpJudge:
-    chosen = JudgeConfig(base_url=server.base_url, **{"model": "fake-judge", "id": "fake", "timeout_s": 5.0} | settings)
+    chosen = JudgeConfig(base_url=server.base_url, **{"model": "fake-judge", "id": "fake", "timeout_s": 300.0} | settings)
     return HttpJudge(chosen, load_template("default"))
 
 
@@ -149,11 +150,11 @@ async def test_a_spent_budget_is_said_once_and_everything_still_gets_an_outcome(
 async def test_at_the_deadline_what_is_missing_is_labelled_and_its_late_reply_is_used_next_time(database):
     pairs = arithmetic_pairs(4)
     routing = RoutingConfig(policy="always", step_deadline_s=1.0)
-    async with FakeJudge.from_pairs(pairs, latency=2.0, accuracy=1.0) as server:
+    async with held(pairs, accuracy=1.0) as server:
         async with scheduling(server, database, routing=routing) as scheduler:
             step = await scheduler.route(pairs)
             assert step.statistics.statuses == {"deadline": 4}
-            assert step.statistics.seconds < 1.9
+            server.let_go()
         assert server.statistics.answered == 8
         async with scheduling(server, database, run="later") as scheduler:
             later = await scheduler.route(pairs)
@@ -164,9 +165,10 @@ async def test_at_the_deadline_what_is_missing_is_labelled_and_its_late_reply_is
 async def test_questions_still_queued_at_the_deadline_are_not_sent_after_it(database):
     pairs = arithmetic_pairs(10)
     routing = RoutingConfig(policy="always", step_deadline_s=1.0)
-    async with FakeJudge.from_pairs(pairs, latency=2.0) as server:
+    async with held(pairs) as server:
         async with scheduling(server, database, routing=routing, max_in_flight=4) as scheduler:
             await scheduler.route(pairs)
+            server.let_go()
         assert server.statistics.requests == 4
 
 
@@ -261,12 +263,13 @@ async def test_a_judge_that_refuses_service_is_not_stormed(database, fault, word
 
 async def test_stop_keeps_what_is_in_flight_and_sends_nothing_more(database):
     pairs = arithmetic_pairs(40)
-    async with FakeJudge.from_pairs(pairs, latency=0.3) as server:
+    async with held(pairs) as server:
         async with scheduling(server, database, max_in_flight=10) as scheduler:
             routing = asyncio.create_task(scheduler.route(pairs))
             while server.statistics.requests < 10:
                 await asyncio.sleep(0)
             scheduler.stop()
+            server.let_go()
             step = await routing
         assert server.statistics.requests == server.statistics.answered == 10
         async with scheduling(server, database, run="resumed") as scheduler:
@@ -277,7 +280,7 @@ async def test_stop_keeps_what_is_in_flight_and_sends_nothing_more(database):
 
 async def test_cancelling_a_step_loses_no_reply_and_leaves_the_scheduler_usable(database):
     pairs = arithmetic_pairs(10)
-    async with FakeJudge.from_pairs(pairs, latency=0.1) as server:
+    async with held(pairs) as server:
         async with scheduling(server, database) as scheduler:
             routing = asyncio.create_task(scheduler.route(pairs))
             while server.statistics.requests < 20:
@@ -285,6 +288,7 @@ async def test_cancelling_a_step_loses_no_reply_and_leaves_the_scheduler_usable(
             routing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await routing
+            server.let_go()
             step = await scheduler.route(pairs)
         assert server.statistics.requests == 20
     assert len(step.outcomes) == 10
@@ -451,12 +455,13 @@ async def test_replies_that_come_while_another_program_locks_the_database_are_st
     store = await SqlStore.open(str(path))
     with store._writer.engine.begin() as connection:
         connection.execute(text("PRAGMA busy_timeout=0"))
-    async with FakeJudge.from_pairs(pairs, latency=0.3) as server, scheduling(server, store) as scheduler:
+    async with held(pairs) as server, scheduling(server, store) as scheduler:
         routing = asyncio.create_task(scheduler.route(pairs))
         while server.statistics.requests < 10:
             await asyncio.sleep(0)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
+        server.let_go()
         assert (await routing).statistics.statuses == {"store_error": 5}
         other.execute("ROLLBACK")
         other.close()
@@ -588,12 +593,13 @@ def test_several_threads_may_be_the_first_to_use_a_scheduler_synchronously(tmp_p
 
 def test_a_scheduler_that_is_used_synchronously_may_be_stopped_from_any_thread(database):
     pairs = arithmetic_pairs(30)
-    with serve_in_thread(FakeJudge.from_pairs(pairs, latency=0.1)) as server, ThreadPoolExecutor(max_workers=1) as trainer:
+    with serve_in_thread(held(pairs)) as server, ThreadPoolExecutor(max_workers=1) as trainer:
         scheduler = Scheduler(store=database, judge=judge_of(server), routing=ALWAYS, max_in_flight=4)
         step = trainer.submit(scheduler.route_sync, pairs)
         while server.statistics.requests < 4:
             time.sleep(0.005)
         scheduler.stop()
+        server.let_go()
         statuses = step.result().statistics.statuses
         scheduler.close()
         assert server.statistics.requests == server.statistics.answered < 60

@@ -63,7 +63,7 @@ def judgeflow(folder, *arguments):
 def posted(url, body, **headers):
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -98,7 +98,7 @@ def test_trainers_are_answered_the_page_shows_it_and_a_signal_ends_it(tmp_path):
             assert ready.status == 200
         asked = judge.statistics.answered
         program.send_signal(signal.SIGTERM)
-        assert program.wait(60) == 0
+        assert program.wait(300) == 0
         assert told(program, "ending") == "ending: no request is under way"
         assert told(program, "ended") == "ended: no request was left without an answer; all replies that came are stored"
     done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
@@ -110,7 +110,7 @@ PAIR = {"pairs": [{"prompt": "p", "response_a": "x", "response_b": "y"}]}
 
 @pytest.mark.parametrize("second", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=["ctrl-c", "sigterm"])
 def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(tmp_path, second):
-    slow = FakeJudge.from_pairs(PAIRS, latency=300)
+    slow = FakeJudge.from_pairs(PAIRS, latency=3000)
     with serve_in_thread(slow) as judge, service(tmp_path, judge) as (url, program), ThreadPoolExecutor(1) as thread:
         asking = thread.submit(posted, f"{url}/v1/route", PAIR)
         while not judge.statistics.requests:
@@ -118,12 +118,12 @@ def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(
         program.send_signal(signal.SIGINT)
         assert told(program, "ending") == "ending: 1 request under way gets 30 s at most; press Ctrl-C again to stop at once"
         program.send_signal(second)
-        assert program.wait(60) == 130
+        assert program.wait(300) == 130
         assert told(program, "stopped at once").endswith(
             "replies under way are lost, and the budget counts them at their worst case; everything before is stored"
         )
         with contextlib.suppress(OSError):
-            asking.result(60)
+            asking.result(300)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(
     ids=["route", "reward"],
 )
 def test_requests_that_have_had_their_time_are_left_and_what_the_judge_says_to_them_is_stored(tmp_path, path, bodies):
-    said, judge = threading.Event(), FakeJudge(Opinions(rule=lambda _shown: said.wait(60) and 1))
+    said, judge = threading.Event(), FakeJudge(Opinions(rule=lambda _shown: said.wait(300) and 1))
     with serve_in_thread(judge), service(tmp_path, judge, "--drain-s", "0.05") as (url, program), ThreadPoolExecutor(2) as threads:
         asking = [threads.submit(posted, f"{url}{path}", body) for body in bodies]
         while not judge.statistics.requests:
@@ -146,12 +146,12 @@ def test_requests_that_have_had_their_time_are_left_and_what_the_judge_says_to_t
         assert told(program, "ending") == f"ending: {count} 0.05 s at most; press Ctrl-C again to stop at once"
         assert "of the judge" in told(program, "ending")
         said.set()
-        assert program.wait(60) == 0
+        assert program.wait(300) == 0
         count = "1 request" if len(bodies) == 1 else "2 requests"
         assert told(program, "ended") == f"ended: {count} had no answer within 0.05 s; ask again; all replies that came are stored"
         for each in asking:
             with contextlib.suppress(OSError):
-                assert each.result(60)[0] == 503
+                assert each.result(300)[0] == 503
         asked = judge.statistics.answered
     done = judgeflow(tmp_path, "report", "--url", "verdicts.db", "--json")
     assert json.loads(done.stdout)["spent"]["requests"] == asked > 0

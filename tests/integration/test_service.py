@@ -3,12 +3,12 @@
 import asyncio
 import json
 import math
-import socket
 
 import aiohttp
 import jsonschema
 import pytest
 from aiohttp import web
+from held import held_port
 from openapi_spec_validator import validate
 from served import scheduler, served_in_a_thread, serving
 
@@ -16,6 +16,7 @@ from judgeflow import Group, Pair, Scheduler
 from judgeflow.adapters.rendezvous import Patience
 from judgeflow.client import RouteClient
 from judgeflow.client.wire import PartRequest, Stretch
+from judgeflow.clock import VirtualClock
 from judgeflow.config import RoutingConfig
 from judgeflow.errors import ServiceError, UsageError
 from judgeflow.store import MemoryStore
@@ -120,15 +121,22 @@ async def test_what_is_not_json_or_too_large_is_refused():
 
 
 async def test_more_requests_than_are_taken_at_a_time_come_again_by_themselves():
-    async with scheduler(PAIRS) as router, serving(router, at_once=1) as served, RouteClient(served.url) as client:
-        results = await asyncio.gather(*(client.route([pair]) for pair in PAIRS[:2]))
-        assert [len(result.outcomes) for result in results] == [1, 1]
-        busy = asyncio.create_task(client.route(PAIRS))
+    answering = asyncio.Event()
+
+    class Waiting(ScriptedJudge):
+        async def ask(self, question):
+            await answering.wait()
+            return await super().ask(question)
+
+    router = Scheduler(judge=Waiting(), store=MemoryStore(), routing=RoutingConfig(policy="always"))
+    async with router, serving(router, at_once=1) as served, RouteClient(served.url) as client:
+        busy = [asyncio.create_task(client.route([pair])) for pair in PAIRS[:2]]
         while not served.service.under_way:
             await asyncio.sleep(0.001)
         status, answer, headers = await post(served, "/v1/route", {"pairs": []})
         assert (status, headers["Retry-After"], answer["error"]["message"][:12]) == (503, "1", "1 request is")
-        await busy
+        answering.set()
+        assert [len(result.outcomes) for result in await asyncio.gather(*busy)] == [1, 1]
 
 
 async def test_a_request_that_is_repeated_under_its_name_is_one_step():
@@ -154,40 +162,37 @@ async def test_a_service_that_is_started_again_in_the_middle_of_a_step_pays_for_
         judge = Counting(Opinions(truth=Opinions.truths(PAIRS)), latency=0.05)
         return Scheduler(judge=judge, store=store, routing=RoutingConfig(policy="always"), max_in_flight=8)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with RouteClient(f"http://127.0.0.1:{port}") as client:
-        async with routed() as router, serving(router, port=port, drain_s=0.1):
-            step = asyncio.create_task(client.route(PAIRS, step=0))
-            while len(asked) < 20:
-                await asyncio.sleep(0.01)
-        before = len(asked)
-        async with routed() as router, serving(router, port=port):
-            result = await step
+    with held_port() as port:
+        async with RouteClient(f"http://127.0.0.1:{port}") as client:
+            async with routed() as router, serving(router, port=port, drain_s=0.1):
+                step = asyncio.create_task(client.route(PAIRS, step=0))
+                while len(asked) < 20:
+                    await asyncio.sleep(0)
+            before = len(asked)
+            async with routed() as router, serving(router, port=port):
+                result = await step
         assert {outcome.source for outcome in result.outcomes} == {"judge", "store"}
         assert before < len(asked) == len(set(asked)) == 2 * len(PAIRS)
 
 
-async def test_a_service_that_stays_away_is_told_with_its_address():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+def test_a_service_that_stays_away_is_told_with_its_address():
+    async def ask(url):
         async with RouteClient(url, retry_for_s=0.5) as client:
             with pytest.raises(ServiceError, match=rf"{url}: cannot be reached: .*; asked 2 times within 0.5 s"):
                 await client.route(PAIRS)
 
+    with held_port() as port:  # where nobody listens a connection is refused at once, so virtual time has nothing to miss
+        VirtualClock().run(ask(f"http://127.0.0.1:{port}"))
+
 
 async def test_a_service_that_does_not_answer_is_told_of_once_until_it_does(caplog):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with scheduler(PAIRS) as router, RouteClient(f"http://127.0.0.1:{port}") as client:
-        waiting = [asyncio.create_task(client.route(PAIRS[:2], step=step)) for step in range(3)]
-        while not caplog.records:
-            await asyncio.sleep(0.05)
-        async with serving(router, port=port):
-            await asyncio.gather(*waiting)
+    with held_port() as port:
+        async with scheduler(PAIRS) as router, RouteClient(f"http://127.0.0.1:{port}") as client:
+            waiting = [asyncio.create_task(client.route(PAIRS[:2], step=step)) for step in range(3)]
+            while not caplog.records:
+                await asyncio.sleep(0.05)
+            async with serving(router, port=port):
+                await asyncio.gather(*waiting)
     (record,) = [record for record in caplog.records if record.name == "judgeflow"]
     assert "cannot be reached" in record.getMessage()
     assert "it is asked again for " in record.getMessage()
@@ -249,12 +254,12 @@ async def test_the_description_names_every_route_and_holds_for_what_is_sent():
 class OpenRLHF:
     """Asks as OpenRLHF 0.11 does: one sample a request, on a session of its own, five times, one second apart (here shorter)."""
 
-    def __init__(self, served, *, total_s=180.0, pause_s=0.01):
-        self.url, self.total_s, self.pause_s = served.url + "/get_reward", total_s, pause_s
+    def __init__(self, served, *, total_s=180.0, pause_s=0.01, times=5):
+        self.url, self.total_s, self.pause_s, self.times = served.url + "/get_reward", total_s, pause_s, times
         self.attempts = 0
 
     async def reward(self, query, prompt, label=None):
-        for _ in range(5):
+        for _ in range(self.times):
             self.attempts += 1
             try:
                 timeout = aiohttp.ClientTimeout(total=self.total_s)
@@ -295,6 +300,7 @@ async def test_openrlhf_gives_up_and_asks_again_without_losing_its_place():
         first = asyncio.create_task(hasty.reward(*early))
         while hasty.attempts < 3:
             await asyncio.sleep(0.01)
+        hasty.total_s = patient.total_s  # from the next attempt on: its fifth is its last
         answers = await asyncio.gather(first, *(patient.reward(*sample) for sample in rest))
         assert served.told == []
     assert sum(answer["rewards"][0] for answer in answers) == pytest.approx(0)
@@ -312,7 +318,7 @@ async def test_a_sample_whose_siblings_never_come_is_answered_and_told():
 async def test_an_answer_that_takes_too_long_is_asked_for_again_before_the_trainer_gives_up():
     remote = RemoteReward(group_size=4, answer_within_s=0.2)
     async with scheduler(PAIRS) as router, serving(router, remote_reward=remote) as served:
-        trainer = OpenRLHF(served)
+        trainer = OpenRLHF(served, times=1000)  # on a busy machine five are over before the others have come
         early, *rest = samples_of(GROUPS[0])
         first = asyncio.create_task(trainer.reward(*early))
         while trainer.attempts < 2:
