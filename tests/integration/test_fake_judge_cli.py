@@ -41,7 +41,7 @@ async def running(*arguments, end=signal.SIGINT):
     )
     said = []
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(300):
             ready = (await process.stderr.readline()).decode()
             yield re.search(r"http://\S+/v1", ready)[0], ready, said
             process.send_signal(end)

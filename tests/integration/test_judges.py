@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 import pytest
+from held import held
 
 from judgeflow import Scheduler
 from judgeflow.config import JudgeConfig, RoutingConfig, load_config
@@ -18,12 +19,12 @@ from judgeflow.store import SqlStore
 from judgeflow.testing import FakeJudge, JudgeLimits, Watcher, arithmetic_pairs
 from judgeflow.verdicts.prompt import load_template
 
-QUICK = RetryPolicy(attempts=14, for_s=5.0, base_s=0.01, cap_s=0.05)
+QUICK = RetryPolicy(attempts=14, for_s=300.0, base_s=0.01, cap_s=0.05)
 ALWAYS = RoutingConfig(policy="always")
 
 
 def judge_of(server, name="fake"):
-    settings = JudgeConfig(base_url=server.base_url, model="fake-judge", id=name, timeout_s=2.0)
+    settings = JudgeConfig(base_url=server.base_url, model="fake-judge", id=name, timeout_s=300.0)
     return HttpJudge(settings, load_template("default"))
 
 
@@ -78,7 +79,7 @@ async def test_an_outage_is_waited_out_with_single_probes(database, fault):
 
 async def test_when_the_first_server_dies_in_a_step_the_second_finishes_it_and_both_are_in_the_database(tmp_path):
     pairs = arithmetic_pairs(60)
-    one, two = FakeJudge.from_pairs(pairs, latency=0.05), FakeJudge.from_pairs(pairs)
+    one, two = held(pairs, answers=20), FakeJudge.from_pairs(pairs)
     async with two:
         async with one:
             settings = configure(tmp_path, one, two, limits="[limits]\nmax_in_flight = 8")
@@ -107,7 +108,7 @@ async def test_when_the_first_server_dies_in_a_step_the_second_finishes_it_and_b
 async def test_two_judges_share_the_pairs_by_weight_and_each_keeps_its_own_limit(tmp_path):
     pairs = arithmetic_pairs(60)
     strict = JudgeLimits(requests_per_minute=40, window_s=0.5)
-    limits = "[judges.second.limits]\nrequests_per_minute = 40\nwindow_s = 0.5\nmargin_s = 0.2\nmax_in_flight = 4"
+    limits = "[judges.second.limits]\nrequests_per_minute = 40\nwindow_s = 0.5\nmargin_s = 0.5\nmax_in_flight = 4"
     async with FakeJudge.from_pairs(pairs) as one, FakeJudge.from_pairs(pairs, limits=strict) as two:
         async with Scheduler.from_config(configure(tmp_path, one, two, "weight = 0.5", limits)) as scheduler:
             step = await scheduler.route(pairs)

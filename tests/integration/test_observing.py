@@ -12,6 +12,7 @@ import urllib.request
 import weakref
 
 import pytest
+from held import HeldJudge, held, held_port
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -33,17 +34,11 @@ from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, Watcher, ari
 from judgeflow.verdicts.prompt import load_template
 
 ALWAYS = RoutingConfig(policy="always")
-QUICK = RetryPolicy(attempts=4, for_s=5.0, base_s=0.01, cap_s=0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+QUICK = RetryPolicy(attempts=4, for_s=300.0, base_s=0.01, cap_s=0.05)
 
 
 def settings_of(server, directory, **sections) -> Config:
-    judge = {"base_url": server.base_url, "model": "fake-judge", "id": "fake", "prompt_usd_per_mtok": 2.0, "timeout_s": 5.0}
+    judge = {"base_url": server.base_url, "model": "fake-judge", "id": "fake", "prompt_usd_per_mtok": 2.0, "timeout_s": 300.0}
     base = {
         "judge": judge | sections.pop("judge", {}),
         "routing": {"policy": "always"},
@@ -74,16 +69,17 @@ def judge_at(base_url: str) -> HttpJudge:
 
 
 async def test_prometheus_reads_from_the_running_process_what_the_judge_and_the_steps_say(tmp_path):
-    pairs, port, seen = arithmetic_pairs(30), free_port(), Watcher()
-    async with FakeJudge.from_pairs(pairs, faults=["500", "no-tag", "ok", "no-tag"]) as server:
-        settings = settings_of(server, tmp_path, metrics={"port": port}, budget={"requests": 1000})
-        async with build_scheduler(settings, observers=[seen]) as scheduler:
-            for _ in range(2):
-                await scheduler.route(pairs)
-            with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                told, content_type = samples(answer.read().decode()), answer.headers["Content-Type"]
-        with pytest.raises(urllib.error.URLError, match="refused"):
-            await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics", timeout=5)
+    pairs, seen = arithmetic_pairs(30), Watcher()
+    with held_port() as port:
+        async with FakeJudge.from_pairs(pairs, faults=["500", "no-tag", "ok", "no-tag"]) as server:
+            settings = settings_of(server, tmp_path, metrics={"port": port}, budget={"requests": 1000})
+            async with build_scheduler(settings, observers=[seen]) as scheduler:
+                for _ in range(2):
+                    await scheduler.route(pairs)
+                with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics", timeout=300) as answer:
+                    told, content_type = samples(answer.read().decode()), answer.headers["Content-Type"]
+            with pytest.raises(urllib.error.URLError, match="refused"):
+                await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics", timeout=300)
         requests, answered = server.statistics.requests, server.statistics.answered
     first, second = seen.steps
     calls = {key: value for key, value in told.items() if key[0] == "judgeflow_calls_total"}
@@ -111,12 +107,13 @@ async def test_prometheus_reads_from_the_running_process_what_the_judge_and_the_
 async def test_what_is_under_way_and_what_waits_is_seen_while_a_step_is_on():
     pairs, metrics = arithmetic_pairs(6), MetricsObserver()
     who = ("judge=fake", "seat=fake")
-    async with FakeJudge.from_pairs(pairs, latency=0.2) as server:
+    async with held(pairs) as server:
         async with scheduler_of(judge_at(server.base_url), metrics, max_in_flight=4) as scheduler:
             step = asyncio.create_task(scheduler.route(pairs))
             while shown(metrics).get(("judgeflow_requests_in_flight", *who)) != 4:
                 await asyncio.sleep(0)
             busy = shown(metrics)
+            server.let_go()
             await step
             idle = shown(metrics)
     assert busy["judgeflow_questions_waiting", *who] == 8
@@ -127,9 +124,10 @@ async def test_what_is_under_way_and_what_waits_is_seen_while_a_step_is_on():
 
 async def test_a_judge_that_is_down_is_seen_by_its_breaker_and_by_the_notices():
     metrics = MetricsObserver()
-    async with scheduler_of(judge_at(f"http://127.0.0.1:{free_port()}/v1"), metrics) as scheduler:
-        await scheduler.route(arithmetic_pairs(3))
-        told = shown(metrics)
+    with held_port() as port:
+        async with scheduler_of(judge_at(f"http://127.0.0.1:{port}/v1"), metrics) as scheduler:
+            await scheduler.route(arithmetic_pairs(3))
+            told = shown(metrics)
     assert told["judgeflow_breaker_state", "judge=fake", "seat=fake", "state=open"] == 1
     assert told["judgeflow_breaker_state", "judge=fake", "seat=fake", "state=closed"] == 0
     assert told["judgeflow_notices_total", "event=judge_opened"] == 1
@@ -305,10 +303,11 @@ async def test_a_span_says_by_the_semantic_conventions_which_model_took_how_many
 
 async def test_a_reply_that_comes_after_its_step_has_ended_still_lies_below_it(spans, provider):
     pairs = arithmetic_pairs(2)
-    routing = RoutingConfig(policy="always", step_deadline_s=0.1, after_deadline="keep")
-    async with FakeJudge.from_pairs(pairs, latency=0.4) as server:
+    routing = RoutingConfig(policy="always", step_deadline_s=1.0, after_deadline="keep")
+    async with held(pairs) as server:
         async with scheduler_of(judge_at(server.base_url), TracingObserver(provider), routing=routing) as scheduler:
             result = await scheduler.route(pairs)
+            server.let_go()
     assert result.statistics.statuses == {"deadline": 2}
     step, *calls = spans.get_finished_spans()
     assert step.name == "judgeflow.step"
@@ -319,7 +318,7 @@ async def test_a_reply_that_comes_after_its_step_has_ended_still_lies_below_it(s
 
 async def test_a_step_that_was_cancelled_ends_with_the_scheduler_and_no_more_than_so_many_are_remembered(spans, provider):
     observer = TracingObserver(provider)
-    async with FakeJudge(latency=0.2) as server:
+    async with HeldJudge() as server:
         async with scheduler_of(judge_at(server.base_url), observer) as scheduler:
             step = asyncio.create_task(scheduler.route(arithmetic_pairs(1)))
             while not scheduler.in_flight:
@@ -327,6 +326,7 @@ async def test_a_step_that_was_cancelled_ends_with_the_scheduler_and_no_more_tha
             step.cancel()
             await asyncio.wait([step])
             assert spans.get_finished_spans() == ()
+            server.let_go()
     assert {span.name for span in spans.get_finished_spans()} == {"judgeflow.step", "chat fake-judge"}
     spans.clear()
     for number in range(KEPT + 3):
@@ -369,7 +369,7 @@ def test_spans_go_where_the_environment_says_or_to_the_provider_that_the_program
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert sorted(re.findall(r'"name": "(.*)"', done.stdout)) == ["chat fake-judge", "chat fake-judge", "judgeflow.step"]

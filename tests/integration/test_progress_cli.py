@@ -8,17 +8,19 @@ import re
 import select
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 
 import pytest
+from held import held
 
-from judgeflow.testing import FakeJudge, arithmetic_pairs, serve_in_thread
+from judgeflow.testing import arithmetic_pairs, serve_in_thread
 from judgeflow.testing.pairs import pair_lines
 
 CTRL_C = b"\x03"
 BAR, CURSOR_BACK, UP, LINE_ERASED = "━", "\x1b[?25h", "\x1b[1A", "\x1b[2K"
-DEADLINE_S = 60.0
+DEADLINE_S = 300.0
 # What a login shell does: the terminal becomes the session's own, so that Ctrl-C reaches the command.
 IN_TERMINAL = "import fcntl, runpy, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); runpy.run_module('judgeflow', run_name='__main__')"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "OMP_NUM_THREADS": "1"}
@@ -36,7 +38,7 @@ class Shown:
 
 
 def on_terminal(folder, *arguments, keys=(), code=IN_TERMINAL, **environment):
-    """Run judgeflow in a terminal of its own; `keys` are (what to wait for on the screen, what to press then)."""
+    """Run judgeflow in a terminal of its own; `keys` are (what to wait for on the screen, what to press then, or to do)."""
     ours, its = pty.openpty()
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(
@@ -58,34 +60,55 @@ def read(terminal, keys):
         while time.monotonic() < ends:
             if select.select([terminal], [], [], 1.0)[0]:
                 screen += os.read(terminal, 65536)
-            if keys and keys[0][0].encode() in screen:
-                os.write(terminal, keys.pop(0)[1])
+            if keys and re.search(keys[0][0].encode(), screen):
+                _, then = keys.pop(0)
+                then() if callable(then) else os.write(terminal, then)
     return screen.decode()
 
 
 def through_pipes(folder, *arguments, **environment):
     command = [sys.executable, "-m", "judgeflow", *arguments]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Pairs, and the configuration of a judge that takes a while."""
-    pairs = arithmetic_pairs(24)
-    (tmp_path / "pairs.jsonl").write_bytes(b"".join(pair_lines(pairs)))
-    with serve_in_thread(FakeJudge.from_pairs(pairs, latency="0.15")) as judge:
-        server = f'[judge]\nbase_url = "{judge.base_url}"\nmodel = "fake-judge"\n[limits]\nmax_in_flight = 4\n'
-        (tmp_path / "judgeflow.toml").write_text(f'{server}[budget]\nrequests = 100\n[routing]\npolicy = "always"\n')
-        yield tmp_path
+def judge():
+    """A judge of 24 pairs that answers half of the questions, and the others when it is let go."""
+    with serve_in_thread(held(arithmetic_pairs(24), answers=24)) as judge:
+        yield judge
+
+
+@pytest.fixture
+def folder(tmp_path, judge):
+    """The pairs, and a configuration with that judge."""
+    (tmp_path / "pairs.jsonl").write_bytes(b"".join(pair_lines(arithmetic_pairs(24))))
+    server = f'[judge]\nbase_url = "{judge.base_url}"\nmodel = "fake-judge"\n[limits]\nmax_in_flight = 4\n'
+    (tmp_path / "judgeflow.toml").write_text(f'{server}[budget]\nrequests = 100\n[routing]\npolicy = "always"\n')
+    return tmp_path
+
+
+def let_go_after_a_second(judge):
+    """Let a judge go when it has kept a run waiting for a second: from then on whatever happens is a reason for a line."""
+
+    def wait():
+        moment = threading.Event()
+        while judge.statistics.requests < 24 + 4:
+            moment.wait(0.02)
+        moment.wait(1.1)
+        judge.let_go()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 ROUTE = ("route", "pairs.jsonl", "--out", "outcomes.jsonl")
+HALFWAY = "24/100 calls, 4 in flight"  # the judge has answered what it answers by itself
 
 
-def test_a_bar_tells_pairs_speed_share_budget_and_calls_in_flight_and_leaves_nothing_behind(folder):
-    shown = on_terminal(folder, *ROUTE, NO_COLOR="1")
+def test_a_bar_tells_pairs_speed_share_budget_and_calls_in_flight_and_leaves_nothing_behind(folder, judge):
+    bar = rf"pairs.*{BAR}.* \d+/24, [\d.,]+/s, \d:\d\d left, judged 100%, \d+/100 calls, [1-4] in flight"
+    shown = on_terminal(folder, *ROUTE, keys=[(bar, judge.let_go)], NO_COLOR="1")
     assert shown.code == 0
-    assert re.search(rf"pairs.*{BAR}.* \d+/24, [\d.,]+/s, \d:\d\d left, judged 100%, \d+/100 calls, [1-4] in flight", shown.screen)
+    assert re.search(bar, shown.screen)
     assert BAR not in shown.left
     assert f"{CURSOR_BACK}\r{UP}{LINE_ERASED}" in shown.screen
     assert "run " in shown.left
@@ -95,23 +118,26 @@ def test_a_bar_tells_pairs_speed_share_budget_and_calls_in_flight_and_leaves_not
     assert written == ["created new verdict database judgeflow.db"]
 
 
-def test_ctrl_c_ends_the_bar_and_its_words_stand_on_lines_of_their_own(folder):
-    shown = on_terminal(folder, *ROUTE, keys=[("judged", CTRL_C)])
+def test_ctrl_c_ends_the_bar_and_its_words_stand_on_lines_of_their_own(folder, judge):
+    shown = on_terminal(folder, *ROUTE, keys=[(HALFWAY, CTRL_C), ("stopping", judge.let_go)])
     assert shown.code == 130
     assert BAR not in shown.left
     assert re.search(r"^interrupted: \d+ of 24 pairs are decided", shown.left, re.MULTILINE)
 
 
 @pytest.mark.slow
-def test_two_ctrl_cs_and_an_error_give_the_terminal_back_too(folder):
-    left = on_terminal(folder, *ROUTE, keys=[("judged", CTRL_C), ("stopping", CTRL_C)])
+def test_two_ctrl_cs_and_an_error_give_the_terminal_back_too(folder, judge):
+    left = on_terminal(folder, *ROUTE, keys=[(HALFWAY, CTRL_C), ("stopping", CTRL_C)])
     assert (left.code, BAR in left.left) == (130, False)
+    assert "left: the replies of 4 requests in flight are lost" in left.screen
+    judge.let_go()
     refused = on_terminal(folder, *ROUTE, "--set", "judge.model=another")
     assert (refused.code, BAR in refused.left) == (1, False)
     assert re.search(r"^judgeflow: stopped: ", refused.left, re.MULTILINE)
 
 
-def test_without_a_terminal_whole_lines_come_now_and_then_and_stdout_is_one_object(folder):
+def test_without_a_terminal_whole_lines_come_now_and_then_and_stdout_is_one_object(folder, judge):
+    let_go_after_a_second(judge)
     done = through_pipes(folder, *ROUTE, "--json")
     assert json.loads(done.stdout)["pairs"] == 24
     assert not re.search(r"[\r\x1b]", done.stderr)
@@ -124,7 +150,8 @@ def test_without_a_terminal_whole_lines_come_now_and_then_and_stdout_is_one_obje
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("environment", "flags"), [({"RANK": "1", "LOCAL_RANK": "0"}, ()), ({"RANK": "0"}, ("--no-progress",))])
-def test_other_ranks_and_no_progress_say_nothing_of_it(folder, environment, flags):
+def test_other_ranks_and_no_progress_say_nothing_of_it(folder, judge, environment, flags):
+    judge.let_go()
     shown = on_terminal(folder, *ROUTE, "--set", "limits.max_in_flight=64", *flags, **environment)
     assert shown.code == 0
     assert BAR not in shown.screen
@@ -132,7 +159,8 @@ def test_other_ranks_and_no_progress_say_nothing_of_it(folder, environment, flag
 
 
 @pytest.mark.slow
-def test_a_dumb_terminal_gets_lines(folder):
+def test_a_dumb_terminal_gets_lines(folder, judge):
+    let_go_after_a_second(judge)
     shown = on_terminal(folder, *ROUTE, TERM="dumb")
     assert "\x1b[" not in shown.screen
     assert re.search(r"^pairs 24/24", shown.screen, re.MULTILINE)
@@ -192,7 +220,8 @@ def test_training_tells_steps_and_losses_and_ctrl_c_gives_the_terminal_back(tmp_
     assert re.search(r"^interrupted: ", shown.left, re.MULTILINE)
 
 
-def test_a_run_whose_messages_nobody_reads_any_more_goes_on_to_its_end(folder):
+def test_a_run_whose_messages_nobody_reads_any_more_goes_on_to_its_end(folder, judge):
+    let_go_after_a_second(judge)
     command = [sys.executable, "-m", "judgeflow", "route", "pairs.jsonl", "--out", "outcomes.jsonl"]
     with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as route:
         route.stderr.close()

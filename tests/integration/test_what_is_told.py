@@ -26,7 +26,7 @@ GONE = "http://127.0.0.1:1/v1"
 
 
 def settings_of(directory, judge, **sections) -> Config:
-    judge = {"model": "fake-judge", "timeout_s": 5.0, "retry_attempts": 3} | judge
+    judge = {"model": "fake-judge", "timeout_s": 300.0, "retry_attempts": 3} | judge
     base = {"judge": judge, "routing": {"policy": "always"}, "run": {"directory": str(directory)}, "log": {"path": "run.log"}}
     return Config.model_validate(base | sections)
 
