@@ -111,7 +111,7 @@ def test_a_reward_function_answers_samples_that_are_asked_about_on_threads_and_t
             input=json.dumps(samples),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert done.returncode == 0, done.stderr

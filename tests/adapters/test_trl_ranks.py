@@ -5,13 +5,13 @@ import json
 import os
 import re
 import select
-import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from held import held_port
 from tiny import prefer, rule, text
 from trainers import advantages
 
@@ -31,7 +31,7 @@ model = "fake-judge"
 [limits]
 requests_per_minute = {limit}
 window_s = {window_s}
-margin_s = 0.25
+margin_s = 0.5
 max_in_flight = {in_flight}
 [routing]
 policy = "always"
@@ -46,12 +46,6 @@ def configured(folder, judge, *, limit=100_000, window_s=60.0):
 
 def fake_judge(**more):
     return FakeJudge(Opinions(rule=rule, accuracy=1.0), **more)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -71,12 +65,12 @@ def service(folder, *options, port=0):
 class Ranks:
     """Two processes that train together."""
 
-    def __init__(self, program):
-        self.program = program
+    def __init__(self, program, port):
+        self.program, self.port = program, port
         assert self._answer() == "ready\n"
 
     def begin(self, trainer, router, folder, **more):
-        training = {"trainer": trainer, "router": str(router), "folder": str(folder), "port": free_port(), **more}
+        training = {"trainer": trainer, "router": str(router), "folder": str(folder), "port": self.port, **more}
         self.program.stdin.write(json.dumps(training) + "\n")
         self.program.stdin.flush()
 
@@ -93,9 +87,10 @@ class Ranks:
 def ranks():
     command = [sys.executable, PROGRAM]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with held_port() as port, subprocess.Popen(command, env=environment, **piped) as program:
         try:
-            yield Ranks(program)
+            yield Ranks(program, port)
         finally:
             program.kill()
 
@@ -182,8 +177,7 @@ def test_when_a_rank_dies_the_other_is_answered_about_what_is_there(tmp_path, ra
 
 
 def test_rloo_goes_on_where_the_service_is_killed_in_a_step_and_nothing_is_asked_twice(tmp_path, ranks):
-    port = free_port()
-    with serve_in_thread(fake_judge(latency=0.05)) as judge:
+    with held_port() as port, serve_in_thread(fake_judge(latency=0.05)) as judge:
         configured(tmp_path, judge)
         with service(tmp_path, port=port) as (url, program):
             ranks.begin("rloo", url, tmp_path)

@@ -55,7 +55,7 @@ asyncio.run(main())
 def asked_by_a_worker(url, samples):
     """What a process of its own is told about some samples."""
     command = [sys.executable, "-W", "error", "-c", WORKER]
-    done = subprocess.run(command, input=json.dumps([url, samples]), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=json.dumps([url, samples]), capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
 

@@ -104,5 +104,5 @@ except SystemExit:
     pass
 print("loaded:", *[name for name in {heavy.split()!r} if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines()[-1].strip() == "loaded:"

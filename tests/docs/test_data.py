@@ -28,7 +28,7 @@ def test_every_command_on_the_page_prints_what_the_page_shows(tmp_path):
     parts = re.split(r"^\$ (.*)\n", "".join(blocks("console")), flags=re.MULTILINE)[1:]
     script = "set -e\n" + "".join(f"printf '\\036'\n{command}\n" for command in parts[::2])
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     printed = [lines(output) for output in done.stdout.split("\036")[1:]]
     assert printed == [lines(output) for output in parts[1::2]]

@@ -1,13 +1,13 @@
 """The README says what is true: its commands run in order in one folder, and print what it shows."""
 
 import re
-import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from held import held_port
 
 PORT = "8399"
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,8 @@ def comparable(output: str) -> str:
 @pytest.fixture(scope="module")
 def here():
     """The README's text with a free port instead of 8399, which others on this machine may be using."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    return lambda text: text.replace(PORT, str(port)).replace("judgeflow fake-judge ", f"judgeflow fake-judge --port {port} ")
+    with held_port() as port:
+        yield lambda text: text.replace(PORT, str(port)).replace("judgeflow fake-judge ", f"judgeflow fake-judge --port {port} ")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def printed(tmp_path_factory, here) -> list[str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         # An id of its own names the judge whatever its port: the run is then the one that the README shows.
         env={"PATH": "/usr/bin:/bin", "JUDGEFLOW_JUDGE__ID": f"http://127.0.0.1:{PORT}/v1 fake-judge"},

@@ -25,10 +25,10 @@ def lines(text):
 
 def test_the_page_shows_what_its_commands_print(tmp_path):
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
-    subprocess.run([sys.executable, "-c", "".join(blocks("python"))], cwd=tmp_path, env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", "".join(blocks("python"))], cwd=tmp_path, env=environment, check=True, timeout=300)
     for block in blocks("console"):
         command, _, shown = block.removeprefix("$ ").partition("\n")
-        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=120, check=True)
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=300, check=True)
         assert lines(done.stdout.decode()) == lines(shown)
 
 

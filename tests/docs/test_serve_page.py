@@ -2,12 +2,13 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import typer
+from held import held_port
 
 from judgeflow.cli.serve import serve
 from judgeflow.web.pages import VIEWS
@@ -24,9 +25,13 @@ def rows(columns):
     return re.findall(r"^\| `([^`]+)` " + r"\| (.*?) " * (columns - 1) + r"\|$", PAGE, re.MULTILINE)
 
 
-def test_the_blocks_of_the_page_run_one_after_the_other(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+@pytest.fixture
+def port():
+    with held_port() as port:
+        yield str(port)
+
+
+def test_the_blocks_of_the_page_run_one_after_the_other(tmp_path, port):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(code):

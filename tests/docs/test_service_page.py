@@ -25,7 +25,7 @@ def asked_as_by_curl(command):
     """What a curl command would be answered: not every machine has curl."""
     _, _, url, _, header, _, body = shlex.split(command.replace("\\\n", ""))
     name, _, value = header.partition(": ")
-    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), {name: value}), timeout=60) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, body.encode(), {name: value}), timeout=300) as answer:
         return json.load(answer)
 
 
@@ -44,7 +44,7 @@ def test_the_page_runs_as_it_stands(tmp_path):
                 assert said.replace(port, "8765") == shown
                 code = block("python").replace("8765", port)
                 done = subprocess.run(
-                    [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+                    [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
                 )
                 assert (done.stderr, done.stdout) == ("", block("text"))
                 (outcome,) = asked_as_by_curl(block("sh").replace("8765", port))["outcomes"]
@@ -63,7 +63,7 @@ def test_a_service_that_nobody_started_knows_what_the_other_has_asked(tmp_path):
         (tmp_path / "judgeflow.toml").write_text(block("toml").replace("http://127.0.0.1:8399/v1", judge.base_url))
         for code, shown in ((started, block("text")), (elected, "6 pairs known\n")):
             command = [sys.executable, "-W", "error", "-c", code]
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
             assert (done.stderr, done.stdout) == ("", shown)
 
 

@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 
 def run(code, folder):
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -70,7 +70,7 @@ def test_the_same_program_trains_in_two_processes_with_one_scheduler(folder):
     tiny_model(folder / "model")
     (folder / "train.py").write_text(TRAINING.replace(MODEL, "./model"), encoding="utf-8")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command.split()[1:], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command.split()[1:], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     printed = re.sub(r"\{.*?\}", "", done.stdout)  # without what one of them logs; both print at the same time, in pieces
     assert (printed.count("12.0"), printed.count(" pairs in the last step")) == (2, 2)

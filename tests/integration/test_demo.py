@@ -60,7 +60,7 @@ def test_what_it_says_to_try_next_works(short):
     commands = [line.split() for line in printed.partition("Try next:")[2].strip().splitlines()]
     assert [command[1] for command in commands] == ["replay", "db", "score", "train"]
     for command in commands[:3]:
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     assert {f"{policy}.db" for policy in (*CHOOSERS, "always")} <= {path.name for path in folder.iterdir()}
     events = [json.loads(line)["event"] for line in (folder / "error.log").read_text(encoding="utf-8").splitlines()]

@@ -17,7 +17,7 @@ from judgeflow.client import elect
 from judgeflow.client.meeting import LARGEST_LOG, Address, Meeting
 from judgeflow.config import load_config
 from judgeflow.errors import ConfigurationError, ServiceError
-from judgeflow.testing import JudgeLimits, arithmetic_pairs, serve_in_thread
+from judgeflow.testing import FakeJudge, JudgeLimits, arithmetic_pairs, serve_in_thread
 
 PAIRS = arithmetic_pairs(100)
 IN_FLIGHT, LIMIT = 4, 60

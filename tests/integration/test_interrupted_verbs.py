@@ -103,7 +103,7 @@ rewrite = compact._rewrite
 
 def rewriting(connection, stop, tell):
     press(True)
-    assert stop.wait(30)
+    assert stop.wait(300)
     return rewrite(connection, stop, tell)
 
 compact._rewrite = rewriting
@@ -130,7 +130,7 @@ def interrupted(folder, when, *words, printed=""):
     """Run a verb that is interrupted at a certain moment; return the last line, which must be the only one about it."""
     command = [sys.executable, "-c", f"{PRESS}{when}\nrunpy.run_module('judgeflow', run_name='__main__')", *words]
     silent = os.environ | {"RANK": "1"}  # no progress, which a busy machine would have time for
-    ended = subprocess.run(command, cwd=folder, env=silent, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(command, cwd=folder, env=silent, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 130, ended.stderr
     assert ended.stdout.startswith(printed) if printed else ended.stdout == ""
     assert "Traceback" not in ended.stderr

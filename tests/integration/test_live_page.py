@@ -26,6 +26,7 @@ from judgeflow.testing import FakeJudge, FakeScorer, ScriptedJudge, arithmetic_p
 from judgeflow.types import Message
 from judgeflow.verdicts.prompt import load_template
 from judgeflow.web import desk as web_desk
+from judgeflow.web import server
 from judgeflow.web.desk import HITS_A_PAGE, Desk
 from judgeflow.web.events import stream
 from judgeflow.web.guard import HEADERS
@@ -442,6 +443,7 @@ async def test_files_are_kept_by_the_browser_until_they_change(browser):
 
 
 async def test_metrics_are_those_of_the_database(browser):
+    await whole_run(browser, 1)
     families = {family.name: family for family in text_string_to_metric_families(await text(browser, "/metrics"))}
 
     def values(name):
@@ -456,13 +458,20 @@ async def test_metrics_are_those_of_the_database(browser):
     assert sum(values("run_replies").values()) == spent
 
 
-async def test_a_database_that_is_asked_too_much_at_once_says_so_and_recovers(database):
-    async with visiting(database, visit_s=0.05, at_once=1) as browser:
-        async with asyncio.TaskGroup() as group:
+async def test_a_database_that_is_asked_too_much_at_once_says_so_and_recovers(database, monkeypatch):
+    windows = []
+
+    class Noted(Window):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            windows.append(self)
+
+    monkeypatch.setattr(server, "Window", Noted)
+    async with visiting(database, visit_s=1.0, at_once=1) as browser:
+        (window,) = windows
+        async with window.connect(), asyncio.TaskGroup() as group:
             answers = [group.create_task(status_of(browser, "/api/runs/1/steps/1?order=latency")) for _ in range(40)]
-        statuses = {answer.result() for answer in answers}
-        assert statuses <= {200, 503}
-        assert 200 in statuses
+        assert {answer.result() for answer in answers} == {503}
         assert await status_of(browser, "/api/runs") == 200
 
 
@@ -474,13 +483,13 @@ async def status_of(browser, path):
 class Events:
     """What a page hears, event by event; whoever waits for an hour of heartbeats waits for nothing."""
 
-    def __init__(self, answer, patience=100):
+    def __init__(self, answer, patience=1000):
         self._answer = answer
         self._patience = patience
 
     async def block(self):
         lines = []
-        while line := (await asyncio.wait_for(self._answer.content.readline(), 20)).decode().rstrip("\n"):
+        while line := (await asyncio.wait_for(self._answer.content.readline(), 300)).decode().rstrip("\n"):
             lines.append(line)
         return lines
 
@@ -570,13 +579,14 @@ async def test_too_many_watchers_are_told_to_close_some(database):
         assert "Too many pages" in await text(browser, "/events/runs/1", 503)
 
 
-async def test_the_server_ends_at_once_although_pages_are_listening(database):
+async def test_the_server_ends_at_once_although_pages_are_listening(database, monkeypatch):
+    monkeypatch.setattr(server, "GOODBYE_S", 600.0)
     loop = asyncio.get_running_loop()
     async with serving(database, Settings(port=0), complain=unforeseen) as port:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as browser:
             answers = [await browser.get("/events/runs") for _ in range(5)]
             started = loop.time()
-    assert loop.time() - started < 5
+    assert loop.time() - started < 300
     for answer in answers:
         answer.close()
 
@@ -595,10 +605,10 @@ async def test_the_pages_are_the_same_on_a_server(postgresql_url):
 
 
 async def test_who_does_not_read_what_was_sent_is_hung_up_on_and_the_others_go_on():
-    hub, settings, looks = Hub(poll_s=0.0, backlog=4, most=10), Settings(send_s=0.2, heartbeat_s=0.1), itertools.count()
+    hub, settings, looks = Hub(poll_s=0.0, backlog=4, most=10), Settings(send_s=2.0, heartbeat_s=0.1), itertools.count()
 
     async def look():
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)
         return News(version=str(next(looks)), summary="x" * 200_000)
 
     async def events(request):

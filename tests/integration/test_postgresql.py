@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
+from held import held
 from sqlalchemy import event, make_url, select
 from typer.testing import CliRunner
 
@@ -133,7 +134,7 @@ async def test_two_processes_share_one_budget_and_what_either_has_stored_is_not_
 @pytest.mark.slow
 async def test_a_server_that_is_stopped_and_started_during_a_run_is_announced_and_nothing_is_lost(postgresql_server, postgresql_url):
     pairs, seen = arithmetic_pairs(20), Watcher()
-    async with FakeJudge.from_pairs(pairs, latency=0.5) as server:
+    async with held(pairs) as server:
         judge = HttpJudge(JudgeConfig(base_url=server.base_url, model="fake-judge"), load_template("default"))
         opened = functools.partial(SqlStore.open, postgresql_url)
         async with Scheduler(store=opened, judge=judge, routing=RoutingConfig(policy="always"), observers=[seen]) as scheduler:
@@ -141,6 +142,7 @@ async def test_a_server_that_is_stopped_and_started_during_a_run_is_announced_an
             while server.statistics.requests < 40:
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(postgresql_server.stop)
+            server.let_go()
             try:
                 assert (await routing).statistics.statuses == {"store_error": 20}
             finally:

@@ -68,7 +68,9 @@ def read(terminal, keys):
 
 def through_pipes(folder, *arguments, **environment):
     command = [sys.executable, "-m", "judgeflow", *arguments]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 @pytest.fixture

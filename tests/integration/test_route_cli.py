@@ -1,4 +1,4 @@
-"""`judgeflow route` as a user runs it: a process, a configuration file, a judge over HTTP, a database file."""
+"""`judgeflow route` as a user runs it: a configuration file, a judge over HTTP, a database file; a process where it dies or is stopped."""
 
 import asyncio
 import json
@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 from held import held
 
+from judgeflow.cli import main
 from judgeflow.cli.outcomes_file import OutcomesFile
 from judgeflow.records import outcome_line, read_pairs
-from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs
+from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs, serve_in_thread
 from judgeflow.types import Outcome, Pair
 from judgeflow.verdicts.prompt import load_template
 
@@ -31,12 +32,11 @@ class Ended:
     err: str
 
 
-async def start(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> asyncio.subprocess.Process:
-    inherited = {"PATH": "/usr/bin:/bin", "COVERAGE_PROCESS_START": "", "TERM": "dumb"}
+async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "judgeflow", *arguments),
         cwd=folder,
-        env=inherited | (environment or {}),
+        env={"PATH": "/usr/bin:/bin", "COVERAGE_PROCESS_START": "", "TERM": "dumb"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -47,8 +47,27 @@ async def end(process: asyncio.subprocess.Process) -> Ended:
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def judgeflow(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Ended:
-    return await end(await start(folder, *arguments, environment=environment))
+async def in_own_process(folder: Path, *arguments: str) -> Ended:
+    """Run one command line in a process of its own."""
+    return await end(await start(folder, *arguments))
+
+
+@pytest.fixture
+def judgeflow(monkeypatch, capsys):
+    """Run one command line in this process, as if it had been started in a folder."""
+
+    def command(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Ended:
+        with monkeypatch.context() as here:
+            here.chdir(folder)
+            here.setattr(sys, "argv", ["judgeflow", *arguments])
+            for name, value in {"TERM": "dumb", **(environment or {})}.items():
+                here.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        return Ended(ended.value.code, told.out, told.err)
+
+    return command
 
 
 def write_pairs(folder: Path, pairs: list[Pair]) -> list[Pair]:
@@ -88,10 +107,10 @@ async def test_a_file_is_routed_in_order_and_a_second_run_makes_no_request(tmp_p
     pairs = write_pairs(tmp_path, arithmetic_pairs(30))
     async with FakeJudge.from_pairs(pairs, accuracy=1.0) as server:
         configure(tmp_path, server)
-        first = await judgeflow(tmp_path, *ROUTE, "--json", "--step-size", "8")
+        first = await in_own_process(tmp_path, *ROUTE, "--json", "--step-size", "8")
         assert (first.code, server.statistics.requests) == (0, 60)
         outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
-        second = await judgeflow(tmp_path, *ROUTE, "--json", "--step-size", "8")
+        second = await in_own_process(tmp_path, *ROUTE, "--json", "--step-size", "8")
         assert (second.code, server.statistics.requests) == (0, 60)
     assert [outcome["id"] for outcome in outcomes] == [pair.id for pair in pairs]
     assert {(outcome["source"], outcome["choice"] == outcome["label"]) for outcome in outcomes} == {("judge", True)}
@@ -101,11 +120,11 @@ async def test_a_file_is_routed_in_order_and_a_second_run_makes_no_request(tmp_p
     assert not (tmp_path / "outcomes.jsonl.partial").exists()
 
 
-async def test_the_outcomes_file_is_a_file_of_pairs_that_can_be_routed_again(tmp_path):
+def test_the_outcomes_file_is_a_file_of_pairs_that_can_be_routed_again(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(3))
-    async with FakeJudge.from_pairs(pairs) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        await judgeflow(tmp_path, *ROUTE)
+        judgeflow(tmp_path, *ROUTE)
     again, bad = read_pairs(tmp_path / "outcomes.jsonl")
     assert again == pairs
     assert bad == []
@@ -131,7 +150,7 @@ async def test_a_killed_run_asks_only_what_was_not_stored_when_it_is_started_aga
         assert (await end(process)).code == -signal.SIGKILL
         before, stored = await requests_at(server), stored_calls(tmp_path)
         assert before - stored <= 8
-        resumed = await judgeflow(tmp_path, *ROUTE, "--json")
+        resumed = await in_own_process(tmp_path, *ROUTE, "--json")
         assert resumed.code == 0
         assert server.statistics.requests - before == 120 - stored
     assert json.loads(resumed.out)["calls"] == 120 - stored
@@ -155,7 +174,7 @@ async def test_ctrl_c_waits_for_replies_that_are_paid_for_and_exits_130(tmp_path
         assert f"{decided} of 60 pairs are decided, the outcomes so far are in outcomes.jsonl.partial" in ended.err
         assert re.search(r"│ outcomes +│ outcomes\.jsonl\.partial +│", ended.out)
         assert server.statistics.answered == server.statistics.requests == stored_calls(tmp_path) < 120
-        assert (await judgeflow(tmp_path, *ROUTE)).code == 0
+        assert (await in_own_process(tmp_path, *ROUTE)).code == 0
         assert server.statistics.requests == 120
 
 
@@ -175,11 +194,11 @@ async def test_a_second_ctrl_c_leaves_at_once_and_says_what_is_lost(tmp_path):
     assert line.startswith("left: the replies of 6 requests in flight are lost, and the budget counts them at their worst case")
 
 
-async def test_logs_hold_one_event_per_call_and_step_and_neither_texts_nor_secrets(tmp_path):
+def test_logs_hold_one_event_per_call_and_step_and_neither_texts_nor_secrets(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(5))
-    async with FakeJudge.from_pairs(pairs) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.api_key_env=JUDGE_KEY", environment={"JUDGE_KEY": SECRET})
+        ended = judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.api_key_env=JUDGE_KEY", environment={"JUDGE_KEY": SECRET})
     log = (tmp_path / "run.log").read_text()
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert events == ["call"] * 10 + ["step"]
@@ -189,26 +208,26 @@ async def test_logs_hold_one_event_per_call_and_step_and_neither_texts_nor_secre
     assert json.loads(ended.out)["pairs"] == 5
 
 
-async def test_settings_come_from_the_file_then_the_environment_then_the_flags(tmp_path):
+def test_settings_come_from_the_file_then_the_environment_then_the_flags(judgeflow, tmp_path):
     write_pairs(tmp_path, arithmetic_pairs(10))
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server)
         variables = {"JUDGEFLOW_BUDGET__REQUESTS": "8"}
-        by_variable = await judgeflow(tmp_path, *ROUTE, "--json", environment=variables)
+        by_variable = judgeflow(tmp_path, *ROUTE, "--json", environment=variables)
         assert server.statistics.requests == 8
-        by_flag = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "budget.requests=2", environment=variables)
+        by_flag = judgeflow(tmp_path, *ROUTE, "--json", "--set", "budget.requests=2", environment=variables)
         assert server.statistics.requests == 10
     assert json.loads(by_variable.out)["statuses"] == {"ok": 4, "budget": 6}
     assert json.loads(by_flag.out)["remaining"] == {"requests": 0, "tokens": None, "usd": None}
 
 
-async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes(tmp_path):
+def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes(judgeflow, tmp_path):
     same = Pair(prompt="p", response_a="same", response_b="same", label="a")
     pairs = [same, Pair(prompt="p", response_a="x " * 500_000, response_b="b")]
     write_pairs(tmp_path, pairs + arithmetic_pairs(1))
-    async with FakeJudge(faults=["refusal", "refusal"]) as server:
+    with serve_in_thread(FakeJudge(faults=["refusal", "refusal"])) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--json")
+        ended = judgeflow(tmp_path, *ROUTE, "--json")
     outcomes = [json.loads(line) for line in (tmp_path / "outcomes.jsonl").read_text().splitlines()]
     assert ended.code == 0
     summary = json.loads(ended.out)
@@ -224,24 +243,24 @@ async def test_identical_too_long_and_refused_pairs_are_labelled_in_the_outcomes
     assert said in ended.err
 
 
-async def test_pairs_that_no_limit_admits_are_named_by_place_id_and_both_keys(tmp_path):
+def test_pairs_that_no_limit_admits_are_named_by_place_id_and_both_keys(judgeflow, tmp_path):
     long = [Pair(id=f"long-{number}", prompt="p", response_a="x " * 9_000, response_b="b" * number) for number in (1, 2)]
     write_pairs(tmp_path, [*arithmetic_pairs(3), *long])
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server, "[limits]\ntokens_per_minute = 9000\ncharge = 'actual'\n")
-        ended = await judgeflow(tmp_path, *ROUTE, "--step-size", "2")
+        ended = judgeflow(tmp_path, *ROUTE, "--step-size", "2")
     keys = "[judge] max_prompt_tokens = 120000 and [limits] tokens_per_minute = 9000"
     assert f"not asked: 2 pairs are longer than {keys} admit, the first is pair 4 (long-1) of pairs.jsonl" in ended.err
     assert (ended.code, server.statistics.answered) == (0, 6)
 
 
-async def test_bad_records_can_be_left_out_and_are_counted(tmp_path):
+def test_bad_records_can_be_left_out_and_are_counted(judgeflow, tmp_path):
     write_pairs(tmp_path, arithmetic_pairs(2))
     with (tmp_path / "pairs.jsonl").open("a") as stream:
         stream.write('{"prompt": "p", "response_a": ""}\n')
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--on-bad-record", "skip")
+        ended = judgeflow(tmp_path, *ROUTE, "--json", "--on-bad-record", "skip")
     assert ended.code == 0
     assert "pairs.jsonl:3: skipped: response_b is missing" in ended.err
     assert (json.loads(ended.out)["pairs"], json.loads(ended.out)["skipped"]) == (2, 1)
@@ -257,13 +276,13 @@ BAD_PAIRS = {
 
 
 @pytest.mark.parametrize("record", BAD_PAIRS)
-async def test_a_bad_record_is_named_by_file_and_line_before_anything_is_spent(tmp_path, record):
+def test_a_bad_record_is_named_by_file_and_line_before_anything_is_spent(judgeflow, tmp_path, record):
     write_pairs(tmp_path, arithmetic_pairs(1))
     with (tmp_path / "pairs.jsonl").open("a") as stream:
         stream.write(record + "\n")
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = judgeflow(tmp_path, *ROUTE)
         assert server.statistics.requests == 0
     assert ended.code == 2
     assert all(words in ended.err for words in BAD_PAIRS[record]), ended.err
@@ -280,11 +299,11 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize("settings", BAD_SETTINGS)
-async def test_a_bad_setting_is_named_by_key_and_line_before_anything_is_spent(tmp_path, settings):
+def test_a_bad_setting_is_named_by_key_and_line_before_anything_is_spent(judgeflow, tmp_path, settings):
     write_pairs(tmp_path, arithmetic_pairs(1))
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server, settings)
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = judgeflow(tmp_path, *ROUTE)
         assert server.statistics.requests == 0
     assert ended.code == 2
     assert all(words in ended.err for words in BAD_SETTINGS[settings]), ended.err
@@ -308,14 +327,13 @@ async def test_a_bad_setting_is_named_by_key_and_line_before_anything_is_spent(t
         (("--out", "./judgeflow.toml"), 2, "would overwrite judgeflow.toml, the configuration"),
         (("--out", "/dev/null"), 2, "a device or a pipe"),
         (("--on-bad-record", "ignore"), 2, "fatal"),
-        (("--set", "store.url=sqlite+aiosqlite:///no/such/folder/x.db"), 1, "no/such/folder"),
     ],
 )
-async def test_a_wrong_call_says_what_to_do_and_spends_nothing(tmp_path, flags, code, words):
+def test_a_wrong_call_says_what_to_do_and_spends_nothing(judgeflow, tmp_path, flags, code, words):
     write_pairs(tmp_path, arithmetic_pairs(3))
-    async with FakeJudge() as server:
+    with serve_in_thread(FakeJudge()) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, *flags)
+        ended = judgeflow(tmp_path, *ROUTE, *flags)
         assert server.statistics.answered == 0
     assert ended.code == code, ended.err
     assert words in ended.err
@@ -323,47 +341,58 @@ async def test_a_wrong_call_says_what_to_do_and_spends_nothing(tmp_path, flags, 
     assert not (tmp_path / "outcomes.jsonl").exists()
 
 
-async def outcomes_of(folder: Path) -> list[dict]:
+async def test_a_database_in_a_folder_that_is_not_there_is_named_and_nothing_is_spent(tmp_path):
+    write_pairs(tmp_path, arithmetic_pairs(3))
+    async with FakeJudge() as server:
+        configure(tmp_path, server)
+        ended = await in_own_process(tmp_path, *ROUTE, "--set", "store.url=sqlite+aiosqlite:///no/such/folder/x.db")
+        assert server.statistics.answered == 0
+    assert ended.code == 1
+    assert "no/such/folder" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def outcomes_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "outcomes.jsonl").read_text().splitlines()]
 
 
-async def test_a_judge_that_turns_everybody_away_stops_the_run_and_the_same_command_goes_on(tmp_path):
+def test_a_judge_that_turns_everybody_away_stops_the_run_and_the_same_command_goes_on(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(4))
-    async with FakeJudge.from_pairs(pairs, faults="429-bare:1") as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults="429-bare:1")) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--set", "judge.retry_for_s=0.01")
+        ended = judgeflow(tmp_path, *ROUTE, "--set", "judge.retry_for_s=0.01")
     assert ended.code == 1
     assert ended.err.splitlines()[-1].startswith("judgeflow: stopped: 0 of 4 pairs are decided")
     assert "4 pairs went without the judge (rate_limited 4)" in ended.err
-    async with FakeJudge.from_pairs(pairs) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        again = await judgeflow(tmp_path, *ROUTE, "--json")
+        again = judgeflow(tmp_path, *ROUTE, "--json")
     assert (again.code, json.loads(again.out)["sources"]) == (0, {"judge": 4})
 
 
 @pytest.mark.parametrize(("faults", "status"), [("503:1", "overloaded"), ("reset:1", "reply_lost")])
-async def test_a_judge_that_fails_is_told_at_the_end_and_by_the_exit_code_though_every_pair_has_its_outcome(tmp_path, faults, status):
+def test_a_judge_that_fails_is_told_at_the_end_and_by_the_exit_code_though_every_pair_has_its_outcome(judgeflow, tmp_path, faults, status):
     pairs = write_pairs(tmp_path, arithmetic_pairs(4))
     patience = ("--set", "judge.retry_attempts=1", "--set", "judge.retry_for_s=0.01")
-    async with FakeJudge.from_pairs(pairs, faults=faults) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults=faults)) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, *patience)
+        ended = judgeflow(tmp_path, *ROUTE, *patience)
     assert ended.code == 1
     last = ended.err.splitlines()[-1]
     assert last.startswith(f"judgeflow: 4 pairs went without the judge ({status} 4); the last error: the judge at http://127.0.0.1:")
     assert last.endswith("; the same command asks again what is missing")
-    assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 4
-    async with FakeJudge.from_pairs(pairs) as server:
+    assert [outcome["status"] for outcome in outcomes_of(tmp_path)] == [status] * 4
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        again = await judgeflow(tmp_path, *ROUTE, "--json")
+        again = judgeflow(tmp_path, *ROUTE, "--json")
     assert (again.code, json.loads(again.out)["sources"]) == (0, {"judge": 4})
 
 
-async def test_a_judge_that_refuses_service_stops_the_run_with_what_it_has_in_the_partial_file(tmp_path):
+def test_a_judge_that_refuses_service_stops_the_run_with_what_it_has_in_the_partial_file(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(9))
-    async with FakeJudge.from_pairs(pairs, faults=["ok"] * 6 + ["quota"] * 99) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults=["ok"] * 6 + ["quota"] * 99)) as server:
         configure(tmp_path, server, "[limits]\nmax_in_flight = 1\n")
-        ended = await judgeflow(tmp_path, *ROUTE, "--step-size", "3")
+        ended = judgeflow(tmp_path, *ROUTE, "--step-size", "3")
         assert server.statistics.requests == 7
     assert ended.code == 1
     assert re.search(r"│ outcomes +│ outcomes\.jsonl\.partial +│", ended.out)
@@ -385,13 +414,13 @@ async def test_a_judge_that_refuses_service_stops_the_run_with_what_it_has_in_th
         ("", ("--set", "judge.max_prompt_tokens=1"), "too_long"),
     ],
 )
-async def test_what_the_user_limited_or_the_judge_answered_is_no_failure_of_the_run(tmp_path, faults, flags, status):
+def test_what_the_user_limited_or_the_judge_answered_is_no_failure_of_the_run(judgeflow, tmp_path, faults, flags, status):
     pairs = write_pairs(tmp_path, arithmetic_pairs(2))
-    async with FakeJudge.from_pairs(pairs, faults=faults) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults=faults)) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, *flags)
+        ended = judgeflow(tmp_path, *ROUTE, *flags)
     assert ended.code == 0, ended.err
-    assert [outcome["status"] for outcome in await outcomes_of(tmp_path)] == [status] * 2
+    assert [outcome["status"] for outcome in outcomes_of(tmp_path)] == [status] * 2
 
 
 async def test_replies_that_come_after_their_step_are_counted_as_paid(tmp_path):
@@ -403,7 +432,7 @@ async def test_replies_that_come_after_their_step_are_counted_as_paid(tmp_path):
             await asyncio.sleep(0.01)
         server.let_go()
         late = await end(process)
-        again = await judgeflow(tmp_path, *ROUTE, "--json")
+        again = await in_own_process(tmp_path, *ROUTE, "--json")
         paid = server.statistics.prompt_tokens + server.statistics.completion_tokens
     assert re.search(r"│ judge calls paid +│ 0 +│", late.out)
     assert re.search(rf"│ paid, but too late +│ 8 calls, {paid:,} tokens, stored +│", late.out)
@@ -411,11 +440,11 @@ async def test_replies_that_come_after_their_step_are_counted_as_paid(tmp_path):
     assert json.loads(again.out)["sources"] == {"store": 4}
 
 
-async def test_what_a_judge_says_to_the_first_question_that_it_does_not_accept_is_told_once(tmp_path):
+def test_what_a_judge_says_to_the_first_question_that_it_does_not_accept_is_told_once(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(3))
-    async with FakeJudge.from_pairs(pairs, faults="400:1") as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults="400:1")) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = judgeflow(tmp_path, *ROUTE)
     told = [line for line in ended.err.splitlines() if "warning: a question is not accepted" in line]
     assert len(told) == 1
     assert "answered 400: This request is not acceptable, as scripted." in told[0]
@@ -426,9 +455,9 @@ async def test_a_file_that_another_run_is_writing_is_refused_before_anything_is_
     async with FakeJudge.from_pairs(pairs) as server:
         configure(tmp_path, server)
         with OutcomesFile(tmp_path / "outcomes.jsonl", {}):
-            refused = await judgeflow(tmp_path, *ROUTE)
+            refused = await in_own_process(tmp_path, *ROUTE)
         assert server.statistics.requests == 0
-        assert (await judgeflow(tmp_path, *ROUTE)).code == 0
+        assert (await in_own_process(tmp_path, *ROUTE)).code == 0
     assert refused.code == 2
     assert refused.err.startswith("judgeflow: --out outcomes.jsonl: another judgeflow is writing outcomes.jsonl.partial")
 
@@ -446,11 +475,11 @@ async def test_a_full_disk_is_one_message_and_exit_code_1(tmp_path):
     assert "Traceback" not in said.decode()
 
 
-async def test_a_new_database_is_told_and_one_that_is_there_is_not(tmp_path):
+def test_a_new_database_is_told_and_one_that_is_there_is_not(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(1))
-    async with FakeJudge.from_pairs(pairs) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        first, second = [await judgeflow(tmp_path, *ROUTE, "--set", "store.url=sqlite:///mine.db") for _ in range(2)]
+        first, second = [judgeflow(tmp_path, *ROUTE, "--set", "store.url=sqlite:///mine.db") for _ in range(2)]
     assert first.err.splitlines()[0] == "created new verdict database mine.db"
     assert "created" not in second.err
 
@@ -464,12 +493,12 @@ user = "Which? {prompt} {response_a} {response_b} End with [[1]], [[2]] or [[0]]
 """
 
 
-async def test_replies_that_nobody_can_read_are_told_once_and_early_with_the_template_and_without_texts(tmp_path):
+def test_replies_that_nobody_can_read_are_told_once_and_early_with_the_template_and_without_texts(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(20))
     (tmp_path / "own.toml").write_text(OWN_TEMPLATE)
-    async with FakeJudge.from_pairs(pairs) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs)) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--set", "judge.template=own.toml")
+        ended = judgeflow(tmp_path, *ROUTE, "--set", "judge.template=own.toml")
     (warning,) = [line for line in ended.err.splitlines() if line.startswith("warning: ")]
     assert "none of the first 20 replies holds a verdict (unparseable 20)" in warning
     assert "template own.toml" in warning
@@ -477,22 +506,22 @@ async def test_replies_that_nobody_can_read_are_told_once_and_early_with_the_tem
     assert ended.code == 0
 
 
-async def test_a_fake_judge_that_is_given_the_template_replies_in_its_tags(tmp_path):
+def test_a_fake_judge_that_is_given_the_template_replies_in_its_tags(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(20))
     (tmp_path / "own.toml").write_text(OWN_TEMPLATE)
     tags = load_template("own.toml", tmp_path).verdicts
-    async with FakeJudge(Opinions(truth=Opinions.truths(pairs), accuracy=1.0, verdict_format=tags)) as server:
+    with serve_in_thread(FakeJudge(Opinions(truth=Opinions.truths(pairs), accuracy=1.0, verdict_format=tags))) as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.template=own.toml")
+        ended = judgeflow(tmp_path, *ROUTE, "--json", "--set", "judge.template=own.toml")
     assert json.loads(ended.out)["accuracy"]["choice"] == 1.0
     assert "warning" not in ended.err
 
 
-async def test_one_readable_reply_among_many_is_no_reason_for_a_warning(tmp_path):
+def test_one_readable_reply_among_many_is_no_reason_for_a_warning(judgeflow, tmp_path):
     pairs = write_pairs(tmp_path, arithmetic_pairs(20))
-    async with FakeJudge.from_pairs(pairs, faults=["ok"] + ["no-tag"] * 39) as server:
+    with serve_in_thread(FakeJudge.from_pairs(pairs, faults=["ok"] + ["no-tag"] * 39)) as server:
         configure(tmp_path, server, "[limits]\nmax_in_flight = 1\n")
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = judgeflow(tmp_path, *ROUTE)
     assert "warning: " not in ended.err
 
 
@@ -502,7 +531,7 @@ async def test_a_database_of_another_program_is_left_alone(tmp_path):
         database.execute("create table bookmarks (url text)")
     async with FakeJudge() as server:
         configure(tmp_path, server)
-        ended = await judgeflow(tmp_path, *ROUTE)
+        ended = await in_own_process(tmp_path, *ROUTE)
         assert server.statistics.requests == 0
     assert ended.code == 1
     assert "judgeflow.db" in ended.err
@@ -511,14 +540,14 @@ async def test_a_database_of_another_program_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="skipped: no data")
-async def test_recorded_o1_mini_verdicts_on_judgebench_are_reproduced(tmp_path):
+def test_recorded_o1_mini_verdicts_on_judgebench_are_reproduced(judgeflow, tmp_path):
     source = DATA / "judgebench_gpt4o.jsonl"
     (tmp_path / "pairs.jsonl").symlink_to(source)
-    async with FakeJudge.from_recorded(source) as server:
+    with serve_in_thread(FakeJudge.from_recorded(source)) as server:
         configure(tmp_path, server)
         scale = ("--json", "--set", "judge.template=verdict-scale", "--set", "judge.model=o1-mini")
-        ended = await judgeflow(tmp_path, *ROUTE, *scale)
-        again = await judgeflow(tmp_path, *ROUTE, *scale)
+        ended = judgeflow(tmp_path, *ROUTE, *scale)
+        again = judgeflow(tmp_path, *ROUTE, *scale)
         assert server.statistics.requests == 700
     summary = json.loads(ended.out)
     accuracy = {name: f"{value:.3f}" for name, value in summary["accuracy"].items()}

@@ -60,11 +60,11 @@ def test_options_that_are_about_trainers_only_want_route(database):
 def test_ctrl_c_ends_it_at_once_although_a_page_is_listening(database):
     with serving("--url", database) as (process, address):
         host, port = re.match(r"http://([^:]+):(\d+)/", address).groups()
-        with socket.create_connection((host, int(port)), timeout=20) as page:
+        with socket.create_connection((host, int(port)), timeout=300) as page:
             page.sendall(f"GET /events/runs HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             assert b"text/event-stream" in page.recv(4096)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=300) == 0
         assert process.stderr.read().splitlines() == [
             "ending: pages that are being read get 3 s at most; press Ctrl-C again to stop at once",
             ENDED,
@@ -82,7 +82,7 @@ async def test_a_page_for_others_makes_a_token_up_shows_it_once_and_wants_it(dat
             async with browser.get("/runs", headers={"Authorization": f"Bearer {token}"}) as answer:
                 assert answer.status == 200
         process.terminate()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=300) == 0
         assert token not in process.stderr.read()
 
 
@@ -94,7 +94,7 @@ async def test_a_token_of_the_environment_is_never_printed(database):
             async with browser.get("/runs", params={"token": TOKEN}, allow_redirects=False) as answer:
                 assert answer.status == 303
         process.terminate()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
         assert process.stderr.read().endswith(f"{ENDED}\n")
 
 

@@ -21,7 +21,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def offered(*words):
     script = PRESS_TAB.format(words=" ".join(f"'{word}'" for word in ("judgeflow", *words)))
-    done = subprocess.run(["bash", "--norc", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["bash", "--norc", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True)
     assert "-o default" in done.stderr  # where nothing is offered, bash completes names of files
     return done.stdout.split()
 
@@ -52,7 +52,7 @@ def test_bash_is_offered_sub_verbs_options_and_names(words, there):
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_are_offered_the_same_with_what_it_is_for(shell):
     asked = {"_JUDGEFLOW_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "judgeflow rou", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = subprocess.run(["judgeflow"], env=ENVIRONMENT | asked, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(["judgeflow"], env=ENVIRONMENT | asked, capture_output=True, text=True, timeout=300, check=True)
     assert "route" in done.stdout
     assert "Route a file of pairs to stored verdicts and the judge" in done.stdout
 
@@ -76,5 +76,5 @@ except SystemExit:
     pass
 print([name for name in ("torch", "sqlalchemy", "aiohttp", "numpy", "asyncio", "rich.progress") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split("\n")[:2] == ["sngp", "[]"]

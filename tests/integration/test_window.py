@@ -28,7 +28,7 @@ def url(request, tmp_path):
 
 @pytest.fixture
 async def window(url):
-    window = await Window.open(url, visit_s=0.3, at_once=1)
+    window = await Window.open(url, visit_s=1.0, at_once=1)
     yield window
     await window.aclose()
 
@@ -38,7 +38,7 @@ async def test_a_statement_that_takes_too_long_is_ended_and_the_next_one_works(w
     with pytest.raises(ReadTooLong, match="longer than it may"):
         async with window.connect() as connection:
             await connection.execute(text(ENDLESS))
-    assert 0.25 < time.monotonic() - started < 10
+    assert 0.9 < time.monotonic() - started < 60
     async with window.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM run"))).scalar() == 0
 

@@ -723,13 +723,13 @@ def test_stored_verdicts_are_returned_although_scoring_the_others_takes_longer_t
 
     class Stuck(FakeScorer):
         def score(self, pairs):
-            free.wait(timeout=60)
+            free.wait(timeout=300)
             return super().score(pairs)
 
     async def main():
         async with Scheduler(store=store, judge=ScriptedJudge(), routing=ALWAYS) as scheduler:
             await scheduler.route(pairs[:2])
-        routing = RoutingConfig(policy="error", threshold=0.1, step_deadline_s=0.3)
+        routing = RoutingConfig(policy="error", threshold=0.1, step_deadline_s=1.0)
         async with Scheduler(store=store, judge=ScriptedJudge(), scorer=Stuck(pairs), routing=routing, run="2") as scheduler:
             step = await scheduler.route(pairs)
             free.set()
@@ -737,7 +737,7 @@ def test_stored_verdicts_are_returned_although_scoring_the_others_takes_longer_t
 
     step = asyncio.run(main())
     assert [(outcome.source, outcome.status) for outcome in step.outcomes] == [("store", "ok")] * 2 + [("fallback", "deadline")] * 2
-    assert step.statistics.seconds < 5.0
+    assert step.statistics.seconds < 60.0
 
 
 def test_a_pair_met_in_the_store_with_one_order_missing_is_asked_again_on_request():
