@@ -62,7 +62,7 @@ def printed(tmp_path_factory, here) -> list[str]:
         timeout=600,
         check=False,
         # An id of its own names the judge whatever its port: the run is then the one that the README shows.
-        env={"PATH": "/usr/bin:/bin", "JUDGEFLOW_JUDGE__ID": f"http://127.0.0.1:{PORT}/v1 fake-judge"},
+        env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "JUDGEFLOW_JUDGE__ID": f"http://127.0.0.1:{PORT}/v1 fake-judge"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\036")[1:]
