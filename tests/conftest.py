@@ -1,15 +1,18 @@
-"""What all tests share: generated examples that may take their time, and a real PostgreSQL server, started once for all."""
+"""What all tests share: examples that may take their time, a PostgreSQL server that is started once for all, the command line."""
 
 import asyncio
 import itertools
 import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
+from command import Ended
 from hypothesis import HealthCheck, settings
 
+from judgeflow.cli import main
 from judgeflow.store import migrate, schema
 from judgeflow.store.engines import normalise_url
 
@@ -18,6 +21,24 @@ NUMBERS = itertools.count()
 # How long an example takes says how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def judgeflow(monkeypatch, capsys):
+    """Run one command line in this process, as if it had been started in a folder."""
+
+    def command(folder, *arguments, environment=None):
+        with monkeypatch.context() as here:
+            here.chdir(folder)
+            here.setattr(sys, "argv", ["judgeflow", *map(str, arguments)])
+            for name, value in {"TERM": "dumb", **(environment or {})}.items():
+                here.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        return Ended(ended.value.code or 0, told.out, told.err)
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,13 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
+from command import Ended
 from held import held
 
-from judgeflow.cli import main
 from judgeflow.cli.outcomes_file import OutcomesFile
 from judgeflow.records import outcome_line, read_pairs
 from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs, serve_in_thread
@@ -23,13 +22,6 @@ from judgeflow.verdicts.prompt import load_template
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SECRET = "sk-test-7c1e0f"
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
 
 
 async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -50,24 +42,6 @@ async def end(process: asyncio.subprocess.Process) -> Ended:
 async def in_own_process(folder: Path, *arguments: str) -> Ended:
     """Run one command line in a process of its own."""
     return await end(await start(folder, *arguments))
-
-
-@pytest.fixture
-def judgeflow(monkeypatch, capsys):
-    """Run one command line in this process, as if it had been started in a folder."""
-
-    def command(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> Ended:
-        with monkeypatch.context() as here:
-            here.chdir(folder)
-            here.setattr(sys, "argv", ["judgeflow", *arguments])
-            for name, value in {"TERM": "dumb", **(environment or {})}.items():
-                here.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        told = capsys.readouterr()
-        return Ended(ended.value.code, told.out, told.err)
-
-    return command
 
 
 def write_pairs(folder: Path, pairs: list[Pair]) -> list[Pair]:
