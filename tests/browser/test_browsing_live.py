@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 from conftest import DESK, PHONE
+from held import held_port
 
 from judgeflow import Pair, Scheduler
 from judgeflow.config import BudgetConfig, JudgeConfig, RoutingConfig
@@ -164,11 +165,17 @@ async def test_a_run_that_begins_after_the_page_was_opened_appears(visit, tmp_pa
         seen.assert_nothing_leaves(address)
 
 
-async def test_a_page_says_that_the_server_is_gone_and_takes_up_when_it_is_back(visit, tmp_path):
+@pytest.fixture
+def port():
+    with held_port() as port:
+        yield port
+
+
+async def test_a_page_says_that_the_server_is_gone_and_takes_up_when_it_is_back(visit, tmp_path, port):
     url = str(tmp_path / "verdicts.db")
     async with scheduling(url) as scheduler:
         await route(scheduler, range(1))
-        async with serving(url, Settings(port=0), complain=unforeseen) as port:
+        async with serving(url, Settings(port=port), complain=unforeseen):
             opened = visit(f"http://127.0.0.1:{port}/runs/1")
             seen = await opened.__aenter__()
             await seen.page.wait_for_function("() => document.querySelector('#live-status').innerText === 'Live'")

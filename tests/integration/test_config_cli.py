@@ -381,6 +381,6 @@ def test_logs_follows_a_growing_log_also_when_a_new_one_takes_its_place(log):
         assert json.loads(process.stdout.readline()) == {"event": "rotated"}
         process.send_signal(signal.SIGINT)
         try:
-            assert process.wait(20) == 0
+            assert process.wait(300) == 0
         finally:
             process.kill()

@@ -40,7 +40,7 @@ def start(script, *arguments):
 
 
 def finish(process):
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     return out
 

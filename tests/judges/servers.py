@@ -18,7 +18,7 @@ from recipes import ROOT
 HOME = ROOT / "build" / "judges"
 FIGURES = "figures.txt"
 MASTER_KEY, PROVIDER_KEY = "sk-in-front", "sk-behind"
-STARTS_WITHIN_S = 120
+STARTS_WITHIN_S = 300
 
 
 class Server:

@@ -224,7 +224,7 @@ def test_a_provider_that_is_not_there_ends_the_run_with_its_reason(through):
 def test_limits_that_only_the_judge_behind_knows_are_kept_without_a_single_429(behind, through):
     here = through(PAIRS[:6])
     with serve_in_thread(behind(limits=JudgeLimits(requests_per_minute=5, window_s=2.0))) as judge:
-        _, _, ended = here.route(*ONE_BY_ONE, "--set", "limits.window_s=2.0", "--set", "limits.margin_s=0.3")
+        _, _, ended = here.route(*ONE_BY_ONE, "--set", "limits.window_s=2.0", "--set", "limits.margin_s=1.0")
         assert ended.code == 0, ended.err
         assert (judge.statistics.answered, judge.statistics.statuses["429"]) == (12, 0)
     assert here.events("limits_tightened")[0]["requests_per_minute"] == 5
@@ -233,7 +233,7 @@ def test_limits_that_only_the_judge_behind_knows_are_kept_without_a_single_429(b
 def test_a_judge_that_takes_longer_than_timeout_s_is_lost_and_counted_as_paid(behind, through):
     here = through(PAIRS[:1])
     with serve_in_thread(behind(faults=["hang"] * 2)):
-        outcomes, summary, ended = here.route(*ONE_BY_ONE, *ONCE, "--set", "judge.timeout_s=0.5", "--set", "judge.orders=first")
+        outcomes, summary, ended = here.route(*ONE_BY_ONE, *ONCE, "--set", "judge.timeout_s=2", "--set", "judge.orders=first")
     assert [outcome["status"] for outcome in outcomes] == ["reply_lost"]
     assert summary["remaining"]["requests"] == 9_999
     assert "[judge] timeout_s" in ended.err

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from held import held_port
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = '[judge]\nmodel = "fake-judge"\nbase_url = "{}"\n[limits]\nrequests_per_minute = 100000\n[routing]\npolicy = "always"\n'
 TRAINER = """#!{python}
@@ -29,7 +31,11 @@ def started(script, folder, judge, *options, **environment):
     trainer.chmod(0o755)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     known = os.environ | {"PATH": path, "PYTHON": str(trainer), "SAMPLES": "4"} | environment
-    with subprocess.Popen(["bash", ROOT / "examples" / script, *options], cwd=folder, env=known, stdin=subprocess.PIPE) as process:
+    command = ["bash", ROOT / "examples" / script, *options]
+    with (
+        held_port() as port,
+        subprocess.Popen(command, cwd=folder, env=known | {"PORT": str(port)}, stdin=subprocess.PIPE) as process,
+    ):
         try:
             while not (folder / "argv.json").exists():
                 assert process.poll() is None, "the script has ended"
@@ -37,5 +43,5 @@ def started(script, folder, judge, *options, **environment):
             yield json.loads((folder / "argv.json").read_text())
         finally:
             process.stdin.close()
-            ended = process.wait(30)
+            ended = process.wait(300)
     assert ended in {0, 130}

@@ -99,7 +99,7 @@ def test_the_script_trains_with_the_judges_preferences_and_leaves_out_what_nobod
     agent, samples_generator, experience_maker = openrlhf()
     cli = (FOLDER / "openrlhf" / "cli" / "train_ppo_ray.py").read_text()
     script = ("openrlhf.sh", tmp_path)
-    with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge, started(*script, judge, "--train.seed", "7", PORT="8871") as argv:
+    with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge, started(*script, judge, "--train.seed", "7") as argv:
         assert argv[:2] == ["-m", "openrlhf.cli.train_ppo_ray"]
         assert all(f'"{flag}"' in cli for flag in argv if flag.startswith("--"))
         executor = agent.SingleTurnAgentExecutor(option(argv, "--reward.remote_url").split(","))
@@ -145,14 +145,16 @@ def test_openrlhf_that_gives_up_and_asks_again_gets_what_a_patient_one_gets_howe
     lines = []
     monkeypatch.setattr(agent.logger, "info", lines.append)
     monkeypatch.setattr(agent.aiohttp, "ClientTimeout", lambda total: TIMEOUT(total=total / 180))  # a second instead of three minutes
-    with serve_in_thread(FakeJudge(Opinions(rule=longer))) as judge, started("openrlhf.sh", tmp_path, judge, PORT="8872") as argv:
+    with serve_in_thread(FakeJudge(Opinions(rule=longer))) as judge, started("openrlhf.sh", tmp_path, judge) as argv:
         executor = agent.SingleTurnAgentExecutor([option(argv, "--reward.remote_url")])
 
         async def both():
             late, now = asyncio.Event(), asyncio.Event()
             now.set()
             hasty = asyncio.create_task(patiently(executor, "p:", texts, late))
-            await asyncio.sleep(2.5)  # the first has given up, and asked again
+            while not lines:  # the first has given up, and asks again in a second
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1.5)
             late.set()
             return await hasty, await patiently(executor, "q:", texts, now)
 
@@ -167,7 +169,7 @@ def test_openrlhf_writes_to_its_log_why_a_request_was_refused(tmp_path, caplog, 
     monkeypatch.setattr(agent.asyncio, "sleep", lambda _: SLEEP(0))
     lines = []
     monkeypatch.setattr(agent.logger, "info", lines.append)
-    with serve_in_thread(FakeJudge()) as judge, started("openrlhf.sh", tmp_path, judge, PORT="8873") as argv:
+    with serve_in_thread(FakeJudge()) as judge, started("openrlhf.sh", tmp_path, judge) as argv:
         executor = agent.SingleTurnAgentExecutor([option(argv, "--reward.remote_url")])
         (response,) = asyncio.run(sampled(executor, "", ["an answer to nothing"]))
     assert response["reward"] is None

@@ -69,11 +69,11 @@ def scored(argv, model):
     return asyncio.run(asked())
 
 
-@pytest.mark.parametrize(("manager", "port"), [("yes", "8874"), ("no", "8875")], ids=["a reward manager", "a reward function"])
-def test_the_script_scores_samples_that_are_spread_over_workers_by_the_judges_preferences(tmp_path, model, manager, port):
+@pytest.mark.parametrize("manager", ["yes", "no"], ids=["a reward manager", "a reward function"])
+def test_the_script_scores_samples_that_are_spread_over_workers_by_the_judges_preferences(tmp_path, model, manager):
     with (
         serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge,
-        started("verl.sh", tmp_path, judge, "trainer.total_epochs=1", PORT=port, MANAGER=manager) as argv,
+        started("verl.sh", tmp_path, judge, "trainer.total_epochs=1", MANAGER=manager) as argv,
     ):
         assert argv[:2] == ["-m", "verl.trainer.main_ppo"]
         results = scored(argv, model)
