@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ def formatted_records(
 def _checked(reading: Reading) -> Format | None:
     unknown = next((key for key in reading.columns if key not in COLUMNS), None)
     if unknown is not None:
-        raise UsageError(f"columns: no format reads a key {unknown}; accepted are {', '.join(COLUMNS)}")
+        close = difflib.get_close_matches(unknown, COLUMNS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"accepted are {', '.join(COLUMNS)}"
+        raise UsageError(f"columns: no format reads a key {unknown}; {hint}")
     found = next((each for each in FORMATS if each == reading.format), None)
     if found is None and reading.format != AUTO:
         raise UsageError(f"format {reading.format}: accepted are {', '.join((AUTO, *FORMATS))}")

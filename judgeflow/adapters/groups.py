@@ -188,7 +188,7 @@ def _check(prompt: Prompt, count: int, size: int | None) -> None:
     if size is not None and size < 2:
         raise UsageError("a preference is between at least two responses to a prompt, and here every prompt has one; sample two or more")
     if size is None and count < 2:
-        raise UsageError(f"prompt {_shown(prompt)} has one response here; a preference is between at least two")
+        raise UsageError(f"prompt {_shown(prompt)} has one response here; a preference is between at least two: sample two or more")
     if size is not None and count % size:
         raise UsageError(
             f"prompt {_shown(prompt)} has {count} responses here, and its groups have {size}: a part of a group is in another process or "

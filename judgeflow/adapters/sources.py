@@ -211,8 +211,14 @@ def _table(found: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, dict(zip(batch, values, strict=True))
 
 
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 def _why(datasets: Any, name: str, reading: Reading, error: Exception) -> str:
-    said = str(error).partition("\n")[0] or type(error).__name__
+    said = _first_line(error)
+    if error.__cause__ is not None:  # the library's own words say only that it could not
+        said = f"{said} ({_first_line(error.__cause__)})"
     if isinstance(error, ConnectionError):
         return f"there is no such file or folder, and the hub could not be reached: {said}; {_LOCAL}"
     subsets = _subsets(datasets, name)

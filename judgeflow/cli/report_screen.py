@@ -69,9 +69,10 @@ def _head(figures: RunFigures) -> str:
 
 
 def _decided(figures: RunFigures) -> str:
-    sources = ", ".join(f"{name} {number:,}" for name, number in figures.sources.items()) or "nothing"
+    sources = ", ".join(f"{name} {number:,}" for name, number in figures.sources.items())
     others = ", ".join(f"{name} {number:,}" for name, number in figures.statuses.items() if name != "ok")
-    return f"Decided by {sources}{f'; not ok: {others}' if others else ''}."
+    decided = f"Decided by {sources}" if sources else "Nothing decided yet"
+    return f"{decided}{f'; not ok: {others}' if others else ''}."
 
 
 def _course(steps: Sequence[StepFigures], width: int) -> Iterator[list[str]]:

@@ -45,6 +45,7 @@ class ElectedClient(RouteClient):
         self._meeting = Meeting.of(settings)
         self._attending: Held | None = None  # from the first look until it is closed; changed with the entrance locked
         self._entrance, self._electing = threading.Lock(), threading.Lock()
+        self._found = False  # a service, so that another one means that it has died
 
     async def aclose(self) -> None:
         """Close the connections; the last client's end is the service's.  Idempotent."""
@@ -68,6 +69,7 @@ class ElectedClient(RouteClient):
             if asyncio.get_running_loop().time() > end:
                 raise NotNow(f"another process has not got the service started; its log is {self._meeting.log}")
             await asyncio.sleep(LOOK_S)
+        self._found = True
         self._move(found.url, found.token)
 
     def _look(self) -> Address | None:
@@ -100,7 +102,13 @@ class ElectedClient(RouteClient):
             raise ServiceError(f"the service has not started within {limit_s:g} s; its log is {self._meeting.log}") from None
         if done.returncode:
             raise ServiceError(f"the service could not be started: {done.stderr.strip()} (its log is {self._meeting.log})")
-        _LOG.info("started a service for the processes of this machine; its log is %s", self._meeting.log)
+        again = self._found
+        _LOG.log(
+            logging.WARNING if again else logging.INFO,
+            "%sstarted a service for the processes of this machine; its log is %s",
+            "the service has ended before its clients; " if again else "",
+            self._meeting.log,
+        )
 
     def _leave(self) -> None:
         with self._entrance:

@@ -126,10 +126,11 @@ def _all_well(judges: Sequence[JudgeFigures]) -> str:
     return f"{', '.join(parts) or 'No pair failed'}.{strained}"
 
 
-def cost(spent: Cost, stock: Stock, ahead: Forecast | None, *, calls_per_change: float | None) -> Answer:
+def cost(spent: Cost, reserved: Cost, stock: Stock, ahead: Forecast | None, *, calls_per_change: float | None) -> Answer:
     """What does it cost, and how long does the budget last?"""
     used = [_used(kind, getattr(spent, kind), getattr(stock, kind)) for kind in KINDS if getattr(spent, kind) or getattr(stock, kind)]
-    told = ", ".join(used) or "nothing spent yet"
+    aside = f", {plural(reserved.requests, 'call')} more put aside" if reserved.requests else ""
+    told = (", ".join(used) or "nothing spent yet") + aside
     each = f" A changed decision takes {calls_per_change:.1f} calls." if calls_per_change else ""
     mood, lasting = _lasting(ahead)
     return Answer(title="cost", mood=mood, text=f"{told[0].upper()}{told[1:]}{lasting}.{each}")

@@ -164,7 +164,7 @@ def compose(
         config=run.config,
         answers=(
             healthy(steps, judges),
-            cost(run.spent, stock, ahead, calls_per_change=per_change),
+            cost(run.spent, run.reserved, stock, ahead, calls_per_change=per_change),
             helps(gains, changed=changed, compared=both),
         ),
         pairs=sum(step.pairs for step in steps),

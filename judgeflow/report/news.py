@@ -27,5 +27,5 @@ def _course(state: Standing) -> str:
 
 
 def _spent(run: RunRow) -> str:
-    usd = f" and {money(run.spent.usd)}" if run.spent.usd else ""
-    return f"{plural(run.spent.requests, 'paid reply', 'paid replies')}{usd} spent"
+    usd = f" with {money(run.spent.usd)}" if run.spent.usd else ""
+    return f"{plural(run.spent.requests, 'reply', 'replies')} paid for{usd}"

@@ -198,7 +198,7 @@ def test_columns_can_make_a_set_one_of_the_known_ones(one):
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"promt": "instruction"}, "columns: no format reads a key promt; accepted are prompt, chosen, rejected"),
+        ({"promt": "instruction"}, "columns: no format reads a key promt; did you mean prompt?"),
         ({"prompt": "instr"}, "set.jsonl:1: instr of --columns is missing; the keys are instruction, better, worse"),
         ({"chosen": "better"}, "set.jsonl:1: prompt, rejected is missing; a record needs"),
     ],

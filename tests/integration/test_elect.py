@@ -211,6 +211,16 @@ def test_of_several_processes_one_starts_a_service_and_whoever_is_killed_the_oth
 
 
 @pytest.mark.slow
+def test_a_service_that_died_is_told_of_when_it_is_started_again(tmp_path, caplog):
+    with serve_in_thread(FakeJudge.from_pairs(PAIRS)) as judge, elect(configured(tmp_path, judge.base_url)) as client:
+        client.route_sync(PAIRS[:2])
+        os.kill(Meeting.of(configured(tmp_path, judge.base_url)).address().pid, signal.SIGKILL)
+        client.route_sync(PAIRS[:4])
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "the service has ended before its clients; started a service" in record.getMessage()
+
+
+@pytest.mark.slow
 def test_a_service_that_cannot_be_started_is_told_to_everybody_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     configured(tmp_path)

@@ -102,6 +102,6 @@ def test_every_pace_is_told_in_words_of_its_own():
     told = {pace: news_of(state(ago=800, last=3, planned=9, unended=4), pace) for pace in PACES}
     assert {pace: words.split()[0].strip(":").lower() for pace, words in told.items()} == {pace: pace for pace in PACES}
     assert told["interrupted"] == (
-        "Interrupted in step 4 after 1970-01-12 13:33 UTC: step 3 has ended (9 steps are planned), 0 paid replies spent. "
+        "Interrupted in step 4 after 1970-01-12 13:33 UTC: step 3 has ended (9 steps are planned), 0 replies paid for. "
         "No reply takes longer than 12 min."
     )

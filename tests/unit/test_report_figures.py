@@ -371,7 +371,7 @@ def test_whether_judging_is_healthy_is_the_worst_of_what_there_is(steps, judge, 
     ],
 )
 def test_the_cost_is_good_as_long_as_the_budget_lasts(ahead, mood, said):
-    answer = cost(Cost(requests=40, usd=0.5), Stock(requests=100), ahead, calls_per_change=None)
+    answer = cost(Cost(requests=40, usd=0.5), Cost(), Stock(requests=100), ahead, calls_per_change=None)
     assert answer.mood == mood
     assert said in answer.text
 
