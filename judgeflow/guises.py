@@ -29,7 +29,7 @@ RECORD = 'one JSON object a line is expected, such as {"prompt": "...", "respons
 
 
 def guise_of(head: bytes) -> str | None:
-    """Return what a file is instead, by its first `HEAD` bytes, and what to do; None if it may hold JSON lines, be they bad ones."""
+    """Return what a file is instead, by its first `HEAD` bytes, and what to do; None if some of its lines may be records."""
     known = next((told for magic, told in _MAGIC if head.startswith(magic)), None)
     if known is not None or head.startswith(_UTF_16):
         return known or "is UTF-16: make it UTF-8 (iconv -f UTF-16 -t UTF-8)"
@@ -38,11 +38,26 @@ def guise_of(head: bytes) -> str | None:
         return _PAGE
     if is_array(head):
         return "is a JSON array: write each of its records on a line of its own (jq -c '.[]')"
-    lines = [line.strip() for line in begin[:HEAD].splitlines() if line.strip()]
+    lines = _lines(head)
     if lines[:1] == [b"{"] and lines[1:2] and lines[1].startswith(b'"'):
         return "holds JSON objects over several lines: write each on one line (jq -c .)"
-    is_text = len(lines) > 1 and not _is_json(lines[0]) and not any(line.startswith(b"{") for line in lines)
+    return None
+
+
+def text_of(head: bytes) -> str | None:
+    """Return what a file looks like, by its first `HEAD` bytes, if none of its lines begins as a record does; None where one may."""
+    lines = _lines(head)
+    is_text = len(lines) > 1 and not _is_json(lines[0]) and not any(map(begins_record, lines))
     return _of_text(lines) if is_text else None
+
+
+def begins_record(line: bytes) -> bool:
+    """Whether a line may hold a record, be it a bad one."""
+    return line.lstrip().startswith(b"{")
+
+
+def _lines(head: bytes) -> list[bytes]:
+    return [line.strip() for line in head[:HEAD].removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()]
 
 
 def is_array(head: bytes) -> bool:

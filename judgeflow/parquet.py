@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from judgeflow.errors import RecordError, UsageError
-from judgeflow.guises import HEAD, guise_of
+from judgeflow.guises import HEAD, guise_of, text_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,7 @@ def _guise(path: Path) -> str | None:
         head = stream.read(HEAD)
     if head.startswith(b"PAR1"):
         return None
-    return "holds JSON: give it a name that ends in .jsonl" if head.startswith(b"{") else guise_of(head)
+    return "holds JSON: give it a name that ends in .jsonl" if head.startswith(b"{") else guise_of(head) or text_of(head)
 
 
 class ParquetWriter:

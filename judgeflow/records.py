@@ -24,7 +24,7 @@ import orjson
 
 from judgeflow.dialogue import prompt_and_responses
 from judgeflow.errors import RecordError
-from judgeflow.guises import HEAD, RECORD, beginning, guise_of
+from judgeflow.guises import HEAD, RECORD, beginning, begins_record, guise_of, text_of
 from judgeflow.keys import prompt_from_body, text_hash
 from judgeflow.parquet import is_parquet, parquet_rows
 from judgeflow.types import Label, Outcome, Pair, Preference, Prompt, Verdict
@@ -105,7 +105,7 @@ def unreadable(source: Path, error: Exception) -> RecordError:
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open_records(source) as stream:
-            guise = guise_of(stream.peek(HEAD))
+            guise = guise_of(stream.peek(HEAD)) or _text_without_records(stream)
             if guise is not None:
                 raise RecordError(f"{source}: {guise}")
             for number, line in enumerate(stream, start=1):
@@ -114,6 +114,15 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, content
     except UNREADABLE as error:
         raise unreadable(source, error) from None
+
+
+def _text_without_records(stream: io.BufferedReader) -> str | None:
+    """Return what a file looks like that has no record from its beginning to its end; of a pipe nobody can tell beforehand."""
+    guise = text_of(stream.peek(HEAD)) if stream.seekable() else None
+    if guise is not None and any(map(begins_record, stream)):
+        stream.seek(0)
+        return None
+    return guise
 
 
 def place(source: Path, number: int) -> str:

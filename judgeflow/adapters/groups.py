@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from judgeflow.errors import UsageError
 from judgeflow.plurals import plural
@@ -135,15 +135,17 @@ def told_sources(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{source} {count}" for source, count in sorted(counted.items())) or MASKED
 
 
-def silence_of(result: StepResult, refusal: Exception | None = None) -> str:
+def silence_of(result: StepResult, refusal: Callable[[], Exception | None] = lambda: None) -> str:
     """Return how many pairs count as even because neither judge nor scorer spoke, and why: "3 of 12 pairs (unreachable 3)"; "" for none.
 
-    `refusal` is why the judge cannot be used, where that is known.
+    `refusal` tells why the judge cannot be used, where that is known; it is asked only if there is something to tell.
     """
     reasons = Counter(outcome.status for outcome in result.outcomes if outcome.source == "fallback" and outcome.preference is None)
     told = ", ".join(f"{status} {count}" for status, count in reasons.most_common())
-    because = f": {refusal}" if refusal is not None else ""
-    return f"{reasons.total()} of {plural(len(result.outcomes), 'pair')} ({told}), which count as even{because}" if reasons else ""
+    if not reasons:
+        return ""
+    because = "" if (known := refusal()) is None else f": {known}"
+    return f"{reasons.total()} of {plural(len(result.outcomes), 'pair')} ({told}), which count as even{because}"
 
 
 def figures_of(statistics: StepStatistics, share: float = 1.0) -> Mapping[str, float]:

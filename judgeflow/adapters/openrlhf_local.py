@@ -19,7 +19,7 @@ from judgeflow.adapters.gathering import Place
 from judgeflow.adapters.given import seconds_of, size_of
 from judgeflow.adapters.openrlhf import Sample, answer_of, paired
 from judgeflow.adapters.rendezvous import Patience, Rendezvous
-from judgeflow.adapters.routers import close_at_exit
+from judgeflow.adapters.routers import close_at_exit, stop_and_say
 from judgeflow.config import load_config
 from judgeflow.engine.loop_thread import LoopThread
 from judgeflow.engine.scheduler import Scheduler
@@ -72,9 +72,12 @@ class _Asking:
 
     def _close(self) -> None:
         if self._thread is not None and self._rendezvous is not None:
-            self._thread.run(self._rendezvous.aclose())
-            self._thread.run(self._scheduler.aclose())
-            self._thread.stop()
+            try:
+                stop_and_say(self._scheduler)
+                self._thread.run(self._rendezvous.aclose())
+                self._thread.run(self._scheduler.aclose())
+            finally:
+                self._thread.stop()
 
 
 async def _join_all(rendezvous: Rendezvous, samples: Sequence[Sample], size: int) -> list[Place]:

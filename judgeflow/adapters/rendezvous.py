@@ -75,6 +75,13 @@ class Rendezvous:
         """How many responses wait for an answer."""
         return sum(each.askers for gathering in self._gatherings for each in gathering.members)
 
+    @property
+    def unjudged(self) -> int:
+        """How many of these wait for siblings: they are sent away when it closes."""
+        return sum(
+            each.askers for gathering in self._gatherings if gathering.is_open or gathering in self._whole for each in gathering.members
+        )
+
     async def join(self, prompt: Prompt, response: str, *, wanted: int, group: str | None = None, name: str | None = None) -> Place:
         """Return what `response` is worth among the `wanted` responses to `prompt`.
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from judgeflow.build import check_settings
 from judgeflow.client import RouteClient, elect
+from judgeflow.client.forks import begins_anew_when_forked
 from judgeflow.client.wire import PartAnswer, PartRequest
 from judgeflow.config import Config, load_config
 from judgeflow.engine.loop_thread import LoopThread, in_running_loop
@@ -87,14 +88,18 @@ class Gateway:
                 f"{self._source!r} routes no groups; give a configuration file, the address of a service, a Scheduler, or what has "
                 "route_groups()"
             )
-        self._opening = threading.Lock()
-        self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="judgeflow-caller")  # which has no threads before they are needed
+        self.begin_anew()
+        begins_anew_when_forked(self)
         self._call: Callable[[Sequence[Group], int | None], StepResult] | None = None  # from the first step on
 
-    @property
     def refusal(self) -> Exception | None:
         """Why the judge cannot be used at the moment, where the router is a scheduler and knows."""
-        return self._source.refusal if isinstance(self._source, Scheduler) else None
+        return self._source.refusal_sync() if isinstance(self._source, Scheduler) else None
+
+    def begin_anew(self) -> None:
+        """In a process that was forked from this one: threads of one's own, which are none before they are needed."""
+        self._opening = threading.Lock()
+        self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="judgeflow-caller")
 
     @property
     def brings_ranks_together(self) -> bool:
@@ -155,16 +160,21 @@ def _shares_machine(environ: Mapping[str, str]) -> bool:
 def _close(scheduler: Scheduler) -> None:
     """Close a scheduler whose trainer has ended, be it in the middle of a step, and say what there is to wait for."""
     try:
-        scheduler.stop()
-        if waiting := scheduler.in_flight:
-            _LOG.warning(
-                "waiting for %s that may have to be paid for; Ctrl-C leaves them, and they are asked again by the next run",
-                plural(waiting, "reply", "replies"),
-            )
+        stop_and_say(scheduler)
         scheduler.close()
     except KeyboardInterrupt:
         scheduler.abandon()
         raise
+
+
+def stop_and_say(scheduler: Scheduler) -> None:
+    """Ask nothing more, and say what there is to wait for."""
+    scheduler.stop()
+    if waiting := scheduler.in_flight:
+        _LOG.warning(
+            "waiting for %s that may have to be paid for; Ctrl-C leaves them, and they are asked again by the next run",
+            plural(waiting, "reply", "replies"),
+        )
 
 
 def close_at_exit(close: Callable[[], None]) -> None:
@@ -172,8 +182,11 @@ def close_at_exit(close: Callable[[], None]) -> None:
 
     Functions of `atexit` are called too late for that: executors are closed before.  Their own hook is called in time.
     """
+    process = os.getpid()
 
     def closing() -> None:
+        if os.getpid() != process:  # which was forked from this one, and has opened nothing
+            return
         try:
             close()
         except KeyboardInterrupt:

@@ -127,7 +127,7 @@ def _whole(content: str) -> Iterator[Any]:
     while True:
         try:
             record, at = decoder.raw_decode(content, _AND_ON.match(content, at).end())  # type: ignore[union-attr]
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         yield record
 

@@ -44,11 +44,12 @@ class Ending:
         say(f"ending: {self.waits_for()}")
 
 
-def waits_for_requests(under_way: int, drain_s: float) -> str:
-    """What a service waits for when it is told to end."""
+def waits_for_requests(under_way: int, gathering: int, drain_s: float) -> str:
+    """What a service waits for when it is told to end; those that are `gathering` their group it sends away."""
+    sent_away = f", {plural(gathering, 'that waits for others is', 'that wait for others are')} told to come again" if gathering else ""
     if not under_way:
-        return "no request is under way"
-    return f"{plural(under_way, 'request under way gets', 'requests under way get')} {drain_s:g} s at most; {AGAIN}"
+        return f"no request is under way{sent_away}"
+    return f"{plural(under_way, 'request under way gets', 'requests under way get')} {drain_s:g} s at most{sent_away}; {AGAIN}"
 
 
 def waits_for_replies(in_flight: int) -> str:

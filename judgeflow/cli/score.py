@@ -84,7 +84,7 @@ def score(
 
 def _check(pairs: Path, out: Path | None, plot: Path | None, *, evaluate: bool) -> None:
     """Raise `UsageError` for options that would end in nothing, or destroy the pairs, before anything is scored."""
-    from judgeflow.cli.outcomes_file import require_file, require_other
+    from judgeflow.cli.outcomes_file import require_other
     from judgeflow.cli.plots import check_plots
     from judgeflow.errors import UsageError
 
@@ -93,9 +93,13 @@ def _check(pairs: Path, out: Path | None, plot: Path | None, *, evaluate: bool) 
     if out is None and not evaluate:
         raise UsageError("nothing would come of this: name --out SCORES.jsonl, or ask for --evaluate, or both")
     for option, path in (("--out", out), ("--plot", plot)):
-        if path is not None:
-            require_file(f"{option} {path}", path)
-            require_other(f"{option} {path}", [path], {pairs: "the pairs"})
+        if path is None:
+            continue
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: the folder {path.absolute().parent} does not exist")
+        if path.is_dir():
+            raise UsageError(f"{option}: {path} is a folder; name a file in it")
+        require_other(f"{option} {path}", [path], {pairs: "the pairs"})
     if plot is not None:
         check_plots(plot)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from judgeflow.engine.scheduler import Scheduler
     from judgeflow.web.service import ServiceSettings
     from judgeflow.web.settings import Settings
 
@@ -79,7 +80,7 @@ def serve(
         patience=Patience(linger_s=linger_s),
         remote_reward=RemoteReward(group_size=group_size, response_marker=response_marker),
     )
-    asyncio.run(_serve_trainers(config, settings, service, announce))
+    _serve_trainers(config, settings, service, announce)
 
 
 def _require_no_trainers(context: typer.Context) -> None:
@@ -160,24 +161,35 @@ async def _serve(address: str, settings: Settings, ready: Callable[[int], None])
     say(f"ended: {NOTHING_LOST}")
 
 
-async def _serve_trainers(config: Path | None, settings: Settings, service: ServiceSettings, ready: Callable[[int], None]) -> None:
-    """Serve a scheduler and the page of its database.  Signals end it as they end the page, with the time that requests get."""
+def _serve_trainers(config: Path | None, settings: Settings, service: ServiceSettings, ready: Callable[[int], None]) -> None:
+    """Serve a scheduler and the page of its database.  It is built before there is a loop, so that a signal ends its loading at once."""
     import asyncio
 
     from judgeflow.build import store_url
     from judgeflow.config import DEFAULT_FILE, load_config
     from judgeflow.engine.scheduler import Scheduler
     from judgeflow.observe.log import console_log
+
+    loaded, losses = load_config(config or DEFAULT_FILE), Losses()
+    scheduler = Scheduler.from_config(loaded, observers=[console_log(loaded.log), losses])
+    asyncio.run(_answer(scheduler, losses, store_url(loaded), settings, service, ready))
+
+
+async def _answer(
+    scheduler: Scheduler, losses: Losses, address: str, settings: Settings, service: ServiceSettings, ready: Callable[[int], None]
+) -> None:
+    """Answer trainers.  Signals end it as they end the page, with the time that requests get."""
+    import asyncio
+
     from judgeflow.web.complaints import Complaints
     from judgeflow.web.server import serving
     from judgeflow.web.service import Service
 
-    loaded = load_config(config or DEFAULT_FILE)
-    ending, losses = Ending(asyncio.get_running_loop()), Losses()
-    async with Scheduler.from_config(loaded, observers=[console_log(loaded.log), losses]) as scheduler:
+    ending = Ending(asyncio.get_running_loop())
+    async with scheduler:
         trainers = Service(scheduler, service, tell=scheduler.notice)
-        async with serving(store_url(loaded), settings, complain=Complaints(), service=trainers) as port:
-            ending.waits_for = lambda: waits_for_requests(trainers.under_way, service.drain_s)
+        async with serving(address, settings, complain=Complaints(), service=trainers) as port:
+            ending.waits_for = lambda: waits_for_requests(trainers.under_way, trainers.gathering, service.drain_s)
             ending.lost = "replies under way are lost, and the budget counts them at their worst case; everything before is stored"
             ready(port)
             await ending.asked()

@@ -96,7 +96,7 @@ class Summary:
 
     @property
     def decided(self) -> int:
-        """Pairs about which somebody had a word: scorer, judge or store."""
+        """Pairs about which somebody had a word, scorer, judge or store, or nobody needs one, since the responses are identical."""
         return self.pairs - self.sources["fallback"]
 
     @property

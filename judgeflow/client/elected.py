@@ -45,7 +45,7 @@ class ElectedClient(RouteClient):
         self._meeting = Meeting.of(settings)
         self._attending: Held | None = None  # from the first look until it is closed; changed with the entrance locked
         self._entrance, self._electing = threading.Lock(), threading.Lock()
-        self._found = False  # a service, so that another one means that it has died
+        self._found = False  # a service, since it attends: another one means that the first has died
 
     async def aclose(self) -> None:
         """Close the connections; the last client's end is the service's.  Idempotent."""
@@ -76,7 +76,7 @@ class ElectedClient(RouteClient):
         """Return where the service is, once it is this process's turn to start it; None while others are about to."""
         with self._entrance:
             if self._attending is None:
-                self._attending = self._meeting.attend()
+                self._attending, self._found = self._meeting.attend(), False
         with self._electing:
             office = self._meeting.office()
             if office is not None:

@@ -25,25 +25,32 @@ def unusable_in(body: bytes) -> tuple[Place, str] | None:
 
 def unusable(request: object) -> tuple[Place, str] | None:
     """Return where the first thing stands that JSON cannot hold, and what is wrong with it; None if it can hold everything."""
-    return next(_wrong((), request), None)
+    try:
+        return _wrong(request)
+    except RecursionError:
+        return (), "it is nested too deeply, or contains itself"
 
 
-def _wrong(place: Place, value: object) -> Iterator[tuple[Place, str]]:
-    inner = _parts(value)
-    for part, each in inner or ():
-        yield from _wrong((*place, *part), each)
-    if inner is None and (reason := _reason(value)) is not None:
-        yield place, reason
+def _wrong(value: object) -> tuple[Place, str] | None:
+    parts = _parts(value)
+    if parts is None:
+        reason = _reason(value)
+        return None if reason is None else ((), reason)
+    for part, each in parts:
+        found = None if isinstance(each, int | float | None) else _wrong(each)
+        if found is not None:
+            return (*part, *found[0]), found[1]
+    return None
 
 
-def _parts(value: object) -> list[tuple[Place, object]] | None:
+def _parts(value: object) -> Iterator[tuple[Place, object]] | None:
     """What a value is made of, and where in it; None for one that has no parts.  Names stand where their mapping does."""
     if is_dataclass(value):
-        return [((field.name,), getattr(value, field.name)) for field in fields(value)]
+        return (((field.name,), getattr(value, field.name)) for field in fields(value))
     if isinstance(value, Mapping):
-        return [part for name, each in value.items() for part in (((), name), ((str(name),), each))]
+        return (part for name, each in value.items() for part in (((), name), ((str(name),), each)))
     if isinstance(value, list | tuple):
-        return [((index,), each) for index, each in enumerate(value)]
+        return (((index,), each) for index, each in enumerate(value))
     return None
 
 

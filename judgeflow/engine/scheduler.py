@@ -227,18 +227,18 @@ class Scheduler:
 
     @property
     def refusal(self) -> JudgeflowError | None:
-        """Why the judge, or every judge, cannot be used at the moment; None while one answers.  Any thread may ask."""
-        session = self._session
-        panel = session.panel if session else None
-        if session is None or panel is None or session.loop.is_closed():
-            return None
-        if in_running_loop() and session.loop is asyncio.get_running_loop():
-            return panel.refusal
+        """Why the judge, or every judge, cannot be used at the moment; None while one answers.  To be asked on the scheduler's loop."""
+        panel = self._session.panel if self._session else None
+        return panel.refusal if panel else None
+
+    def refusal_sync(self) -> JudgeflowError | None:
+        """`refusal` for synchronous trainers; None where it is not open."""
 
         async def refusal() -> JudgeflowError | None:
-            return panel.refusal
+            return self.refusal
 
-        return asyncio.run_coroutine_threadsafe(refusal(), session.loop).result()
+        thread = self._thread
+        return None if thread is None else thread.run(refusal())
 
     @property
     def in_flight(self) -> int:
@@ -305,17 +305,22 @@ class Scheduler:
 
     def close(self) -> None:
         """Close a scheduler that was used with `route_sync`, as `aclose`.  Interrupted, it leaves what is in flight.  Idempotent."""
-        try:
-            if self._thread is not None:
-                self._thread.run(self.aclose())
-        finally:
-            self.abandon()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                thread.run(self.aclose())
+            finally:
+                thread.stop()
 
     def abandon(self) -> None:
-        """Leave what is in flight, for a scheduler that was used with `route_sync`: a later run asks it again.  Calls that wait raise."""
+        """Leave what is in flight, for a scheduler that was used with `route_sync`: a later run asks it again.  Calls that wait raise.
+
+        For programs that end: the store is left open.  Does nothing while `close` is at work, which can be interrupted.
+        """
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
+            self._session = None
 
     def _synchronously(self) -> LoopThread:
         if in_running_loop():

@@ -85,10 +85,14 @@ _OTHER = schema.step.alias("other")
 _ENDS = select(func.count()).where(_OTHER.c.run_id == _RUN.id, _OTHER.c.step == _STEP.step).correlate(schema.run, schema.step)
 """How often the step has ended that ended last."""
 
+_FIRST = schema.step.alias("first")
+_PAIRS_OF_LOWEST = select(_FIRST.c.pairs).where(_FIRST.c.run_id == _RUN.id).correlate(schema.run).order_by(_FIRST.c.step).limit(1)
+
 _RUNS = select(
     schema.run,
     _of_run(func.count(func.distinct(_STEP.step)), _STEP.run_id, "steps"),
     _of_run(func.min(_STEP.step), _STEP.run_id, "lowest"),
+    _PAIRS_OF_LOWEST.scalar_subquery().label("lowest_pairs"),
     _of_run(func.max(_STEP.step), _STEP.run_id, "highest"),
     _of_run(func.min(_DECISION.step), _DECISION.run_id, "first_begun"),
     _of_run(func.max(_DECISION.step), _DECISION.run_id, "begun"),
@@ -137,7 +141,7 @@ def _standing(row: RowMapping, recent: Mapping[int, float]) -> Standing:
     never_ended = row["begun"] is not None and (highest is None or row["begun"] > highest)
     return Standing(
         run=found,
-        steps=row["steps"] + _compacted(row["lowest"], row["first_begun"]),
+        steps=row["steps"] + _compacted(row),
         last_step=last,
         step_seconds=row["seconds"],
         active_at=max(found.created_at, row["ended_at"] or 0.0, recent.get(found.id, 0.0)),
@@ -147,9 +151,11 @@ def _standing(row: RowMapping, recent: Mapping[int, float]) -> Standing:
     )
 
 
-def _compacted(lowest: int | None, first_begun: int | None) -> int:
-    """How many steps have no row any more: one without decisions is the last of those that were compacted, and stands for all before."""
-    return lowest if lowest is not None and (first_begun is None or first_begun > lowest) else 0
+def _compacted(row: RowMapping) -> int:
+    """How many steps have no row any more: one of pairs without decisions is the last that was compacted, and stands for all before."""
+    lowest, first_begun = row["lowest"], row["first_begun"]
+    stands_for_others = row["lowest_pairs"] and (first_begun is None or first_begun > lowest)
+    return lowest if stands_for_others else 0
 
 
 async def pulse(connection: AsyncConnection, number: int | None = None) -> Pulse:
@@ -178,7 +184,8 @@ def pace_of(state: Standing, now: float) -> Pace:
     interrupted  a step has not ended, and nothing has come for longer than a reply may take
     quiet        else: between two steps it is over, waits or was stopped, in the middle of one it waits or was stopped
 
-    Steps are counted, whatever their numbers: some trainers begin with 1, or go on where another run has stopped.
+    Steps are counted, whatever their numbers: some trainers begin with 1, or go on where another run has stopped.  Of a run that was
+    compacted, those before its last compacted step are counted by that step's number.
     Budget that is put aside proves nothing: a process that was killed leaves it behind, and another one may have gone on since.
     """
     done = state.wanted == 0 and state.unended is None and not state.repeats

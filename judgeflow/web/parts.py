@@ -67,7 +67,7 @@ def _judged(batch: Assembled, result: StepResult, refusal: Exception | None) -> 
         RewardAnswer(reward=rewards[row] or 0.0, share=shares[row], of=here[row], wanted=batch.size, sources=counts[row])
         for row in range(batch.count)
     ]
-    return _Judged(rows=rows, statistics=result.statistics, silence=silence_of(result, refusal))
+    return _Judged(rows=rows, statistics=result.statistics, silence=silence_of(result, lambda: refusal))
 
 
 def _answer(batch: Assembled, judged: _Judged, rank: int) -> PartAnswer:

@@ -89,3 +89,22 @@ def test_a_program_that_asks_a_service_ends_at_once(tmp_path, judge, awaited):
             service.kill()
     assert "KeyboardInterrupt" in told
     assert program.returncode != 0
+
+
+FORKING = """
+import asyncio, multiprocessing, sys
+from judgeflow.adapters.trl import judge_reward
+reward = judge_reward("judgeflow.toml")
+print(asyncio.run(reward(["p"] * 2, ["a", "bb"])), flush=True)
+worker = multiprocessing.get_context("fork").Process(target=print, args=("worked",), kwargs={"flush": True})
+worker.start()
+worker.join()
+"""
+
+
+def test_a_worker_that_is_forked_from_a_trainer_ends_without_a_word(tmp_path):
+    with serve_in_thread(FakeJudge()) as judge:
+        (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
+        done = subprocess.run([sys.executable, "-c", FORKING], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == ["worked"]

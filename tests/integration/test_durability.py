@@ -137,8 +137,7 @@ async def check_company(path, *, writers, readers, times):
     reading = [await start(WATCHER, path, total) for _ in range(readers)]
     assert [await process.stdout.readline() for process in reading] == [b"looked\n"] * readers
     writing = [await start(WRITER, path, number, times) for number in range(writers)]
-    told = await asyncio.gather(*map(end, [*reading, *writing]))
-    assert all("looked" in looks for looks in told[:readers])
+    await asyncio.gather(*map(end, [*reading, *writing]))
     store = await SqlStore.open(str(path))
     state = await store.run_state(RUN)
     await store.aclose()

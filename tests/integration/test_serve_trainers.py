@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from judgeflow import Group
+from judgeflow.cli.ending import waits_for_requests
 from judgeflow.client import RouteClient
 from judgeflow.testing import FakeJudge, Opinions, arithmetic_pairs, serve_in_thread
 
@@ -124,6 +125,18 @@ def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(
         )
         with contextlib.suppress(OSError):
             asking.result(300)
+
+
+@pytest.mark.parametrize(
+    ("under_way", "gathering", "said"),
+    [
+        (0, 0, "no request is under way"),
+        (0, 1, "no request is under way, 1 that waits for others is told to come again"),
+        (2, 3, "2 requests under way get 9 s at most, 3 that wait for others are told to come again; press Ctrl-C again to stop at once"),
+    ],
+)
+def test_who_waits_for_siblings_is_not_counted_among_those_that_get_time(under_way, gathering, said):
+    assert waits_for_requests(under_way, gathering, 9.0) == said
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from judgeflow.adapters.datasets import read_dataset
 from judgeflow.errors import RecordError
-from judgeflow.guises import HEAD, guise_of, is_array
+from judgeflow.guises import HEAD, guise_of, is_array, text_of
 from judgeflow.records import read_pairs
 
 RECORD = {"prompt": "p", "response_a": "x", "response_b": "y"}
@@ -128,6 +128,7 @@ def test_parquet_that_is_cut_off_is_not_told_to_be_something_else(tmp_path):
 )
 def test_lines_of_which_some_may_be_records_are_looked_at_one_by_one(content):
     assert guise_of(content[:HEAD]) is None
+    assert text_of(content[:HEAD]) is None
     assert not is_array(content[:HEAD])
 
 
@@ -139,7 +140,15 @@ def test_an_array_of_records_is_told_from_lines(content):
 def test_the_commands_that_are_named_make_json_lines(tmp_path):
     for guise in ("csv", "csv-bom", "tabs"):
         content = GUISES[guise][0].removeprefix(codecs.BOM_UTF8)
-        program = (guise_of(content) or "").partition("python -c '")[2].partition("' <")[0]
+        program = (text_of(content) or "").partition("python -c '")[2].partition("' <")[0]
         done = subprocess.run([sys.executable, "-c", program], input=content, capture_output=True, check=True, timeout=120)
         (record,) = map(json.loads, done.stdout.splitlines())
         assert record["prompt"] == "p"
+
+
+def test_one_record_behind_much_text_is_read_where_bad_records_are_skipped(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(b"# not a record\n" * (HEAD // 10) + LINE + b"\n")
+    pairs, bad = read_pairs(path, on_bad_record="skip")
+    assert len(pairs) == 1
+    assert len(bad) == HEAD // 10
