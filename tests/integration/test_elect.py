@@ -296,7 +296,7 @@ def program(folder, code):
 
 
 WORKERS = """
-import os, sys
+import os, sys, time
 from judgeflow.client import elect
 from judgeflow.client.meeting import Meeting
 from judgeflow.config import load_config
@@ -329,11 +329,16 @@ print("a child that ends as programs do:", forked(lambda: (sources(pairs[:9]), c
 print("a child that asks nothing:", forked(lambda: None, sys.exit))
 print("parent:", sources(pairs[:9]), meeting.address().pid == first)
 client.close()
-while (office := meeting.office()) is None:
-    os.sched_yield()
-office.close()
+
+def ended():
+    while (office := meeting.office()) is None:
+        time.sleep(0.01)
+    office.close()
+
+ended()
 print("the service has ended, and the worker has not")
 print("a child that asks first:", forked(lambda: (sources(pairs[:2]), client.close()), os._exit))
+ended()
 print("parent:", sources(pairs[:2]))
 client.close()
 """
