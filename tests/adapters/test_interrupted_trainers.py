@@ -48,6 +48,18 @@ def training(folder, router, awaited):
             program.kill()
 
 
+@contextlib.contextmanager
+def service(folder, judge):
+    """A service that asks the judge, and where it is."""
+    (folder / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
+    command = [sys.executable, "-m", "judgeflow", "serve", "--route", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as program:
+        try:
+            yield program.stderr.readline().split()[3]
+        finally:
+            program.kill()
+
+
 @pytest.fixture
 def judge():
     with serve_in_thread(FakeJudge(latency=LATENCY_S)) as serving:
@@ -76,17 +88,10 @@ def test_a_program_with_a_scheduler_says_what_it_waits_for_and_a_second_ctrl_c_l
 
 @pytest.mark.parametrize("awaited", AWAITED)
 def test_a_program_that_asks_a_service_ends_at_once(tmp_path, judge, awaited):
-    (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
-    command = [sys.executable, "-m", "judgeflow", "serve", "--route", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as service:
-        try:
-            address = service.stderr.readline().split()[3]
-            with training(tmp_path, address, awaited) as program:
-                all_asked(judge, 6)
-                program.send_signal(signal.SIGINT)
-                _, told = program.communicate()
-        finally:
-            service.kill()
+    with service(tmp_path, judge) as address, training(tmp_path, address, awaited) as program:
+        all_asked(judge, 6)
+        program.send_signal(signal.SIGINT)
+        _, told = program.communicate()
     assert "KeyboardInterrupt" in told
     assert program.returncode != 0
 
@@ -94,9 +99,11 @@ def test_a_program_that_asks_a_service_ends_at_once(tmp_path, judge, awaited):
 FORKING = """
 import asyncio, multiprocessing, sys
 from judgeflow.adapters.trl import judge_reward
-reward = judge_reward("judgeflow.toml")
-print(asyncio.run(reward(["p"] * 2, ["a", "bb"])), flush=True)
-worker = multiprocessing.get_context("fork").Process(target=print, args=("worked",), kwargs={"flush": True})
+reward = judge_reward(sys.argv[1])
+def ask():
+    print(sorted(asyncio.run(reward(["p"] * 2, ["a", "bb"]))), flush=True)
+ask()
+worker = multiprocessing.get_context("fork").Process(target=ask if "asks" in sys.argv else print)
 worker.start()
 worker.join()
 """
@@ -105,6 +112,12 @@ worker.join()
 def test_a_worker_that_is_forked_from_a_trainer_ends_without_a_word(tmp_path):
     with serve_in_thread(FakeJudge()) as judge:
         (tmp_path / "judgeflow.toml").write_text(CONFIG.format(url=judge.base_url), encoding="utf-8")
-        done = subprocess.run([sys.executable, "-c", FORKING], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[1:] == ["worked"]
+        done = subprocess.run([sys.executable, "-c", FORKING, "judgeflow.toml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "[-2.0, 2.0]\n\n")
+
+
+def test_a_worker_that_is_forked_from_a_trainer_may_ask_the_service_that_it_has_asked(tmp_path):
+    with serve_in_thread(FakeJudge()) as judge, service(tmp_path, judge) as address:
+        command = [sys.executable, "-c", FORKING, address, "asks"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "[-2.0, 2.0]\n" * 2)
