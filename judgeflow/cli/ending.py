@@ -45,7 +45,8 @@ class Ending:
 
 
 def waits_for_requests(under_way: int, gathering: int, drain_s: float) -> str:
-    """What a service waits for when it is told to end; those that are `gathering` their group it sends away."""
+    """What a service waits for when it is told to end; those `under_way` that are still `gathering` their group it sends away."""
+    under_way -= gathering
     sent_away = f", {plural(gathering, 'that waits for others is', 'that wait for others are')} told to come again" if gathering else ""
     if not under_way:
         return f"no request is under way{sent_away}"

@@ -42,12 +42,12 @@ class Service:
 
     @property
     def under_way(self) -> int:
-        """How many requests are being answered."""
-        return self._reception.under_way + self._rendezvous.waiting - self._rendezvous.unjudged
+        """How many requests are being answered, or wait for siblings or other ranks."""
+        return self._reception.under_way + self._rendezvous.waiting + self._assembly.waiting
 
     @property
     def gathering(self) -> int:
-        """How many requests wait for siblings, or for other ranks: they are told to come again when it closes."""
+        """How many of these wait for siblings or other ranks: they are told to come again when it closes."""
         return self._rendezvous.unjudged + self._assembly.waiting
 
     @property

@@ -131,8 +131,8 @@ def test_the_first_ctrl_c_says_what_is_waited_for_and_a_second_signal_leaves_it(
     ("under_way", "gathering", "said"),
     [
         (0, 0, "no request is under way"),
-        (0, 1, "no request is under way, 1 that waits for others is told to come again"),
-        (2, 3, "2 requests under way get 9 s at most, 3 that wait for others are told to come again; press Ctrl-C again to stop at once"),
+        (1, 1, "no request is under way, 1 that waits for others is told to come again"),
+        (5, 3, "2 requests under way get 9 s at most, 3 that wait for others are told to come again; press Ctrl-C again to stop at once"),
     ],
 )
 def test_who_waits_for_siblings_is_not_counted_among_those_that_get_time(under_way, gathering, said):
