@@ -32,7 +32,7 @@ from judgeflow.types import Cost, Group, JudgeState, LateOutcome, Outcome, Pair,
 if TYPE_CHECKING:
     from judgeflow.config import Config
 
-MOST_STEPS = 10**12
+GREATEST_STEP = 10**12
 """The greatest number that a step may be given."""
 
 StoreSource = Store | Callable[[], Awaitable[Store]]
@@ -394,8 +394,8 @@ def _number(step: object) -> int | None:
     if step is None:
         return None
     number = step.__index__() if isinstance(step, SupportsIndex) else -1
-    if not 0 <= number <= MOST_STEPS:
-        raise UsageError(f"step is {step!r}; expected is a whole number from 0 to {MOST_STEPS:,}")
+    if not 0 <= number <= GREATEST_STEP:
+        raise UsageError(f"step is {step!r}; expected is a whole number from 0 to {GREATEST_STEP:,}")
     return number
 
 
