@@ -44,19 +44,30 @@ async def serving(router, *, port=0, max_bytes=2**20, **settings):
 
 
 @contextlib.contextmanager
-def served_in_a_thread(pairs=(), *, make=None, **settings):
-    """A service for trainers that block, or are processes of their own; over `make()`, or a scheduler with a judge who knows `pairs`."""
+def on_a_thread(opened):
+    """What an async context manager gives, held open by a loop on a thread of its own."""
     ready, done = Future(), threading.Event()
 
-    async def serve():
-        async with make() if make else scheduler(pairs) as router, serving(router, **settings) as served:
-            ready.set_result(served)
+    async def hold():
+        async with opened as given:
+            ready.set_result(given)
             await asyncio.to_thread(done.wait)
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(hold()))
     thread.start()
     try:
-        yield ready.result(20)
+        yield ready.result(60)
     finally:
         done.set()
         thread.join()
+
+
+def served_in_a_thread(pairs=(), *, make=None, **settings):
+    """A service for trainers that block, or are processes of their own; over `make()`, or a scheduler with a judge who knows `pairs`."""
+
+    @contextlib.asynccontextmanager
+    async def opened():
+        async with make() if make else scheduler(pairs) as router, serving(router, **settings) as served:
+            yield served
+
+    return on_a_thread(opened())

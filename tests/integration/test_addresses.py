@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import json
-import threading
-from concurrent.futures import Future
 
 import aiohttp
 import pytest
-from served import scheduler
+from served import on_a_thread, scheduler
 
 from judgeflow.client import RouteClient
 from judgeflow.errors import UsageError
@@ -49,20 +47,8 @@ async def asked(url, method, path):
 @pytest.fixture(scope="module")
 def here(database):
     """A server for all tests that only look."""
-    ready, done = Future(), threading.Event()
-
-    async def serve():
-        async with served(database) as url:
-            ready.set_result(url)
-            await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    try:
-        yield ready.result(60)
-    finally:
-        done.set()
-        thread.join()
+    with on_a_thread(served(database)) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
